@@ -1,0 +1,63 @@
+"""What a backend is given, and what it gives back."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from alignment_checks.realization import Realization
+from alignment_checks.trajectory import End, Series, divergence
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One training run, and every realization that its θ(t) is scored under.
+
+    A score of None is the training realization itself: its loss is the one that is trained on.
+    """
+
+    train: Realization
+    scores: tuple[Realization | None, ...]
+    random: bool
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return self.train.setup.steps
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """What one job left: L under each score, shape (scores, T + 1), and G, shape (T + 1,)."""
+
+    base: Series
+    mesa: Series
+    end: End
+    backend: str
+    reason: str | None
+
+
+def as_lost(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return NaN in the shape of `values`: where a run that diverged ended is not a place."""
+    return {name: torch.full_like(value, torch.nan) for name, value in values.items()}
+
+
+def is_lost(base: Series, mesa: Series) -> bool:
+    """Return whether a job diverged under every score, so that where it ended is not a place."""
+    return all(divergence(row, mesa) is not None for row in base)
+
+
+def learning_rates(optimizer: Optimizer) -> tuple[float, ...]:
+    """Return the learning rate of each parameter group, NaN where it has none."""
+    return tuple(float(group.get("lr", float("nan"))) for group in optimizer.param_groups)
+
+
+def must_be_given(method: Callable[..., object]) -> bool:
+    """Return whether a `step` method has to be given an argument: a closure, or the loss."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return any(p.default is p.empty and p.kind in kinds for p in inspect.signature(method).parameters.values())

@@ -1,0 +1,272 @@
+"""Many runs at once, one lane each: what `loop` does, batched by `torch.func`.
+
+The lanes of a batch are alike in structure: one `vmap(grad_and_value(functional_call))` serves the step of them all, and
+one of torch's own elementwise optimizers steps the stacked parameters. What no lane changes is not copied. Nothing is
+read back from the device before the last step.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.optim import Optimizer
+
+from alignment_checks import seeding
+from alignment_checks.backends.job import Job, Record, as_lost, is_lost, learning_rates, must_be_given
+from alignment_checks.backends.stacking import Batch, Weights
+from alignment_checks.objectives import Tensors
+from alignment_checks.realization import Realization, loss_of
+from alignment_checks.trajectory import End, Series
+
+ELEMENTWISE = frozenset(
+    {
+        torch.optim.ASGD,
+        torch.optim.Adadelta,
+        torch.optim.Adagrad,
+        torch.optim.Adam,
+        torch.optim.AdamW,
+        torch.optim.Adamax,
+        torch.optim.NAdam,
+        torch.optim.RAdam,
+        torch.optim.RMSprop,
+        torch.optim.Rprop,
+        torch.optim.SGD,
+    }
+)
+"""Optimizers whose step treats each element alone: stacking lanes does not couple them. Exact types, not subclasses."""
+
+
+class Refused(Exception):  # noqa: N818
+    """What lanes cannot train, with the reason; the loop can."""
+
+
+def refusal(job: Job, unused: Sequence[str]) -> str | None:
+    """Return why a job cannot go through lanes, as far as that shows before it is tried; else None."""
+    run = job.train
+    if run.setup.batch_size is not None:
+        return "minibatches"
+    if job.random:
+        return "the model draws random numbers while it trains"
+    if unused:
+        return f"the loss does not use {unused[0]}, and an optimizer treats no gradient unlike a zero one"
+    optimizer = run.optimizer([nn.Parameter(value.clone()) for value in run.parameters.values()])
+    if type(optimizer) not in ELEMENTWISE:
+        return f"{type(optimizer).__name__} is not known to treat each element alone"
+    if run.scheduler is not None and must_be_given(run.scheduler(optimizer).step):
+        return "the scheduler looks at the loss"
+    return None
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What one step of one run takes: the bytes that autograd saves, and the parameters that the loss does not use."""
+
+    bytes: int
+    unused: tuple[str, ...]
+
+
+def footprint(run: Realization) -> Footprint:
+    """Take one gradient at θ(0) and see what it needs."""
+    saved: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    parameters = {name: value.clone().requires_grad_() for name, value in run.parameters.items()}
+    constants = {name: value.clone() for name, value in run.constants.items()}
+    with seeding.isolated(seeding.derive("run", run.seed)):
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            outputs = functional_call(run.module, {**parameters, **constants}, run.inputs)
+            loss = loss_of(run)(outputs, run.targets, parameters)
+        gradient = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    weights = sum(value.nbytes for value in parameters.values())
+    unused = tuple(name for name, g in zip(parameters, gradient, strict=True) if g is None)
+    return Footprint(_COPIES * weights + sum(saved.values()), unused)
+
+
+_COPIES = 6
+"""A parameter stands beside its gradient, two moments, and what the step needs for a moment."""
+
+
+def width(run: Realization, device: torch.device) -> int:
+    """Return how many runs make a batch: as many as fit the cache of a core, or the memory of an accelerator.
+
+    A function of setup and device alone, so that the same runs are batched alike everywhere.
+    """
+    one = max(1, footprint(run).bytes)
+    if device.type == "cpu":
+        return max(1, min(_WIDEST_CPU, _CACHE // one))
+    return max(1, min(_WIDEST, _memory(device) // (2 * one)))
+
+
+_CACHE, _WIDEST_CPU, _WIDEST = 16 * 2**20, 64, 4096
+
+
+def _memory(device: torch.device) -> int:
+    """Return the accelerator's free memory in bytes, or a careful guess where it does not say."""
+    try:
+        return int(torch.accelerator.get_memory_info(device)[0])
+    except (AttributeError, NotImplementedError, RuntimeError):
+        return 4 * 2**30
+
+
+def structure(run: Realization) -> Hashable:
+    """Return what must be equal for two runs to share a batch."""
+    shapes = tuple((value.shape, value.dtype) for value in (*run.parameters.values(), *(run.data or ())))
+    return (run.objective.structure, shapes, run.optimizer, run.scheduler)
+
+
+def train(jobs: Sequence[Job], device: torch.device) -> list[Record]:
+    """Train jobs whose training runs are alike in `structure` as one batch.
+
+    Raises
+    ------
+    Refused
+        If the model or the optimizer cannot be batched.
+    """
+    slow: list[str] = []
+    try:
+        with _slow_paths(slow), seeding.isolated(seeding.derive("lanes")):
+            records = _Lanes(jobs, device).recorded()
+    except Refused:
+        raise
+    except Exception as error:
+        raise Refused(f"torch.func cannot batch it: {_first_line(error)}") from error
+    return [replace(record, reason=slow[0]) for record in records] if slow else records
+
+
+class _Lanes:
+    """A batch of runs at some θ(t), and what is recorded of them."""
+
+    def __init__(self, jobs: Sequence[Job], device: torch.device) -> None:
+        runs = [job.train for job in jobs]
+        self.jobs, self.run, self.mesa = jobs, runs[0], runs[0].setup.mesa
+        self.weights = Weights.of(runs, device)
+        self.batch = Batch.of(runs, device)
+        self.scores = list(_score_batches(jobs, device))
+        self.optimizer = _optimizer(self.run, list(self.weights.trainable.values()))
+        self.scheduler = self.run.scheduler(self.optimizer) if self.run.scheduler else None
+
+    def recorded(self) -> list[Record]:
+        """Train to T and return what each job left."""
+        steps = self.jobs[0].steps
+        losses, pursued = _empty(steps, len(self.jobs), self.weights), _empty(steps, len(self.jobs), self.weights)
+        scored = [_empty(steps, len(where), self.weights) for where, _ in self.scores]
+        end, step = End({}, {}, ()), {}
+        for t in range(steps + 1):
+            gradient, losses[t], buffers = self.batch.gradient(self.weights)
+            for row, (_, batch) in zip(scored, self.scores, strict=True):
+                row[t] = batch.value(self.weights)
+            here = self.weights.snapshot() if t >= steps - 1 or self.mesa.of == "step" else {}
+            end = End(here, step, learning_rates(self.optimizer))
+            if t < steps or self.mesa.of == "step":
+                self.advance(gradient, buffers)
+                step = {n: p.detach() - here[n] for n, p in self.weights.trainable.items()} if here else {}
+            pursued[t] = vmap(self.mesa)(step if self.mesa.of == "step" else gradient, self.weights.detached() | here)
+        return self.records(losses, scored, pursued, end)
+
+    def advance(self, gradient: Tensors, buffers: dict[str, Tensor]) -> None:
+        """Step all lanes by one optimizer over the stacked parameters."""
+        for name, parameter in self.weights.trainable.items():
+            parameter.grad = gradient[name]
+        self.weights.buffers.update(buffers)
+        self.optimizer.step()
+        if self.scheduler is not None:
+            self.scheduler.step()
+
+    def records(self, losses: Tensor, scored: list[Tensor], pursued: Tensor, end: End) -> list[Record]:
+        """Deal out what was recorded: one record for each job, one row for each of its scores."""
+        mesa = _series(pursued)
+        base = [np.repeat(row[None], len(job.scores), 0) for row, job in zip(_series(losses), self.jobs, strict=True)]
+        for rows, (where, _) in zip(scored, self.scores, strict=True):
+            for values, (lane, index) in zip(_series(rows), where, strict=True):
+                base[lane][index] = values
+        return [
+            Record(base[lane], mesa[lane], _end(end, lane, lost=is_lost(base[lane], mesa[lane])), "lanes", None)
+            for lane in range(len(self.jobs))
+        ]
+
+
+def _score_batches(jobs: Sequence[Job], device: torch.device) -> Iterator[tuple[list[tuple[int, int]], Batch]]:
+    """Yield batches of scores alike in structure, each with the (job, score) that its lanes belong to."""
+    groups: dict[Hashable, list[tuple[int, int, Realization]]] = {}
+    for lane, job in enumerate(jobs):
+        for index, score in enumerate(job.scores):
+            if score is not None:
+                groups.setdefault(structure(score), []).append((lane, index, score))
+    for group in groups.values():
+        owners = [lane for lane, _, _ in group]
+        yield [(lane, index) for lane, index, _ in group], Batch.of([s for _, _, s in group], device, owners)
+
+
+def _optimizer(run: Realization, stacked: list[nn.Parameter]) -> Optimizer:
+    """Return one optimizer over the stacked parameters, having seen that its factory treats them as it would one lane's.
+
+    A factory may look at shapes (no weight decay on vectors), and stacking adds an axis.
+    """
+    optimizer = run.optimizer(stacked)
+    single = [nn.Parameter(value.clone()) for value in run.parameters.values()]
+    if _groups(optimizer, stacked) != _groups(run.optimizer(single), single):
+        raise Refused("the optimizer's factory looks at the shapes of the parameters")
+    return optimizer
+
+
+def _groups(optimizer: Optimizer, parameters: list[nn.Parameter]) -> list[tuple[list[int], str]]:
+    position = {id(parameter): index for index, parameter in enumerate(parameters)}
+    return [
+        ([position[id(p)] for p in group["params"]], repr({k: v for k, v in group.items() if k != "params"}))
+        for group in optimizer.param_groups
+    ]
+
+
+def _empty(steps: int, width: int, weights: Weights) -> Tensor:
+    """Return an unwritten record (T + 1, width) on the device, in float32 or wider."""
+    some = next(iter(weights.trainable.values()))
+    return torch.empty(steps + 1, width, device=some.device, dtype=torch.promote_types(some.dtype, torch.float32))
+
+
+def _series(record: Tensor) -> Series:
+    """Return a record as rows of float64 in host memory, shape (width, T + 1)."""
+    return np.ascontiguousarray(record.cpu().double().numpy().T)
+
+
+def _end(end: End, lane: int, *, lost: bool) -> End:
+    parameters, step = ({name: value[lane].clone() for name, value in of.items()} for of in (end.parameters, end.step))
+    return (
+        End(as_lost(parameters), as_lost(parameters), end.learning_rate)
+        if lost
+        else End(parameters, step, end.learning_rate)
+    )
+
+
+@contextmanager
+def _slow_paths(notes: list[str]) -> Iterator[None]:
+    """Collect what vmap says of its slow paths, which a user who runs with `-W error` did not ask to hear."""
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+        warnings.filterwarnings("always", message=_SLOW)
+
+        def collect(message: Warning | str, category: type[Warning], *where: object, **more: object) -> None:
+            if _SLOW_START in str(message):
+                notes.append(_first_line(message))
+            else:
+                shown(message, category, *where, **more)  # type: ignore[arg-type]
+
+        warnings.showwarning = collect  # type: ignore[assignment]
+        yield
+
+
+_SLOW_START = "There is a performance drop"
+_SLOW = f"{_SLOW_START}.*"
+
+
+def _first_line(message: object) -> str:
+    return str(message).strip().split("\n", 1)[0][:200]

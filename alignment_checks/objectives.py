@@ -1,0 +1,179 @@
+"""What is wanted and what is pursued: base objectives beyond torch's own, and mesa-objectives.
+
+A *base objective* is any callable `objective(outputs, targets)` that gives per-example losses (first axis: the
+example) or their mean. A *mesa-objective* is what the training process itself drives to zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+Tensors = Mapping[str, Tensor]
+BaseObjective = Callable[[Tensor, Tensor | None], Tensor]
+Coefficient = float | Tensor
+
+
+class Loss(Protocol):
+    """A scalar loss of one run at one θ: the mean over the examples, with whatever a perturbation adds."""
+
+    def __call__(self, outputs: Tensor, targets: Tensor | None, parameters: Tensors) -> Tensor: ...
+
+
+class Change(Protocol):
+    """One way of changing a loss by a coefficient; hashable, so that runs changed alike can share a batch."""
+
+    def __call__(self, loss: Loss, coefficient: Coefficient) -> Loss: ...
+
+
+# --------------------------------------------------------------------------------------------------- base objectives
+
+
+def brier(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return each example's Brier score Σ_k (p_k − 1[k = y])², p = softmax(outputs) (Brier, 1950).
+
+    Parameters
+    ----------
+    outputs : Tensor, shape (N, K)
+        Logits.
+    targets : Tensor, shape (N,) of class indices, or (N, K) of class probabilities
+
+    Returns
+    -------
+    Tensor, shape (N,)
+
+    Examples
+    --------
+    >>> brier(torch.zeros(1, 2), torch.tensor([0]))
+    tensor([0.5000])
+    """
+    return (outputs.softmax(-1) - _probabilities(outputs, targets)).square().sum(-1)
+
+
+def one_minus_p(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return each example's 1 − p_y: the probability, under softmax(outputs), of a wrong answer.
+
+    Parameters and shapes are those of `brier`.
+
+    Examples
+    --------
+    >>> one_minus_p(torch.zeros(1, 4), torch.tensor([2]))
+    tensor([0.7500])
+    """
+    return 1 - (outputs.softmax(-1) * _probabilities(outputs, targets)).sum(-1)
+
+
+def _probabilities(outputs: Tensor, targets: Tensor) -> Tensor:
+    if targets.is_floating_point():
+        return targets
+    return torch.nn.functional.one_hot(targets, outputs.shape[-1]).to(outputs.dtype)
+
+
+# --------------------------------------------------------------------------------------------------- mesa-objectives
+
+
+@dataclass(frozen=True)
+class MesaObjective:
+    """What the process itself drives to zero, as a function of where it is and of where it is pushed.
+
+    Parameters
+    ----------
+    name : str
+    function : callable
+        `function(push, parameters)`: two mappings from parameter name to tensor; returns a scalar tensor, with 0
+        as its infimum. `push` is the whole-dataset gradient, or the step Δθ(t) = θ(t+1) − θ(t).
+    of : {"gradient", "step"}
+        Which of the two `push` is.
+    """
+
+    name: str
+    function: Callable[[Tensors, Tensors], Tensor]
+    of: Literal["gradient", "step"] = "gradient"
+
+    def __call__(self, push: Tensors, parameters: Tensors) -> Tensor:
+        return self.function(push, parameters)
+
+
+def _l1(push: Tensors, parameters: Tensors) -> Tensor:  # noqa: ARG001
+    return torch.stack([value.abs().sum() for value in push.values()]).sum()
+
+
+def _l2(push: Tensors, parameters: Tensors) -> Tensor:  # noqa: ARG001
+    return torch.stack([value.square().sum() for value in push.values()]).sum().sqrt()
+
+
+gradient_l1 = MesaObjective("gradient_l1", _l1)
+"""G(t) = Σⱼ |∂L/∂θⱼ| at θ(t): the post's "true objective" of gradient descent (DEFINITIONS.md, "Objects")."""
+
+gradient_l2 = MesaObjective("gradient_l2", _l2)
+"""‖∂L/∂θ‖₂ at θ(t): has the zeros of `gradient_l1`, and is smooth away from them."""
+
+step_l1 = MesaObjective("step_l1", _l1, of="step")
+"""Σⱼ |Δθⱼ(t)|: zero exactly where the process rests, for any optimizer."""
+
+
+@dataclass(frozen=True)
+class _Decayed:
+    weight_decay: float
+
+    def __call__(self, push: Tensors, parameters: Tensors) -> Tensor:
+        return _l1({name: g + self.weight_decay * parameters[name] for name, g in push.items()}, parameters)
+
+
+def decayed_gradient_l1(weight_decay: float) -> MesaObjective:
+    """Return Σⱼ |∂L/∂θⱼ + λθⱼ|: what gradient descent with weight decay λ drives to zero.
+
+    Examples
+    --------
+    >>> g = decayed_gradient_l1(0.5)
+    >>> g({"w": torch.tensor([-1.0])}, {"w": torch.tensor([2.0])})
+    tensor(0.)
+    """
+    return MesaObjective(f"decayed_gradient_l1({weight_decay})", _Decayed(weight_decay))
+
+
+# --------------------------------------------------------------------------------------- the objective of one run
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The base objective of one run: the user's function and the changes that perturbations made to it.
+
+    Two objectives whose `structure` is equal differ in `coefficients` alone and can be evaluated as one batch.
+    """
+
+    function: BaseObjective
+    changes: tuple[Change, ...] = ()
+    coefficients: tuple[float, ...] = ()
+
+    @property
+    def structure(self) -> tuple[object, ...]:
+        """What must be equal for two runs to share a batch."""
+        return (self.function, *self.changes)
+
+    def changed(self, change: Change, coefficient: float) -> Objective:
+        """Return this objective with one more change on top of it."""
+        return replace(self, changes=(*self.changes, change), coefficients=(*self.coefficients, coefficient))
+
+    def loss(self, coefficients: tuple[Coefficient, ...] | None = None) -> Loss:
+        """Return the scalar loss, at other coefficients if given (a batch passes tensors)."""
+        loss: Loss = Mean(self.function)
+        chosen = self.coefficients if coefficients is None else coefficients
+        for change, coefficient in zip(self.changes, chosen, strict=True):
+            loss = change(loss, coefficient)
+        return loss
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean over the examples of a function that gives per-example losses, or gives their mean itself."""
+
+    function: BaseObjective
+
+    def __call__(self, outputs: Tensor, targets: Tensor | None, parameters: Tensors) -> Tensor:  # noqa: ARG002
+        value = self.function(outputs, targets)
+        return value if value.ndim == 0 else value.mean()

@@ -1,0 +1,38 @@
+"""Perturbations of datasets, inits and objectives: functions that return Hypothesis strategies of `Perturbation`.
+
+>>> from alignment_checks import perturbations as pt
+>>> pt.label_noise(max_rate=0.05)
+label_noise(max_rate=0.05)
+"""
+
+from alignment_checks.perturbations.composition import compose, custom
+from alignment_checks.perturbations.dataset import (
+    feature_noise,
+    label_noise,
+    label_permutation,
+    redraw,
+    subsample,
+)
+from alignment_checks.perturbations.init import init_gain, init_interpolation, init_jitter, init_seed
+from alignment_checks.perturbations.objective import l2_penalty, label_smoothing, objective_mix
+from alignment_checks.perturbations.value import IDENTITY, Perturbation, reattached
+
+__all__ = [
+    "IDENTITY",
+    "Perturbation",
+    "compose",
+    "custom",
+    "feature_noise",
+    "init_gain",
+    "init_interpolation",
+    "init_jitter",
+    "init_seed",
+    "l2_penalty",
+    "label_noise",
+    "label_permutation",
+    "label_smoothing",
+    "objective_mix",
+    "reattached",
+    "redraw",
+    "subsample",
+]

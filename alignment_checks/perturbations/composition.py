@@ -1,0 +1,96 @@
+"""Perturbations made of others, and of a user's own functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn, SearchStrategy
+
+from alignment_checks.perturbations.value import (
+    IDENTITY,
+    Family,
+    Named,
+    Perturbation,
+    as_asked,
+    drawn,
+    positive,
+)
+from alignment_checks.realization import Realization, named
+
+Effect = Callable[[Realization, float, torch.Generator], Realization]
+
+
+def compose(*strategies: SearchStrategy[Perturbation]) -> SearchStrategy[Perturbation]:
+    """Apply several perturbations at once, in the order given.
+
+    Parameters
+    ----------
+    *strategies : strategies of Perturbation, at least one
+
+    Examples
+    --------
+    >>> from alignment_checks import perturbations as pt
+    >>> compose(pt.init_gain(max_log2=1), pt.label_noise(max_rate=0.1))
+    compose(init_gain(max_log2=1), label_noise(max_rate=0.1))
+    """
+    if not strategies or not all(isinstance(strategy, SearchStrategy) for strategy in strategies):
+        raise TypeError(
+            "compose: expected strategies of perturbations, such as compose(pt.label_noise(max_rate=0.05), "
+            f"pt.init_gain(max_log2=1)); got {', '.join(repr(s)[:40] for s in strategies) or 'nothing'}"
+        )
+    return _together(*strategies)
+
+
+def _draw_together(draw: DrawFn, *strategies: SearchStrategy[Perturbation]) -> Perturbation:
+    return assembled([part for strategy in strategies for part in draw(strategy).parts])
+
+
+_draw_together.__name__ = "compose"
+_together = st.composite(_draw_together)
+
+
+def assembled(parts: list[Perturbation]) -> Perturbation:
+    """Return the composition of `parts`; of one part, that part; of none, the identity."""
+    if len(parts) < 2:
+        return parts[0] if parts else IDENTITY
+    return Perturbation("compose", None, None, 0, components=tuple(parts))
+
+
+def custom(name: str, apply: Effect, max_magnitude: float) -> SearchStrategy[Perturbation]:
+    """Perturb a run by a function of one's own.
+
+    Parameters
+    ----------
+    name : str
+        What the report calls it.
+    apply : callable
+        `apply(realization, magnitude, generator) -> realization`: returns a changed copy (`dataclasses.replace`) and
+        draws its randomness from `generator` alone, the same draws at every magnitude. Never called at magnitude 0.
+    max_magnitude : float above 0
+        Magnitudes are drawn from [0, max_magnitude].
+    """
+    limit = positive("custom", "max_magnitude", max_magnitude)
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ValueError(f"custom: `name` must be an identifier, such as 'drop_borders'; got {name!r}")
+    if not callable(apply):
+        raise TypeError(f"custom: `apply` must be a function (realization, magnitude, generator); got {apply!r:.60}")
+    options = (("name", name), ("apply", named(apply)))
+    shown = {"max_magnitude": Named(f"{limit:g}")}
+    return drawn(CUSTOM, limit, options=options, payload=apply, shown=shown)
+
+
+def _apply_custom(run: Realization, delta: Perturbation) -> Realization:
+    result = delta.payload(run, delta.magnitude, delta.generator())
+    if not isinstance(result, Realization):
+        raise TypeError(
+            f"custom {dict(delta.options)['name']!r}: `apply` must return a Realization (dataclasses.replace gives a "
+            f"changed copy); got {type(result).__name__}"
+        )
+    return result
+
+
+CUSTOM = Family("custom", "custom", "magnitude", _apply_custom, as_asked, seeded=True, needs="apply")
+
+FAMILIES = (CUSTOM,)

@@ -1,0 +1,255 @@
+"""Perturbations of the dataset δ(X, Y). Each family's strategy and its effect on a run stand together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import blake2b
+
+import torch
+from hypothesis.strategies import SearchStrategy
+from torch import Tensor
+
+from alignment_checks.perturbations.value import Family, Named, Perturbation, drawn, positive
+from alignment_checks.realization import Realization, content
+
+Data = tuple[Tensor, ...]
+
+
+def label_noise(max_rate: float) -> SearchStrategy[Perturbation]:
+    """Symmetric label noise: label i becomes another class, uniformly, iff uᵢ < rate (Natarajan et al., 2013).
+
+    Parameters
+    ----------
+    max_rate : float in (0, 1]
+        Largest probability that a label is flipped. The labels may be class indices, one-hot rows, or 0./1. floats.
+
+    Examples
+    --------
+    >>> label_noise(max_rate=0.05)
+    label_noise(max_rate=0.05)
+    """
+    limit = positive("label_noise", "max_rate", max_rate, most=1)
+    return drawn(LABEL_NOISE, limit, shown={"max_rate": max_rate})
+
+
+def _flip_labels(run: Realization, delta: Perturbation) -> Realization:
+    labels, classes = _classes(run, delta)
+    if len(classes) < 2:
+        raise ValueError("label_noise needs at least two classes; the targets hold one")
+    random = delta.generator()
+    flipped = torch.rand(labels.shape, generator=random, dtype=torch.float64) < delta.magnitude
+    by = torch.randint(1, len(classes), labels.shape, generator=random)
+    index = torch.searchsorted(classes, labels)
+    return _relabelled(run, torch.where(flipped, classes[(index + by) % len(classes)], labels))
+
+
+def _labels_changed(before: Realization, after: Realization, delta: Perturbation) -> float:
+    old, new = (_labels(_data(run, delta)[-1], delta) for run in (before, after))
+    return float((old != new).double().mean())
+
+
+LABEL_NOISE = Family("label_noise", "dataset", "rate", _flip_labels, _labels_changed, seeded=True)
+
+
+def label_permutation(max_fraction: float) -> SearchStrategy[Perturbation]:
+    """Swap labels between randomly paired examples: the class counts stay as they are.
+
+    Parameters
+    ----------
+    max_fraction : float in (0, 1]
+        Largest fraction of the examples whose label is swapped with another's.
+    """
+    limit = positive("label_permutation", "max_fraction", max_fraction, most=1)
+    return drawn(LABEL_PERMUTATION, limit, shown={"max_fraction": max_fraction})
+
+
+def _swap_labels(run: Realization, delta: Perturbation) -> Realization:
+    targets = _data(run, delta)[-1]
+    order = torch.randperm(len(targets), generator=delta.generator())
+    pairs = int((delta.magnitude or 0.0) * len(targets) / 2)
+    left, right = order[0 : 2 * pairs : 2], order[1 : 2 * pairs : 2]
+    source = torch.arange(len(targets))
+    source[left], source[right] = right, left
+    return _with_targets(run, targets[source])
+
+
+def _targets_changed(before: Realization, after: Realization, delta: Perturbation) -> float:
+    old, new = (_data(run, delta)[-1] for run in (before, after))
+    return float((old != new).reshape(len(old), -1).any(1).double().mean())
+
+
+LABEL_PERMUTATION = Family("label_permutation", "dataset", "fraction", _swap_labels, _targets_changed, seeded=True)
+
+
+def feature_noise(max_sigma: float) -> SearchStrategy[Perturbation]:
+    """Add Gaussian noise to the floating-point inputs, in units of each feature's standard deviation.
+
+    Parameters
+    ----------
+    max_sigma : float above 0
+    """
+    limit = positive("feature_noise", "max_sigma", max_sigma)
+    return drawn(FEATURE_NOISE, limit, shown={"max_sigma": max_sigma})
+
+
+def _add_noise(run: Realization, delta: Perturbation) -> Realization:
+    data, random = _data(run, delta), delta.generator()
+    if not any(part.is_floating_point() for part in run.inputs):
+        raise ValueError("feature_noise needs floating-point inputs; this setup's are all integers")
+    count = max(1, len(data) - 1)
+    noisy = [_noisy(part, float(delta.magnitude or 0.0), random) for part in data[:count]]
+    return replace(run, data=(*noisy, *data[count:]))
+
+
+def _noisy(part: Tensor, sigma: float, random: torch.Generator) -> Tensor:
+    if not part.is_floating_point():
+        return part
+    noise = torch.randn(part.shape, generator=random, dtype=torch.float64)
+    spread = part.double().std(0, correction=0)
+    return (part.double() + sigma * spread * noise).to(part.dtype)
+
+
+def _noise_added(before: Realization, after: Realization, delta: Perturbation) -> float:  # noqa: ARG001
+    ratios = [
+        ((new - old).double() / old.double().std(0, correction=0))[..., old.double().std(0, correction=0) > 0]
+        for old, new in zip(before.inputs, after.inputs, strict=True)
+        if old.is_floating_point()
+    ]
+    every = torch.cat([ratio.reshape(-1) for ratio in ratios])
+    return float(every.square().mean().sqrt()) if every.numel() else 0.0
+
+
+FEATURE_NOISE = Family("feature_noise", "dataset", "sigma", _add_noise, _noise_added, seeded=True)
+
+
+def subsample(max_fraction: float) -> SearchStrategy[Perturbation]:
+    """Leave out example i iff uᵢ < fraction; at least one is kept.
+
+    Parameters
+    ----------
+    max_fraction : float in (0, 1]
+        Largest probability that an example is left out.
+    """
+    limit = positive("subsample", "max_fraction", max_fraction, most=1)
+    return drawn(SUBSAMPLE, limit, shown={"max_fraction": max_fraction})
+
+
+def _leave_out(run: Realization, delta: Perturbation) -> Realization:
+    data = _data(run, delta)
+    u = torch.rand(len(data[0]), generator=delta.generator(), dtype=torch.float64)
+    kept = u >= delta.magnitude
+    kept[u.argmax()] = True
+    return run if bool(kept.all()) else replace(run, data=tuple(part[kept] for part in data))
+
+
+def _left_out(before: Realization, after: Realization, delta: Perturbation) -> float:  # noqa: ARG001
+    return 1 - after.examples / before.examples
+
+
+SUBSAMPLE = Family("subsample", "dataset", "fraction", _leave_out, _left_out, seeded=True)
+
+
+def redraw(max_fraction: float, pool: Sequence[Tensor]) -> SearchStrategy[Perturbation]:
+    """Replace example i by one from a pool iff uᵢ < fraction: another sample of the same population.
+
+    Parameters
+    ----------
+    max_fraction : float in (0, 1]
+    pool : sequence of tensors
+        As `data`: same number of tensors, shapes and dtypes, but for the number of examples. Examples are taken without
+        repetition where the pool has as many as the dataset.
+    """
+    limit = positive("redraw", "max_fraction", max_fraction, most=1)
+    parts = _checked_pool(pool)
+    digest = blake2b(b"".join(map(content, parts)), digest_size=6).hexdigest()
+    shown = {"max_fraction": max_fraction, "pool": Named(digest)}
+    return drawn(REDRAW, limit, options=(("pool", digest),), payload=parts, shown=shown)
+
+
+def _checked_pool(pool: Sequence[Tensor]) -> Data:
+    parts = (pool,) if isinstance(pool, Tensor) else tuple(pool)
+    if not parts or not all(isinstance(p, Tensor) and p.ndim for p in parts) or len({len(p) for p in parts}) != 1:
+        raise ValueError("redraw: `pool` must be tensors whose first axes agree, as `data` is; such as pool=(x, y)")
+    if not len(parts[0]):
+        raise ValueError("redraw: `pool` holds no examples; expected at least one")
+    return tuple(part.detach().cpu() for part in parts)
+
+
+def _take_from_pool(run: Realization, delta: Perturbation) -> Realization:
+    data, pool, random = _data(run, delta), delta.payload, delta.generator()
+    if [p.shape[1:] for p in pool] != [p.shape[1:] for p in data]:
+        raise ValueError(
+            f"redraw: `pool` must be shaped as `data` is; expected examples of shapes "
+            f"{[tuple(p.shape[1:]) for p in data]}, got {[tuple(p.shape[1:]) for p in pool]}"
+        )
+    n, m = len(data[0]), len(pool[0])
+    u = torch.rand(n, generator=random, dtype=torch.float64)
+    source = torch.randperm(m, generator=random)[:n] if m >= n else torch.randint(m, (n,), generator=random)
+    taken = u < delta.magnitude
+    return replace(run, data=tuple(_taken(a, b.to(a.dtype)[source], taken) for a, b in zip(data, pool, strict=True)))
+
+
+def _taken(own: Tensor, other: Tensor, taken: Tensor) -> Tensor:
+    return torch.where(taken.reshape(-1, *[1] * (own.ndim - 1)), other, own)
+
+
+def _redrawn(before: Realization, after: Realization, delta: Perturbation) -> float:
+    pairs = zip(_data(before, delta), _data(after, delta), strict=True)
+    changed = torch.stack([(a != b).reshape(len(a), -1).any(1) for a, b in pairs]).any(0)
+    return float(changed.double().mean())
+
+
+REDRAW = Family("redraw", "dataset", "fraction", _take_from_pool, _redrawn, seeded=True, needs="pool")
+
+
+# ------------------------------------------------------------------------------------------------ labels of any form
+
+
+def _data(run: Realization, delta: Perturbation) -> Data:
+    if run.data is None:
+        raise ValueError(f"{delta.family} perturbs a dataset; this setup has none (data=None)")
+    return run.data
+
+
+def _with_targets(run: Realization, targets: Tensor) -> Realization:
+    return replace(run, data=(*(run.data or ())[:-1], targets))
+
+
+def _classes(run: Realization, delta: Perturbation) -> tuple[Tensor, Tensor]:
+    """Return the labels as integers, and the sorted classes that the unperturbed dataset has."""
+    labels = _labels(_data(run, delta)[-1], delta)
+    original = run.setup.data
+    assert original is not None, "a run has data only where its setup has"  # noqa: S101
+    targets = original[-1]
+    width = targets.shape[-1] if _is_one_hot(targets) else None
+    return labels, torch.arange(width) if width else _labels(targets, delta).unique()
+
+
+def _labels(targets: Tensor, delta: Perturbation) -> Tensor:
+    if not targets.is_floating_point():
+        return targets.long()
+    if _is_one_hot(targets):
+        return targets.argmax(-1)
+    if bool(((targets == 0) | (targets == 1)).all()):
+        return targets.long()
+    raise ValueError(
+        f"{delta.family} needs class labels: integers, one-hot rows, or 0./1. floats; got {targets.dtype} targets "
+        f"of shape {tuple(targets.shape)}"
+    )
+
+
+def _is_one_hot(targets: Tensor) -> bool:
+    if not targets.is_floating_point() or targets.ndim < 2 or targets.shape[-1] < 2:
+        return False
+    return bool((targets.sum(-1) == 1).all()) and bool(((targets == 0) | (targets == 1)).all())
+
+
+def _relabelled(run: Realization, labels: Tensor) -> Realization:
+    targets = (run.data or ())[-1]
+    if _is_one_hot(targets):
+        return _with_targets(run, torch.nn.functional.one_hot(labels, targets.shape[-1]).to(targets.dtype))
+    return _with_targets(run, labels.to(targets.dtype))
+
+
+FAMILIES = (LABEL_NOISE, LABEL_PERMUTATION, FEATURE_NOISE, SUBSAMPLE, REDRAW)

@@ -1,0 +1,150 @@
+"""Perturbations of the objective, L to L′. Each family's strategy and its effect on a run stand together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from hypothesis.strategies import SearchStrategy
+from torch import Tensor
+
+from alignment_checks.objectives import BaseObjective, Coefficient, Loss, Mean, Tensors
+from alignment_checks.perturbations.value import Family, Named, Perturbation, as_asked, drawn, positive
+from alignment_checks.realization import Realization, named
+
+
+@dataclass(frozen=True)
+class _Other:
+    """The L′ of a mixture, and a lower bound that it approaches."""
+
+    function: BaseObjective
+    infimum: float | None
+
+
+def objective_mix(
+    other: Callable[[Tensor, Any], Tensor], *, infimum: float | None = 0.0
+) -> SearchStrategy[Perturbation]:
+    """Mix in another objective: (1 − k)·L + k·L′, so that k = 1 is L′ alone.
+
+    Parameters
+    ----------
+    other : callable
+        L′: `other(outputs, targets)` gives per-example losses or their mean, as `objective` does.
+    infimum : float or None
+        A lower bound that L′ approaches, for the dimensionless forms; None if none is known.
+    """
+    if not callable(other):
+        raise TypeError(f"objective_mix: `other` must be a function of (outputs, targets); got {other!r:.60}")
+    name = named(other)
+    return drawn(
+        OBJECTIVE_MIX,
+        1.0,
+        options=(("other", name),),
+        payload=_Other(other, infimum),
+        shown={"other": Named(getattr(other, "__name__", name))},
+    )
+
+
+@dataclass(frozen=True)
+class _Mixed:
+    other: BaseObjective
+
+    def __call__(self, loss: Loss, coefficient: Coefficient) -> Loss:
+        added = Mean(self.other)
+
+        def mixed(outputs: Tensor, targets: Tensor | None, parameters: Tensors) -> Tensor:
+            own, theirs = (f(outputs, targets, parameters) for f in (loss, added))
+            return (1 - coefficient) * own + coefficient * theirs
+
+        return mixed
+
+
+def _mix(run: Realization, delta: Perturbation) -> Realization:
+    other, k = delta.payload, float(delta.magnitude or 0.0)
+    known = run.infimum is not None and other.infimum is not None
+    infimum = (1 - k) * (run.infimum or 0.0) + k * (other.infimum or 0.0) if known else None
+    return replace(run, objective=run.objective.changed(_Mixed(other.function), k), infimum=infimum)
+
+
+OBJECTIVE_MIX = Family("objective_mix", "objective", "k", _mix, as_asked, needs="other")
+
+
+def label_smoothing(max_epsilon: float) -> SearchStrategy[Perturbation]:
+    """Smooth the labels: (1 − ε)·L(·, y) + ε·mean over the K classes of L(·, class) (Szegedy et al., 2016).
+
+    For `cross_entropy` this is its own `label_smoothing=ε`. Targets are class indices, or rows of class probabilities,
+    which become (1 − ε)·y + ε/K.
+
+    Parameters
+    ----------
+    max_epsilon : float in (0, 1]
+    """
+    limit = positive("label_smoothing", "max_epsilon", max_epsilon, most=1)
+    return drawn(LABEL_SMOOTHING, limit, shown={"max_epsilon": max_epsilon})
+
+
+@dataclass(frozen=True)
+class _Smoothed:
+    def __call__(self, loss: Loss, coefficient: Coefficient) -> Loss:
+        def smoothed(outputs: Tensor, targets: Tensor | None, parameters: Tensors) -> Tensor:
+            if targets is not None and targets.is_floating_point():
+                even = (1 - coefficient) * targets + coefficient / targets.shape[-1]
+                return loss(outputs, even.to(targets.dtype), parameters)
+            return (1 - coefficient) * loss(outputs, targets, parameters) + coefficient * _every_class(
+                loss, outputs, targets, parameters
+            )
+
+        return smoothed
+
+
+def _every_class(loss: Loss, outputs: Tensor, targets: Tensor | None, parameters: Tensors) -> Tensor:
+    """Return the loss averaged over what it would be if every label were class 0, 1, … K − 1."""
+
+    def at(label: Tensor) -> Tensor:
+        return loss(outputs, torch.zeros_like(targets) + label.to(targets.dtype), parameters)  # type: ignore[arg-type, union-attr]
+
+    labels = torch.arange(outputs.shape[1], device=outputs.device)
+    return torch.func.vmap(at)(labels).mean()
+
+
+def _smooth(run: Realization, delta: Perturbation) -> Realization:
+    targets = run.targets
+    if targets is None or (targets.is_floating_point() and targets.ndim < 2):
+        raise ValueError("label_smoothing needs class labels: integer targets, or rows of class probabilities")
+    return replace(run, objective=run.objective.changed(_Smoothed(), float(delta.magnitude or 0.0)))
+
+
+LABEL_SMOOTHING = Family("label_smoothing", "objective", "epsilon", _smooth, as_asked)
+
+
+def l2_penalty(max_weight: float) -> SearchStrategy[Perturbation]:
+    """Add an L2 penalty: L + (w/2)·‖θ‖². Under plain SGD this is `weight_decay=w`.
+
+    Parameters
+    ----------
+    max_weight : float above 0
+    """
+    limit = positive("l2_penalty", "max_weight", max_weight)
+    return drawn(L2_PENALTY, limit, shown={"max_weight": max_weight})
+
+
+@dataclass(frozen=True)
+class _Penalized:
+    def __call__(self, loss: Loss, coefficient: Coefficient) -> Loss:
+        def penalized(outputs: Tensor, targets: Tensor | None, parameters: Tensors) -> Tensor:
+            norm = torch.stack([value.square().sum() for value in parameters.values()]).sum()
+            return loss(outputs, targets, parameters) + coefficient / 2 * norm
+
+        return penalized
+
+
+def _penalize(run: Realization, delta: Perturbation) -> Realization:
+    return replace(run, objective=run.objective.changed(_Penalized(), float(delta.magnitude or 0.0)))
+
+
+L2_PENALTY = Family("l2_penalty", "objective", "weight", _penalize, as_asked)
+
+
+FAMILIES = (OBJECTIVE_MIX, LABEL_SMOOTHING, L2_PENALTY)

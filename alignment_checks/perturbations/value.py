@@ -1,0 +1,251 @@
+"""`Perturbation`: one small frozen value that says what is done to a training run, and `Family`, what its name means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn, SearchStrategy
+
+from alignment_checks import seeding
+from alignment_checks.realization import Realization, realize
+from alignment_checks.training import TrainingSetup
+
+Plain = str | int | float | bool | None
+Kind = Literal["dataset", "init", "objective", "optimizer", "custom", "identity", "compose"]
+LARGEST_SEED = 2**16 - 1
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """One perturbation δ of a training run: plain data, equal where it does the same.
+
+    Parameters
+    ----------
+    family : str
+        The name of the family, such as "label_noise".
+    magnitude : float or None
+        Signed, in the family's unit; 0 is the identity, bit for bit. None for a composition.
+    limit : float or None
+        The family's largest |magnitude|: with it, the value knows the domain that it was drawn from.
+    seed : int
+        Of δ's own randomness. It is coupled: at one seed, a larger magnitude changes a superset of what a smaller does.
+    options : tuple of (name, value) pairs
+        What else the family was given, as plain data; objects are named by a digest or by `module:qualname`.
+    components : tuple of Perturbation
+        What a composition applies, in order.
+
+    Examples
+    --------
+    >>> delta = Perturbation("label_noise", 0.03, 0.05, seed=7)
+    >>> print(delta)
+    label_noise(rate=0.03)
+    >>> eval(repr(delta)) == delta
+    True
+    """
+
+    family: str
+    magnitude: float | None
+    limit: float | None
+    seed: int
+    options: tuple[tuple[str, Plain], ...] = ()
+    components: tuple[Perturbation, ...] = ()
+    payload: Any = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.components:
+            if self.magnitude is not None or self.limit is not None:
+                raise ValueError("a composition has no magnitude or limit of its own; pass None for both")
+            return
+        magnitude, limit = self.magnitude, self.limit
+        if magnitude is None or limit is None or not (math.isfinite(magnitude) and math.isfinite(limit)):
+            raise ValueError(
+                f"{self.family}: magnitude and limit must be finite numbers; got {magnitude!r} and {limit!r}"
+            )
+        if abs(magnitude) > limit:
+            raise ValueError(f"{self.family}: |magnitude| must be at most the family's limit {limit}; got {magnitude}")
+
+    def __str__(self) -> str:
+        return self.described(seed=False)
+
+    def described(self, *, seed: bool = True) -> str:
+        """Return δ for people to read, with the seed of its randomness unless told otherwise."""
+        if self.components:
+            return f"compose({', '.join(part.described(seed=seed) for part in self.components)})"
+        if self.family == "identity":
+            return "identity"
+        known, options = _family(self), dict(self.options)
+        title = options.pop("name", self.family)
+        shown = [
+            f"{known.unit}={self.magnitude:.4g}",
+            *(f"{name}={value}" for name, value in options.items()),
+        ]
+        shown += [f"seed={self.seed}"] if seed and known.seeded else []
+        return f"{title}({', '.join(shown)})"
+
+    @property
+    def parts(self) -> tuple[Perturbation, ...]:
+        """The components of a composition; else the perturbation itself."""
+        return self.components or (self,)
+
+    @property
+    def size(self) -> float:
+        """The sum over the parts of |magnitude| / limit: 0 is the identity, 1 a single family at its limit."""
+        return sum(abs(p.magnitude or 0.0) / p.limit for p in self.parts if p.limit)
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether nothing at all is changed."""
+        return all(part.magnitude == 0 for part in self.parts)
+
+    def at(self, magnitude: float) -> Perturbation:
+        """Return this single perturbation at another magnitude of its domain."""
+        return replace(self, magnitude=magnitude)
+
+    def generator(self, purpose: str = "") -> torch.Generator:
+        """Return the generator of δ's own randomness, the same at every magnitude."""
+        return seeding.generator("perturbation", self.family, self.seed, purpose)
+
+    def achieved(self, setup: TrainingSetup) -> float | tuple[float, ...]:
+        """Return the magnitude that was really done to `setup` under its own seed (5 % of 37 labels is not 5 %).
+
+        Returns
+        -------
+        float in the family's unit; for a composition, one for each component
+        """
+        before, done = realize(setup, setup.seed), []
+        for part in self.parts:
+            after = part.applied(before)
+            done.append(0.0 if part.magnitude == 0 else _family(part).achieved(before, after, part))
+            before = after
+        return tuple(done) if self.components else done[0]
+
+    def applied(self, run: Realization) -> Realization:
+        """Return `run` under δ. Magnitude 0 returns `run` itself: the identity, bit for bit.
+
+        Raises
+        ------
+        ValueError
+            If no family has that name, or δ has lost, on its way through a file, an object that it needs.
+        """
+        for part in self.parts:
+            if part.magnitude != 0:
+                part._check_whole()
+                run = _family(part).apply(run, part)
+        return run
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """What of a run δ may change: "dataset", "init", "objective", … of each of its parts."""
+        return frozenset("identity" if p.family == "identity" else _family(p).kind for p in self.parts)
+
+    def _check_whole(self) -> None:
+        needs = _family(self).needs
+        wanted = dict(self.options).get(needs or "")
+        if needs and self.payload is None and not isinstance(wanted, int):
+            raise ValueError(
+                f"{self.family} needs its `{needs}` ({wanted}), which no repr or file can hold. Draw it from the "
+                "strategy that has it, or pass draws of that strategy to `reattached`"
+            )
+
+
+IDENTITY = Perturbation("identity", 0.0, 0.0, seed=0)
+"""The perturbation that changes nothing."""
+
+
+def reattached(delta: Perturbation, donors: Iterable[Perturbation]) -> Perturbation:
+    """Return δ with the objects that its repr could only name, found again among perturbations that hold them."""
+    known = {(p.family, p.options): p.payload for donor in donors for p in donor.parts if p.payload is not None}
+    parts = [replace(part, payload=known.get((part.family, part.options))) for part in delta.parts]
+    return replace(delta, components=tuple(parts)) if delta.components else parts[0]
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the name of a family means: its effect on a run, beside the strategy that draws it.
+
+    Attributes
+    ----------
+    name : str
+    kind : str
+        What of a run it may change.
+    unit : str
+        What its magnitude is called.
+    apply : callable
+        From a realization and a perturbation of this family to the perturbed realization.
+    achieved : callable
+        From the realization before and after, and the perturbation, to the magnitude that was really done.
+    seeded : bool
+        Whether it draws randomness of its own.
+    needs : str, optional
+        The option that names what is not plain data and travels as the perturbation's payload.
+    """
+
+    name: str
+    kind: Kind
+    unit: str
+    apply: Callable[[Realization, Perturbation], Realization]
+    achieved: Callable[[Realization, Realization, Perturbation], float]
+    seeded: bool = False
+    needs: str | None = None
+
+
+def _family(delta: Perturbation) -> Family:
+    # A value knows its family by name alone, and the families build values: this one import closes that loop.
+    from alignment_checks.perturbations.families import FAMILIES
+
+    if delta.family not in FAMILIES:
+        raise ValueError(f"no perturbation family is called {delta.family!r}; there are {', '.join(FAMILIES)}")
+    return FAMILIES[delta.family]
+
+
+def as_asked(before: Realization, after: Realization, delta: Perturbation) -> float:  # noqa: ARG001
+    """Return the magnitude asked for: the `achieved` of a family that always does exactly that."""
+    return float(delta.magnitude or 0.0)
+
+
+def drawn(
+    family: Family,
+    limit: float,
+    *,
+    magnitudes: SearchStrategy[float] | None = None,
+    options: tuple[tuple[str, Plain], ...] = (),
+    payload: object = None,
+    shown: Mapping[str, object] | None = None,
+) -> SearchStrategy[Perturbation]:
+    """Return the strategy of a family's perturbations; its repr is the call that made it, `name(**shown)`."""
+    chosen = st.floats(0, limit) if magnitudes is None else magnitudes
+    seeds = st.integers(0, LARGEST_SEED) if family.seeded else st.just(0)
+
+    def draw_one(draw: DrawFn, **arguments: object) -> Perturbation:  # noqa: ARG001
+        return Perturbation(family.name, draw(chosen) + 0.0, limit, draw(seeds), options, payload=payload)
+
+    draw_one.__name__ = str(dict(options).get("name", family.name))
+    return st.composite(draw_one)(**(shown or {}))
+
+
+def positive(family: str, argument: str, value: float, *, most: float = math.inf) -> float:
+    """Return `value` as a float in (0, most], or say what was expected.
+
+    Raises
+    ------
+    ValueError
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= most or math.isinf(value):
+        upper = "" if math.isinf(most) else f", at most {most:g}"
+        raise ValueError(f"{family}: `{argument}` must be a number above 0{upper}; got {value!r}")
+    return float(value)
+
+
+class Named:
+    """An argument that prints as a short name, so that a strategy's repr stays readable."""
+
+    def __init__(self, name: object) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return str(self.name)

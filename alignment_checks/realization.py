@@ -1,0 +1,269 @@
+"""`Realization`: one run, ready to be trained: θ(0), data, objective, optimizer and schedule."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from alignment_checks.objectives import Loss, Objective, Tensors
+from alignment_checks.seeding import derive, isolated
+from alignment_checks.training import OptimizerFactory, SchedulerFactory, TrainingSetup
+
+
+@dataclass(frozen=True, eq=False)
+class Realization:
+    """Everything that fixes one run. A perturbation maps one realization to another (`dataclasses.replace`).
+
+    Attributes
+    ----------
+    setup : TrainingSetup
+        What it realizes.
+    seed : int
+        The run's seed.
+    module : nn.Module
+        The model's structure; its own weights are never trained and never read.
+    parameters : mapping of str to Tensor
+        The trainable parameters at θ(0).
+    constants : mapping of str to Tensor
+        Frozen parameters, and buffers, at t = 0.
+    data : tuple of tensors, or None
+    objective : Objective
+    infimum : float or None
+        A lower bound of the objective, for the dimensionless forms.
+    optimizer, scheduler : callables
+        As in `TrainingSetup`.
+    """
+
+    setup: TrainingSetup
+    seed: int
+    module: nn.Module
+    parameters: Mapping[str, Tensor]
+    constants: Mapping[str, Tensor]
+    data: tuple[Tensor, ...] | None
+    objective: Objective
+    infimum: float | None
+    optimizer: OptimizerFactory
+    scheduler: SchedulerFactory | None
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What the model is called with."""
+        return model_inputs(self.data)
+
+    @property
+    def targets(self) -> Tensor | None:
+        """What the objective compares the outputs with."""
+        return None if self.data is None else self.data[-1]
+
+    @property
+    def examples(self) -> int:
+        """N, the number of examples; 0 where there is no data."""
+        return 0 if self.data is None else int(self.data[0].shape[0])
+
+
+def model_inputs(data: tuple[Tensor, ...] | None) -> tuple[Tensor, ...]:
+    """Return what the model is called with: all but the targets; one tensor alone is both."""
+    if data is None:
+        return ()
+    return data[:-1] if len(data) > 1 else data
+
+
+def realize(setup: TrainingSetup, seed: int) -> Realization:
+    """Return the unperturbed run of `setup` under `seed`.
+
+    The same tensors of `setup.data` serve every run, so that runs which leave them alone can share one copy.
+    """
+    module = built(setup, seed)
+    parameters = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+    frozen = {name: p.detach() for name, p in module.named_parameters() if not p.requires_grad}
+    data = None if setup.data is None else tuple(_cast(part, setup.dtype) for part in setup.data)
+    return Realization(
+        setup=setup,
+        seed=seed,
+        module=module,
+        parameters=parameters,
+        constants=frozen | dict(module.named_buffers()),
+        data=data,
+        objective=Objective(setup.objective),
+        infimum=setup.objective_infimum,
+        optimizer=setup.optimizer,
+        scheduler=setup.scheduler,
+    )
+
+
+def built(setup: TrainingSetup, seed: int) -> nn.Module:
+    """Return a new model at its init under `seed`, on the CPU and in the setup's dtype."""
+    with isolated(derive("init", seed)):
+        module = setup.model()
+    if not isinstance(module, nn.Module):
+        raise TypeError(
+            f"`model()` must return a torch.nn.Module; got {type(module).__name__}. Pass a factory of modules"
+        )
+    return module.train().to("cpu") if setup.dtype is None else module.train().to("cpu", setup.dtype)
+
+
+def _cast(part: Tensor, dtype: torch.dtype | None) -> Tensor:
+    return part if dtype is None or not part.is_floating_point() else part.to(dtype)
+
+
+# ---------------------------------------------------------------------------------------------- checked before training
+
+
+def checked(setup: TrainingSetup) -> Realization:
+    """Return the unperturbed run of `setup` under its own seed, having seen that it can be trained at all.
+
+    Raises
+    ------
+    ValueError
+        If the factory returns the same module twice, the model has no trainable parameter, or the objective is
+        neither per-example nor scalar, or not finite, at θ(0).
+    """
+    first = realize(setup, setup.seed)
+    _check_factory(first, built(setup, setup.seed))
+    if not first.parameters:
+        raise ValueError(
+            "the model has no trainable parameter; expected at least one with requires_grad=True. "
+            "Unfreeze a parameter, or build a model that has one"
+        )
+    _check_objective(first)
+    return first
+
+
+def _check_factory(first: Realization, second: nn.Module) -> None:
+    storages = {p.untyped_storage().data_ptr() for p in first.parameters.values() if p.numel()}
+    shared = [n for n, p in second.named_parameters() if p.untyped_storage().data_ptr() in storages]
+    if second is first.module or shared:
+        named = f" (it shares {', '.join(shared[:3])})" if shared else ""
+        raise ValueError(
+            f"`model()` returned the same weights twice{named}, so runs would train one another. Expected a new "
+            "module at each call: build it inside the factory, model=lambda: nn.Sequential(...)"
+        )
+
+
+def _check_objective(first: Realization) -> None:
+    outputs, value = raw_objective(first)
+    n = first.examples
+    per_example = value.ndim > 0 and n > 0 and value.shape[0] == n
+    if not (per_example or value.numel() == 1):
+        raise ValueError(
+            f"`objective` must return {n} per-example losses (first axis: the example) or a scalar; got shape "
+            f"{tuple(value.shape)} for outputs of shape {tuple(outputs.shape)}"
+        )
+    if not value.is_floating_point():
+        raise TypeError(f"`objective` must return floating-point losses; got {value.dtype}")
+    if not bool(value.isfinite().all()):
+        raise ValueError(
+            f"`objective` is {float(value.double().mean())} at t = 0 on the unperturbed setup; expected a finite "
+            "value. Check the data for NaN and the objective for log(0)"
+        )
+
+
+def raw_objective(realization: Realization) -> tuple[Tensor, Tensor]:
+    """Return the model's outputs and the user's own objective of them at θ(0), reduced by nothing."""
+    with isolated(derive("run", realization.seed)), torch.no_grad():
+        outputs = _called(realization)
+        value = realization.objective.function(outputs, realization.targets)
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"`objective` must return a tensor of per-example losses, or their mean; got {type(value).__name__}"
+        )
+    return outputs, value
+
+
+def _called(realization: Realization) -> Tensor:
+    """Return the outputs at θ(0), on clones of the constants, so that nothing of the realization changes."""
+    constants = {name: value.clone() for name, value in realization.constants.items()}
+    state = {**realization.parameters, **constants}
+    outputs: Tensor = torch.func.functional_call(realization.module, state, realization.inputs)
+    return outputs
+
+
+def draws_randomness(realization: Realization) -> bool:
+    """Return whether the training-mode forward pass draws random numbers (dropout does)."""
+    with isolated(derive("run", realization.seed)), torch.no_grad():
+        before = torch.get_rng_state()
+        _called(realization)
+        return not torch.equal(before, torch.get_rng_state())
+
+
+# ------------------------------------------------------------------------------------------------------------ identity
+
+
+def fingerprint(realization: Realization, plain: Realization) -> str:
+    """Return a digest of what distinguishes `realization` from `plain`, "" where nothing does.
+
+    Two perturbations of the same fingerprint are the same run (a rate of 10⁻⁹ flips no label), whatever they are called.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    changes = list(_differences(realization, plain))
+    for change in changes:
+        digest.update(change)
+    return digest.hexdigest() if changes else ""
+
+
+def _differences(a: Realization, b: Realization) -> Iterator[bytes]:
+    for name in ("parameters", "constants"):
+        before = getattr(b, name)
+        for key, value in getattr(a, name).items():
+            if value is not before[key] and not _equal(value, before[key]):
+                yield f"{name} {key}".encode() + content(value)
+    for index, (after, part) in enumerate(zip(a.data or (), b.data or (), strict=True)):
+        if after is not part and not _equal(after, part):
+            yield f"data {index}".encode() + content(after)
+    if a.objective != b.objective:
+        yield repr((a.objective.structure, a.objective.coefficients)).encode()
+    for name in ("optimizer", "scheduler", "infimum"):
+        if getattr(a, name) != getattr(b, name):
+            yield f"{name} {getattr(a, name)!r}".encode()
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)
+
+
+def content(value: Tensor) -> bytes:
+    """Return a tensor's dtype, shape and bytes, hashed."""
+    plain = value.detach().to("cpu").contiguous()
+    head = f"{plain.dtype} {tuple(plain.shape)}".encode()
+    return hashlib.blake2b(head + plain.reshape(-1).view(torch.uint8).numpy().tobytes(), digest_size=16).digest()
+
+
+def named(function: object) -> str:
+    """Return `module:qualname` of a callable, and what a `functools.partial` fixes."""
+    inner = getattr(function, "func", None)
+    if inner is not None:
+        fixed = [*map(repr, getattr(function, "args", ()))]
+        fixed += [f"{key}={value!r}" for key, value in getattr(function, "keywords", {}).items()]
+        return f"{named(inner)}({', '.join(fixed)})"
+    kind = function if hasattr(function, "__qualname__") else type(function)
+    return f"{getattr(kind, '__module__', '?')}:{getattr(kind, '__qualname__', '?')}"
+
+
+def setup_digest(setup: TrainingSetup) -> str:
+    """Return a short digest of what a setup is, the same in every process: to notice that it has changed."""
+    first = realize(setup, setup.seed)
+    digest = hashlib.blake2b(digest_size=8)
+    for name, value in {**first.parameters, **first.constants}.items():
+        digest.update(name.encode() + content(value))
+    for part in first.data or ():
+        digest.update(content(part))
+    parts = (setup.objective, setup.optimizer, setup.scheduler, setup.mesa.name)
+    digest.update(repr([part if isinstance(part, str) else named(part) for part in parts]).encode())
+    digest.update(
+        repr((setup.steps, setup.batch_size, setup.objective_infimum, setup.seed, str(first.module))).encode()
+    )
+    return digest.hexdigest()
+
+
+def loss_of(realization: Realization) -> Loss:
+    """Return the scalar loss that the run trains on, or is scored by."""
+    return realization.objective.loss()
+
+
+def parameters_of(module: nn.Module) -> Tensors:
+    """Return a module's trainable parameters by name, shared ones once."""
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}

@@ -1,0 +1,282 @@
+"""`run`: which runs there are to train, by which backend, in which batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from alignment_checks.backends import lanes, loop
+from alignment_checks.backends.job import Job, Record
+from alignment_checks.perturbations import IDENTITY, Perturbation
+from alignment_checks.realization import Realization, checked, draws_randomness, fingerprint, realize
+from alignment_checks.training import TrainingSetup
+from alignment_checks.trajectory import End, Run, Series, Trajectory, settled
+
+BACKENDS = ("auto", "lanes", "loop")
+KEPT_NUMBERS = 2**24
+"""Final parameters are kept up to this many numbers; beyond that they are trained again when asked for."""
+FEWEST_LANES = 3
+"""Fewer runs than this cost less in the loop than as a batch."""
+
+
+def run(
+    setup: TrainingSetup,
+    perturbations: Sequence[Perturbation] | None = None,
+    *,
+    base: Sequence[Perturbation] | None = None,
+    seeds: Sequence[int] | None = None,
+    device: str = "auto",
+    backend: str = "auto",
+) -> Trajectory:
+    """Train perturbations × seeds, perturbation-major, all at once.
+
+    Parameters
+    ----------
+    setup : TrainingSetup
+    perturbations : sequence of Perturbation, optional
+        What the runs train under; None is the identity alone.
+    base : sequence of Perturbation, optional
+        As long: what the runs are scored under, L(t). None scores each run under what it trains under. Runs that train
+        alike are trained once, however many ways they are scored.
+    seeds : sequence of int, optional
+        None is the setup's own.
+    device : str
+        "auto" is the accelerator that torch reports, else the CPU.
+    backend : {"auto", "lanes", "loop"}
+        "auto" is lanes where they can, else the loop: `Trajectory.runs` says which and why.
+
+    Returns
+    -------
+    Trajectory
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not of that form, or the setup cannot be trained at all (see `TrainingSetup`).
+    RuntimeError
+        If `backend="lanes"` and lanes cannot train it.
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> from alignment_checks import landscape
+    >>> bowl = landscape(lambda x: x.square().sum(), [1.0], optimizer=partial(torch.optim.SGD, lr=0.25), steps=2)
+    >>> run(bowl).base
+    array([[1.    , 0.25  , 0.0625]])
+    """
+    rows = _rows(setup, perturbations, base, seeds)
+    where = resolved(device)
+    if backend not in BACKENDS:
+        raise ValueError(f"run: `backend` must be one of {', '.join(BACKENDS)}; got {backend!r}")
+    numbers = 2 * len(rows) * sum(value.numel() for value in checked(setup).parameters.values())
+    return _run(setup, rows, where, backend, keep_ends=numbers <= KEPT_NUMBERS)
+
+
+def _run(setup: TrainingSetup, rows: list[_Row], device: torch.device, backend: str, *, keep_ends: bool) -> Trajectory:
+    with _one_thread(device):
+        found = _records(setup, rows, device, backend, keep_ends=keep_ends)
+    base, mesa, outcomes = settled(np.stack([f.base for f in found]), np.stack([f.mesa for f in found]))
+    runs = tuple(
+        Run(row.mesa, row.base, row.seed, f.backend, f.reason, outcome, f.infimum)
+        for row, f, outcome in zip(rows, found, outcomes, strict=True)
+    )
+
+    def ends() -> tuple[End, ...]:
+        return _run(setup, rows, device, backend, keep_ends=True).end
+
+    kept = tuple(f.end for f in found if f.end is not None)
+    return Trajectory(setup, base, mesa, runs, found[0].resolution, (lambda: kept) if keep_ends else ends)
+
+
+@dataclass(frozen=True)
+class _Row:
+    mesa: Perturbation
+    base: Perturbation
+    seed: int
+
+
+def _rows(
+    setup: TrainingSetup,
+    perturbations: Sequence[Perturbation] | None,
+    base: Sequence[Perturbation] | None,
+    seeds: Sequence[int] | None,
+) -> list[_Row]:
+    trained = [IDENTITY] if perturbations is None else list(perturbations)
+    scored = trained if base is None else list(base)
+    chosen = [setup.seed] if seeds is None else list(seeds)
+    for name, values in (("perturbations", trained), ("base", scored)):
+        strange = [value for value in values if not isinstance(value, Perturbation)]
+        if strange:
+            raise TypeError(f"run: `{name}` must be a sequence of Perturbation; got {type(strange[0]).__name__}")
+    if len(scored) != len(trained):
+        raise ValueError(f"run: `base` must be as long as `perturbations`, {len(trained)}; got {len(scored)}")
+    if not trained or not chosen or not all(isinstance(seed, int) and seed >= 0 for seed in chosen):
+        raise ValueError(f"run: expected at least one perturbation, and seeds that are ints from 0; got {seeds!r}")
+    for mesa, score in zip(trained, scored, strict=True):
+        _check_base_side(mesa, score)
+    return [_Row(m, b, seed) for m, b in zip(trained, scored, strict=True) for seed in chosen]
+
+
+def _check_base_side(mesa: Perturbation, base: Perturbation) -> None:
+    vain = base.kinds & {"init", "optimizer"}
+    if vain and base != mesa:
+        raise ValueError(
+            f"{base} cannot be scored under without training under it: on the base side alone, a perturbation of kind "
+            f"{', '.join(sorted(vain))} cannot change L's value. Use a dataset or objective family there, or train "
+            "under it as well"
+        )
+
+
+def resolved(device: str) -> torch.device:
+    """Return the device that a name means; "auto" is the accelerator that torch reports, else the CPU.
+
+    Raises
+    ------
+    ValueError
+        If torch has no such device here.
+    """
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if device == "auto":
+        return accelerator or torch.device("cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"`device` must be 'auto' or a torch device; got {device!r}: {error}") from None
+    if found.type not in ("cpu", accelerator.type if accelerator else "cpu"):
+        have = f"'{accelerator}' and 'cpu'" if accelerator else "'cpu' alone"
+        raise ValueError(
+            f"`device` {device!r} is not available: torch reports {have} here. device='auto' takes the best"
+        )
+    return found
+
+
+@contextmanager
+def _one_thread(device: torch.device) -> Iterator[None]:
+    """Run with one intra-op thread: bits differ by thread count, and a replay has to be a replay."""
+    before = torch.get_num_threads()
+    try:
+        if device.type == "cpu":
+            torch.set_num_threads(1)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+# --------------------------------------------------------------------------------------------------- rows become jobs
+
+
+@dataclass
+class _Work:
+    """One training run to be done, and where each of its scores belongs."""
+
+    train: Realization
+    scores: list[Realization | None] = field(default_factory=list)
+    keys: list[str | None] = field(default_factory=list)
+    rows: list[tuple[int, int]] = field(default_factory=list)
+
+    def add(self, row: int, key: str | None, score: Realization | None) -> None:
+        """Score this run for one more row; alike scores are taken once."""
+        if key not in self.keys:
+            self.keys.append(key)
+            self.scores.append(score)
+        self.rows.append((row, self.keys.index(key)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What was recorded of one row."""
+
+    base: Series
+    mesa: Series
+    end: End | None
+    backend: str
+    reason: str | None
+    infimum: float | None
+    resolution: float
+
+
+def _records(
+    setup: TrainingSetup, rows: list[_Row], device: torch.device, backend: str, *, keep_ends: bool
+) -> list[_Found]:
+    work = _work(setup, rows)
+    random = draws_randomness(work[0].train)
+    jobs = [Job(one.train, tuple(one.scores), random) for one in work]
+    found: dict[int, _Found] = {}
+    for index, record in _trained(jobs, device, backend):
+        one = work[index]
+        for row, score in one.rows:
+            found[row] = _found(record, score, one.scores[score] or one.train, keep_end=keep_ends)
+    return [found[row] for row in range(len(rows))]
+
+
+def _found(record: Record, index: int, score: Realization, *, keep_end: bool) -> _Found:
+    resolution = torch.finfo(next(iter(score.parameters.values())).dtype).eps
+    end = record.end if keep_end else None
+    return _Found(record.base[index], record.mesa, end, record.backend, record.reason, score.infimum, resolution)
+
+
+def _work(setup: TrainingSetup, rows: list[_Row]) -> list[_Work]:
+    """Return the training runs that the rows need: runs that train alike are one."""
+    plains = {row.seed: realize(setup, row.seed) for row in rows}
+    work: dict[tuple[int, str], _Work] = {}
+    for index, row in enumerate(rows):
+        plain = plains[row.seed]
+        train = row.mesa.applied(plain)
+        one = work.setdefault((row.seed, fingerprint(train, plain)), _Work(train))
+        score = None if row.base == row.mesa else _score(row.base, plain, one.train)
+        one.add(index, None if score is None else fingerprint(score, plain), score)
+    return list(work.values())
+
+
+def _score(base: Perturbation, plain: Realization, train: Realization) -> Realization | None:
+    """Return what scores a run on its base side, None where that is what it trains on."""
+    score = base.applied(plain)
+    if score.parameters is not plain.parameters or score.optimizer is not plain.optimizer:
+        raise ValueError(
+            f"{base} changes the init or the optimizer: on the base side alone that cannot change L's value"
+        )
+    same_data = all(a is b for a, b in zip(score.data or (), train.data or (), strict=True))
+    return None if same_data and score.objective == train.objective else score
+
+
+# --------------------------------------------------------------------------------------------------- jobs are trained
+
+
+def _trained(jobs: Sequence[Job], device: torch.device, backend: str) -> Iterator[tuple[int, Record]]:
+    """Yield the record of each job: through lanes, in batches of like structure, or through the loop."""
+    for members in _alike(jobs):
+        records = _group([jobs[index] for index in members], device, backend)
+        yield from zip(members, records, strict=True)
+
+
+def _alike(jobs: Sequence[Job]) -> list[list[int]]:
+    groups: dict[object, list[int]] = {}
+    for index, job in enumerate(jobs):
+        groups.setdefault(lanes.structure(job.train), []).append(index)
+    return list(groups.values())
+
+
+def _group(group: Sequence[Job], device: torch.device, backend: str) -> list[Record]:
+    reason = _reason_for_loop(group, backend)
+    if reason is None:
+        try:
+            size = lanes.width(group[0].train, device)
+            batches = [group[start : start + size] for start in range(0, len(group), size)]
+            return [record for batch in batches for record in lanes.train(batch, device)]
+        except lanes.Refused as error:
+            reason = str(error)
+    if backend == "lanes":
+        raise RuntimeError(f"backend='lanes' cannot train this setup: {reason}. backend='auto' takes the loop instead")
+    return [loop.train(job, device, reason) for job in group]
+
+
+def _reason_for_loop(group: Sequence[Job], backend: str) -> str | None:
+    if backend == "loop":
+        return "asked for"
+    if backend == "auto" and len(group) < FEWEST_LANES:
+        return f"{len(group)} run{'s' * (len(group) > 1)} of this structure: too few to be faster in lanes"
+    return lanes.refusal(group[0], lanes.footprint(group[0].train).unused)

@@ -1,0 +1,207 @@
+"""`TrainingSetup`: everything that fixes a training run, up to its perturbation and its seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from alignment_checks.objectives import BaseObjective, MesaObjective, Tensors, gradient_l1
+
+ModelFactory = Callable[[], nn.Module]
+OptimizerFactory = Callable[[list[nn.Parameter]], Optimizer]
+SchedulerFactory = Callable[[Optimizer], Any]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSetup:
+    """A training process: frozen, and compared by identity.
+
+    Parameters
+    ----------
+    model : callable
+        `model()` builds a new module at its init; called under the run's seed.
+    data : sequence of tensors, or None
+        First axis: the example, N of them. All but the last are the model's inputs, the last is the targets; one
+        tensor alone is both. None for a function of the parameters (see `landscape`): then the model is called
+        without arguments and the objective's targets are None.
+    objective : callable
+        `objective(outputs, targets)` gives N per-example losses or their mean.
+    optimizer : callable
+        `optimizer(params)` gives any `torch.optim.Optimizer` over that list of parameters.
+    steps : int
+        T ≥ 1. A run is t = 0 … T.
+    scheduler : callable, optional
+        `scheduler(optimizer)` gives any torch scheduler; stepped once after every optimizer step.
+    batch_size : int, optional
+        None is the whole dataset at each step. L(t) and G(t) are of the whole dataset in any case.
+    mesa_objective : MesaObjective or callable
+        G. A plain callable is `function(gradients, parameters) -> scalar tensor`.
+    objective_infimum : float or None
+        A lower bound L* that the objective approaches, for the dimensionless forms; None if none is known.
+    dtype : torch.dtype, optional
+        Floating dtype of model and data; None leaves both as they are.
+    seed : int
+        Seed of init, of minibatch order and of the model's own randomness.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not of the form above. What shows only at θ(0) (a NaN loss, a model without trainable
+        parameters) is raised by whatever trains the setup, before anything is trained.
+    """
+
+    model: ModelFactory
+    data: Sequence[Tensor] | None
+    objective: BaseObjective
+    optimizer: OptimizerFactory
+    steps: int
+    _: KW_ONLY
+    scheduler: SchedulerFactory | None = None
+    batch_size: int | None = None
+    mesa_objective: MesaObjective | Callable[[Tensors, Tensors], Tensor] = gradient_l1
+    objective_infimum: float | None = 0.0
+    dtype: torch.dtype | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_callables(self)
+        _check_numbers(self)
+        object.__setattr__(self, "data", _checked_data(self.data))
+        if self.batch_size is not None:
+            _check_batch_size(self.batch_size, self.data)
+
+    @property
+    def mesa(self) -> MesaObjective:
+        """The mesa-objective, in the one form that the backends use."""
+        if isinstance(self.mesa_objective, MesaObjective):
+            return self.mesa_objective
+        return MesaObjective(getattr(self.mesa_objective, "__name__", "mesa_objective"), self.mesa_objective)
+
+
+def landscape(
+    function: Callable[[Tensor], Tensor],
+    start: Iterable[float],
+    *,
+    optimizer: OptimizerFactory,
+    steps: int,
+    **same: Any,
+) -> TrainingSetup:
+    """Return the setup that descends an analytic function of a parameter vector: no model to speak of, no data.
+
+    Parameters
+    ----------
+    function : callable
+        From a vector of shape (d,) to a scalar.
+    start : sequence of d floats
+        θ(0), the same for every seed.
+    optimizer, steps, **same
+        As in `TrainingSetup`. `dtype` is float64 unless given.
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> bowl = landscape(lambda x: x.square().sum(), [1.0], optimizer=partial(torch.optim.SGD, lr=0.1), steps=10)
+    >>> bowl.steps, bowl.data
+    (10, None)
+    """
+    point = tuple(float(value) for value in start)
+    if not point:
+        raise ValueError("landscape: `start` is empty; expected at least one float")
+    same.setdefault("dtype", torch.float64)
+    return TrainingSetup(lambda: _Landscape(function, point), None, _value, optimizer, steps, **same)
+
+
+class _Landscape(nn.Module):
+    """A parameter vector, and the function of it."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor], start: tuple[float, ...]) -> None:
+        super().__init__()
+        self.function = function
+        self.point = nn.Parameter(torch.tensor(start, dtype=torch.float64))
+
+    def extra_repr(self) -> str:
+        return str(getattr(self.function, "__qualname__", type(self.function).__qualname__))
+
+    def forward(self) -> Tensor:
+        value = self.function(self.point)
+        return value.reshape(()) if value.numel() == 1 else value
+
+
+def _value(outputs: Tensor, targets: Tensor | None) -> Tensor:  # noqa: ARG001
+    return outputs
+
+
+def _check_callables(setup: TrainingSetup) -> None:
+    for name in ("model", "objective", "optimizer", "scheduler", "mesa_objective"):
+        value = getattr(setup, name)
+        if not callable(value) and not (name == "scheduler" and value is None):
+            raise TypeError(f"TrainingSetup: `{name}` must be callable; got {_described(value)}{_HINTS[name]}")
+    if isinstance(setup.model, nn.Module):
+        raise TypeError(
+            f"TrainingSetup: `model` must build a new module at each call; got {_described(setup.model)} itself. "
+            "Pass a factory: model=lambda: nn.Sequential(...)"
+        )
+
+
+_HINTS = {
+    "model": ". Pass a factory: model=lambda: nn.Sequential(...)",
+    "objective": ". Pass a function of (outputs, targets), such as torch.nn.functional.cross_entropy",
+    "optimizer": ". Pass a factory: optimizer=partial(torch.optim.SGD, lr=0.1)",
+    "scheduler": ". Pass a factory: scheduler=partial(torch.optim.lr_scheduler.StepLR, step_size=100)",
+    "mesa_objective": ". Pass alignment_checks.gradient_l1, or a function of (gradients, parameters)",
+}
+
+
+def _check_numbers(setup: TrainingSetup) -> None:
+    if isinstance(setup.steps, bool) or not isinstance(setup.steps, int) or setup.steps < 1:
+        raise ValueError(f"TrainingSetup: `steps` must be an int, at least 1; got {setup.steps!r}")
+    if isinstance(setup.seed, bool) or not isinstance(setup.seed, int) or not 0 <= setup.seed < 2**63:
+        raise ValueError(f"TrainingSetup: `seed` must be an int in [0, 2**63); got {setup.seed!r}")
+    infimum = setup.objective_infimum
+    if infimum is not None and not math.isfinite(infimum):
+        raise ValueError(
+            f"TrainingSetup: `objective_infimum` must be finite, or None where none is known; got {infimum!r}"
+        )
+    if setup.dtype is not None and not (isinstance(setup.dtype, torch.dtype) and setup.dtype.is_floating_point):
+        raise TypeError(f"TrainingSetup: `dtype` must be a floating torch.dtype or None; got {setup.dtype!r}")
+
+
+def _checked_data(data: Sequence[Tensor] | None) -> tuple[Tensor, ...] | None:
+    if data is None:
+        return None
+    parts = (data,) if isinstance(data, Tensor) else tuple(data)
+    if not parts or not all(isinstance(part, Tensor) for part in parts):
+        kinds = ", ".join(_described(part) for part in parts) or "an empty sequence"
+        raise TypeError(
+            f"TrainingSetup: `data` must be tensors, such as (x, y), or None; got {kinds}. "
+            "torch.as_tensor turns an array into one"
+        )
+    lengths = [part.shape[0] if part.ndim else None for part in parts]
+    if None in lengths or len(set(lengths)) > 1 or lengths[0] == 0:
+        shapes = ", ".join(str(tuple(part.shape)) for part in parts)
+        raise ValueError(
+            f"TrainingSetup: the first axis of each tensor in `data` must be the example, as many in each; got "
+            f"shapes {shapes}"
+        )
+    return tuple(part.detach() for part in parts)
+
+
+def _check_batch_size(batch_size: int, data: Sequence[Tensor] | None) -> None:
+    most = None if data is None else data[0].shape[0]
+    if most is None:
+        raise ValueError("TrainingSetup: `batch_size` needs `data`; got data=None. Leave batch_size=None")
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or not 1 <= batch_size <= most:
+        raise ValueError(
+            f"TrainingSetup: `batch_size` must be an int from 1 to the {most} examples, or None for all of them; "
+            f"got {batch_size!r}"
+        )
+
+
+def _described(value: object) -> str:
+    return f"{type(value).__name__} {value!r:.60}"

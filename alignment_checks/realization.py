@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from alignment_checks.objectives import Loss, Objective, Tensors
+from alignment_checks.objectives import Loss, Objective
 from alignment_checks.seeding import derive, isolated
 from alignment_checks.training import OptimizerFactory, SchedulerFactory, TrainingSetup
 
@@ -174,6 +174,13 @@ def raw_objective(realization: Realization) -> tuple[Tensor, Tensor]:
     return outputs, value
 
 
+def start(realization: Realization) -> float:
+    """Return L(0): the loss at θ(0)."""
+    with isolated(derive("run", realization.seed)), torch.no_grad():
+        outputs = _called(realization)
+        return float(loss_of(realization)(outputs, realization.targets, realization.parameters))
+
+
 def _called(realization: Realization) -> Tensor:
     """Return the outputs at θ(0), on clones of the constants, so that nothing of the realization changes."""
     constants = {name: value.clone() for name, value in realization.constants.items()}
@@ -206,19 +213,21 @@ def fingerprint(realization: Realization, plain: Realization) -> str:
 
 
 def _differences(a: Realization, b: Realization) -> Iterator[bytes]:
-    for name in ("parameters", "constants"):
-        before = getattr(b, name)
-        for key, value in getattr(a, name).items():
-            if value is not before[key] and not _equal(value, before[key]):
-                yield f"{name} {key}".encode() + content(value)
-    for index, (after, part) in enumerate(zip(a.data or (), b.data or (), strict=True)):
-        if after is not part and not _equal(after, part):
-            yield f"data {index}".encode() + content(after)
+    before = dict(_tensors(b))
+    for name, value in _tensors(a):
+        if value is not before[name] and not _equal(value, before[name]):
+            yield name.encode() + content(value)
     if a.objective != b.objective:
         yield repr((a.objective.structure, a.objective.coefficients)).encode()
     for name in ("optimizer", "scheduler", "infimum"):
         if getattr(a, name) != getattr(b, name):
             yield f"{name} {getattr(a, name)!r}".encode()
+
+
+def _tensors(run: Realization) -> Iterator[tuple[str, Tensor]]:
+    yield from ((f"parameter {name}", value) for name, value in run.parameters.items())
+    yield from ((f"constant {name}", value) for name, value in run.constants.items())
+    yield from ((f"data {index}", part) for index, part in enumerate(run.data or ()))
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
@@ -264,6 +273,6 @@ def loss_of(realization: Realization) -> Loss:
     return realization.objective.loss()
 
 
-def parameters_of(module: nn.Module) -> Tensors:
+def parameters_of(module: nn.Module) -> dict[str, nn.Parameter]:
     """Return a module's trainable parameters by name, shared ones once."""
     return {name: p for name, p in module.named_parameters() if p.requires_grad}

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 from alignment_checks.backends import lanes, loop
 from alignment_checks.backends.job import Job, Record
+from alignment_checks.backends.path import LARGEST, Path
+from alignment_checks.backends.path import along as scored_along
+from alignment_checks.backends.path import follow as path_of
+from alignment_checks.backends.path import size as path_size
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.realization import Realization, checked, draws_randomness, fingerprint, realize
 from alignment_checks.training import TrainingSetup
 from alignment_checks.trajectory import End, Run, Series, Trajectory, settled
 
+T = TypeVar("T")
 BACKENDS = ("auto", "lanes", "loop")
 KEPT_NUMBERS = 2**24
 """Final parameters are kept up to this many numbers; beyond that they are trained again when asked for."""
+TOO_FEW = "too few runs of this structure to be faster in lanes"
 FEWEST_LANES = 3
 """Fewer runs than this cost less in the loop than as a batch."""
 
@@ -79,17 +86,23 @@ def run(
 def _run(setup: TrainingSetup, rows: list[_Row], device: torch.device, backend: str, *, keep_ends: bool) -> Trajectory:
     with _one_thread(device):
         found = _records(setup, rows, device, backend, keep_ends=keep_ends)
-    base, mesa, outcomes = settled(np.stack([f.base for f in found]), np.stack([f.mesa for f in found]))
-    runs = tuple(
-        Run(row.mesa, row.base, row.seed, f.backend, f.reason, outcome, f.infimum)
-        for row, f, outcome in zip(rows, found, outcomes, strict=True)
-    )
 
     def ends() -> tuple[End, ...]:
         return _run(setup, rows, device, backend, keep_ends=True).end
 
     kept = tuple(f.end for f in found if f.end is not None)
-    return Trajectory(setup, base, mesa, runs, found[0].resolution, (lambda: kept) if keep_ends else ends)
+    return _trajectory(setup, rows, found, (lambda: kept) if keep_ends else ends)
+
+
+def _trajectory(
+    setup: TrainingSetup, rows: Sequence[_Row], found: Sequence[_Found], ends: Callable[[], tuple[End, ...]]
+) -> Trajectory:
+    base, mesa, outcomes = settled(np.stack([f.base for f in found]), np.stack([f.mesa for f in found]))
+    runs = tuple(
+        Run(row.mesa, row.base, row.seed, f.backend, f.reason, outcome, f.infimum)
+        for row, f, outcome in zip(rows, found, outcomes, strict=True)
+    )
+    return Trajectory(setup, base, mesa, runs, found[0].resolution, ends)
 
 
 @dataclass(frozen=True)
@@ -105,20 +118,29 @@ def _rows(
     base: Sequence[Perturbation] | None,
     seeds: Sequence[int] | None,
 ) -> list[_Row]:
-    trained = [IDENTITY] if perturbations is None else list(perturbations)
-    scored = trained if base is None else list(base)
-    chosen = [setup.seed] if seeds is None else list(seeds)
+    trained = [IDENTITY] if perturbations is None else _listed("perturbations", perturbations)
+    scored = trained if base is None else _listed("base", base)
+    chosen = [setup.seed] if seeds is None else _listed("seeds", seeds)
     for name, values in (("perturbations", trained), ("base", scored)):
         strange = [value for value in values if not isinstance(value, Perturbation)]
         if strange:
             raise TypeError(f"run: `{name}` must be a sequence of Perturbation; got {type(strange[0]).__name__}")
     if len(scored) != len(trained):
         raise ValueError(f"run: `base` must be as long as `perturbations`, {len(trained)}; got {len(scored)}")
-    if not trained or not chosen or not all(isinstance(seed, int) and seed >= 0 for seed in chosen):
-        raise ValueError(f"run: expected at least one perturbation, and seeds that are ints from 0; got {seeds!r}")
+    if not trained:
+        raise ValueError("run: expected at least one perturbation; got none. perturbations=None is the identity alone")
+    if not chosen or not all(isinstance(seed, int) and seed >= 0 for seed in chosen):
+        raise ValueError(f"run: `seeds` must be ints from 0, at least one; got {seeds!r}. None is the setup's own seed")
     for mesa, score in zip(trained, scored, strict=True):
         _check_base_side(mesa, score)
     return [_Row(m, b, seed) for m, b in zip(trained, scored, strict=True) for seed in chosen]
+
+
+def _listed(name: str, values: Sequence[T]) -> list[T]:
+    if not isinstance(values, Iterable):
+        came = f"{type(values).__name__} {values!r:.60}"
+        raise TypeError(f"run: `{name}` must be a sequence; got {came}. Put it in a list")
+    return list(values)
 
 
 def _check_base_side(mesa: Perturbation, base: Perturbation) -> None:
@@ -164,6 +186,49 @@ def _one_thread(device: torch.device) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+# ------------------------------------------------------------------------------------- scored along a kept trajectory
+
+
+def follow(setup: TrainingSetup, seeds: Sequence[int], *, device: str = "auto") -> list[Path] | None:
+    """Train the unperturbed setup under each seed, and keep its weights at every t for `along`.
+
+    Returns
+    -------
+    list of Path, or None where they are too large to keep
+    """
+    where, random = resolved(device), draws_randomness(checked(setup))
+    jobs = [Job(realize(setup, seed), (None,), random) for seed in seeds]
+    if sum(map(path_size, jobs)) > LARGEST:
+        return None
+    with _one_thread(where):
+        return [path_of(job, where) for job in jobs]
+
+
+def along(paths: Sequence[Path], base: Sequence[Perturbation], *, device: str = "auto") -> Trajectory:
+    """Return the trajectory of runs that train unperturbed and are scored under each of `base`, without training any.
+
+    Equal to `run(setup, [IDENTITY] * len(base), base=base)`.
+    """
+    setup, where = paths[0].job.train.setup, resolved(device)
+    rows = _rows(setup, [IDENTITY] * len(base), base, [path.job.train.seed for path in paths])
+    with _one_thread(where):
+        columns = [_scored_along(path, base, where) for path in paths]
+    found = [column[index] for index in range(len(base)) for column in columns]
+    return _trajectory(setup, rows, found, lambda: tuple(f.end for f in found if f.end is not None))
+
+
+def _scored_along(path: Path, base: Sequence[Perturbation], device: torch.device) -> list[_Found]:
+    plain = path.job.train
+    scores = [_score(delta, plain, plain) for delta in base]
+    changed = [score for score in scores if score is not None]
+    series = iter(scored_along(path, changed, device)) if changed else iter(())
+    rows = [path.record.base[0] if score is None else next(series) for score in scores]
+    return [
+        _found(replace(path.record, base=row[None]), 0, score or plain, keep_end=True)
+        for row, score in zip(rows, scores, strict=True)
+    ]
 
 
 # --------------------------------------------------------------------------------------------------- rows become jobs
@@ -278,5 +343,5 @@ def _reason_for_loop(group: Sequence[Job], backend: str) -> str | None:
     if backend == "loop":
         return "asked for"
     if backend == "auto" and len(group) < FEWEST_LANES:
-        return f"{len(group)} run{'s' * (len(group) > 1)} of this structure: too few to be faster in lanes"
+        return TOO_FEW
     return lanes.refusal(group[0], lanes.footprint(group[0].train).unused)

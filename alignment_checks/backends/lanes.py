@@ -160,17 +160,21 @@ class _Lanes:
         steps = self.jobs[0].steps
         losses, pursued = _empty(steps, len(self.jobs), self.weights), _empty(steps, len(self.jobs), self.weights)
         scored = [_empty(steps, len(where), self.weights) for where, _ in self.scores]
-        end, step = End({}, {}, ()), {}
+        end = End({}, {}, ())
+        step: Tensors = {}
         for t in range(steps + 1):
             gradient, losses[t], buffers = self.batch.gradient(self.weights)
             for row, (_, batch) in zip(scored, self.scores, strict=True):
                 row[t] = batch.value(self.weights)
+            if self.mesa.of == "gradient":  # before the step, which moves θ and may write into the gradient
+                pursued[t] = vmap(self.mesa)(gradient, self.weights.detached())
             here = self.weights.snapshot() if t >= steps - 1 or self.mesa.of == "step" else {}
             end = End(here, step, learning_rates(self.optimizer))
             if t < steps or self.mesa.of == "step":
                 self.advance(gradient, buffers)
                 step = {n: p.detach() - here[n] for n, p in self.weights.trainable.items()} if here else {}
-            pursued[t] = vmap(self.mesa)(step if self.mesa.of == "step" else gradient, self.weights.detached() | here)
+            if self.mesa.of == "step":
+                pursued[t] = vmap(self.mesa)(step, here)
         return self.records(losses, scored, pursued, end)
 
     def advance(self, gradient: Tensors, buffers: dict[str, Tensor]) -> None:
@@ -258,7 +262,7 @@ def _slow_paths(notes: list[str]) -> Iterator[None]:
             if _SLOW_START in str(message):
                 notes.append(_first_line(message))
             else:
-                shown(message, category, *where, **more)  # type: ignore[arg-type]
+                shown(message, category, *where, **more)
 
         warnings.showwarning = collect  # type: ignore[assignment]
         yield

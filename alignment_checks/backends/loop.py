@@ -6,7 +6,7 @@ the step that leaves it, t = 0 and t = T included; taking them changes no buffer
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -21,11 +21,26 @@ from alignment_checks.objectives import Tensors
 from alignment_checks.realization import Realization, loss_of, parameters_of
 from alignment_checks.trajectory import End, is_beyond
 
+Visitor = Callable[[Tensors, Tensors], None]
 
-def train(job: Job, device: torch.device, reason: str | None = None) -> Record:
-    """Train one run and record it; `reason` says why it is trained here."""
+
+def train(job: Job, device: torch.device, reason: str | None = None, visit: Visitor | None = None) -> Record:
+    """Train one run and record it.
+
+    Parameters
+    ----------
+    job : Job
+    device : torch.device
+    reason : str, optional
+        Why it is trained here.
+    visit : callable, optional
+        Called with copies of the parameters and of the buffers at every θ(t).
+    """
     with seeding.isolated(seeding.derive("run", job.train.seed)):
-        return _Loop(job, device).record(reason)
+        return _Loop(job, device).record(reason, visit)
+
+
+_NOWHERE: Tensors = {}
 
 
 class _Loop:
@@ -39,15 +54,17 @@ class _Loop:
         self.scheduler = self.train.scheduler(self.optimizer) if self.train.scheduler else None
         self.batches = _batches(self.train)
 
-    def record(self, reason: str | None) -> Record:
+    def record(self, reason: str | None, visit: Visitor | None) -> Record:
         steps, mesa = self.job.steps, self.train.setup.mesa
         base, pursued = np.full((len(self.scores), steps + 1), np.nan), np.full(steps + 1, np.nan)
-        gone, step = np.zeros(len(self.scores), dtype=bool), {}
+        gone, step = np.zeros(len(self.scores), dtype=bool), _NOWHERE
         for t in range(steps + 1):
             loss, gradient = self.measured()
             base[:, t] = [float(loss) if score is None else self.scored(score) for score in self.scores]
             here = {name: p.detach().clone() for name, p in self.parameters.items()}
             end = End(here, step, learning_rates(self.optimizer))
+            if visit is not None:
+                visit(here, {name: buffer.clone() for name, buffer in self.module.named_buffers()})
             if t < steps or mesa.of == "step":
                 self.advance(loss, gradient)
                 step = {name: p.detach() - here[name] for name, p in self.parameters.items()}
@@ -75,7 +92,7 @@ class _Loop:
         self.module.train()
         batch = next(self.batches)
         if must_be_given(self.optimizer.step):
-            loss = self.optimizer.step(partial(self.backward, batch))  # LBFGS: the loss as often as it likes
+            loss = self.optimizer.step(partial(self.backward, batch))  # type: ignore[arg-type, assignment]
         else:
             loss = self.backward(batch) if self.differs(batch) else self.given(loss, gradient)
             self.optimizer.step()
@@ -142,7 +159,7 @@ def _batches(run: Realization) -> Iterator[Tensor | None]:
     """Yield the examples of each step: None for all of them, else an epoch's random order cut into minibatches."""
     random, size = seeding.generator("batches", run.seed), run.setup.batch_size
     while True:
-        yield from [None] if size is None else torch.randperm(run.examples, generator=random).split(size)
+        yield from [None] if size is None else torch.randperm(run.examples, generator=random).split(size)  # type: ignore[no-untyped-call]
 
 
 def _filled(gradient: list[Tensor | None], parameters: Tensors) -> Tensors:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -114,8 +115,8 @@ class Batch:
             loss: Tensor = self._mapped(self._lane, weights)[0]
             return loss
 
-    def _mapped(self, function: object, weights: Weights) -> tuple[object, ...]:
-        groups = [*weights.at(self.lanes), dict(enumerate(self.data or ()))]
+    def _mapped(self, function: Callable[..., Any], weights: Weights) -> Any:
+        groups: list[Mapping[Any, Shared]] = [*weights.at(self.lanes), dict(enumerate(self.data or ()))]
         dims = (*({name: part.dim for name, part in group.items()} for group in groups), (0,) * len(self.coefficients))
         values = [{name: part.tensor for name, part in group.items()} for group in groups]
         return vmap(function, in_dims=dims, randomness="error")(*values, self.coefficients)

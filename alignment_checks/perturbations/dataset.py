@@ -38,7 +38,7 @@ def _flip_labels(run: Realization, delta: Perturbation) -> Realization:
     if len(classes) < 2:
         raise ValueError("label_noise needs at least two classes; the targets hold one")
     random = delta.generator()
-    flipped = torch.rand(labels.shape, generator=random, dtype=torch.float64) < delta.magnitude
+    flipped = torch.rand(labels.shape, generator=random, dtype=torch.float64) < (delta.magnitude or 0.0)
     by = torch.randint(1, len(classes), labels.shape, generator=random)
     index = torch.searchsorted(classes, labels)
     return _relabelled(run, torch.where(flipped, classes[(index + by) % len(classes)], labels))
@@ -138,7 +138,7 @@ def subsample(max_fraction: float) -> SearchStrategy[Perturbation]:
 def _leave_out(run: Realization, delta: Perturbation) -> Realization:
     data = _data(run, delta)
     u = torch.rand(len(data[0]), generator=delta.generator(), dtype=torch.float64)
-    kept = u >= delta.magnitude
+    kept = u >= (delta.magnitude or 0.0)
     kept[u.argmax()] = True
     return run if bool(kept.all()) else replace(run, data=tuple(part[kept] for part in data))
 
@@ -186,7 +186,7 @@ def _take_from_pool(run: Realization, delta: Perturbation) -> Realization:
     n, m = len(data[0]), len(pool[0])
     u = torch.rand(n, generator=random, dtype=torch.float64)
     source = torch.randperm(m, generator=random)[:n] if m >= n else torch.randint(m, (n,), generator=random)
-    taken = u < delta.magnitude
+    taken = u < (delta.magnitude or 0.0)
     return replace(run, data=tuple(_taken(a, b.to(a.dtype)[source], taken) for a, b in zip(data, pool, strict=True)))
 
 
@@ -223,7 +223,7 @@ def _classes(run: Realization, delta: Perturbation) -> tuple[Tensor, Tensor]:
     assert original is not None, "a run has data only where its setup has"  # noqa: S101
     targets = original[-1]
     width = targets.shape[-1] if _is_one_hot(targets) else None
-    return labels, torch.arange(width) if width else _labels(targets, delta).unique()
+    return labels, torch.arange(width) if width else torch.unique(_labels(targets, delta))
 
 
 def _labels(targets: Tensor, delta: Perturbation) -> Tensor:

@@ -28,7 +28,7 @@ def _reseed(run: Realization, delta: Perturbation) -> Realization:
     return replace(run, parameters=other.parameters, constants=other.constants)
 
 
-INIT_SEED = Family("init_seed", "init", "changed", _reseed, as_asked, seeded=True)
+INIT_SEED = Family("init_seed", "init", "changed", _reseed, as_asked, seeded=True, continuous=False)
 
 
 def init_jitter(max_sigma: float) -> SearchStrategy[Perturbation]:
@@ -52,7 +52,8 @@ def _jitter(run: Realization, delta: Perturbation) -> Realization:
 def _jittered(value: Tensor, sigma: float, random: torch.Generator) -> Tensor:
     noise = torch.randn(value.shape, generator=random, dtype=torch.float64)
     scale = sigma * value.double().norm() / max(1, value.numel()) ** 0.5
-    return (value.double() + scale * noise).to(value.dtype)
+    moved: Tensor = value.double() + scale * noise
+    return moved.to(value.dtype)
 
 
 def _jitter_done(before: Realization, after: Realization, delta: Perturbation) -> float:  # noqa: ARG001
@@ -91,10 +92,12 @@ def init_interpolation(other: Mapping[str, Tensor] | int) -> SearchStrategy[Pert
     other : state dict, or int
         θ′: the model's `state_dict()` form, or the seed under which its factory builds it.
     """
+    option: int | str
+    payload: dict[str, Tensor] | None = None
     if isinstance(other, int) and not isinstance(other, bool):
-        option, payload = other, None
+        option = other
     elif isinstance(other, Mapping) and all(isinstance(value, Tensor) for value in other.values()):
-        payload = {name: value.detach().cpu() for name, value in other.items()}
+        payload = {name: value.detach().cpu().clone() for name, value in other.items()}
         joined = b"".join(name.encode() + content(value) for name, value in sorted(payload.items()))
         option = blake2b(joined, digest_size=6).hexdigest()
     else:

@@ -111,9 +111,19 @@ def _every_class(loss: Loss, outputs: Tensor, targets: Tensor | None, parameters
 
 def _smooth(run: Realization, delta: Perturbation) -> Realization:
     targets = run.targets
-    if targets is None or (targets.is_floating_point() and targets.ndim < 2):
-        raise ValueError("label_smoothing needs class labels: integer targets, or rows of class probabilities")
+    if targets is None or (targets.is_floating_point() and not _are_probabilities(targets)):
+        came = "none" if targets is None else f"{targets.dtype} targets of shape {tuple(targets.shape)}"
+        raise ValueError(
+            f"label_smoothing needs class labels: integer targets, or rows of class probabilities; got {came}"
+        )
     return replace(run, objective=run.objective.changed(_Smoothed(), float(delta.magnitude or 0.0)))
+
+
+def _are_probabilities(targets: Tensor) -> bool:
+    rows = targets.double()
+    if rows.ndim < 2 or rows.shape[-1] < 2 or bool((rows < 0).any()):
+        return False
+    return bool(((rows.sum(-1) - 1).abs() <= 1e-3).all())
 
 
 LABEL_SMOOTHING = Family("label_smoothing", "objective", "epsilon", _smooth, as_asked)

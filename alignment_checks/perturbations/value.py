@@ -102,6 +102,11 @@ class Perturbation:
         """Whether nothing at all is changed."""
         return all(part.magnitude == 0 for part in self.parts)
 
+    @property
+    def continuous(self) -> bool:
+        """Whether a single perturbation's magnitude can take any value up to its limit."""
+        return self.magnitude not in (None, 0) and _family(self).continuous
+
     def at(self, magnitude: float) -> Perturbation:
         """Return this single perturbation at another magnitude of its domain."""
         return replace(self, magnitude=magnitude)
@@ -160,7 +165,7 @@ IDENTITY = Perturbation("identity", 0.0, 0.0, seed=0)
 def reattached(delta: Perturbation, donors: Iterable[Perturbation]) -> Perturbation:
     """Return δ with the objects that its repr could only name, found again among perturbations that hold them."""
     known = {(p.family, p.options): p.payload for donor in donors for p in donor.parts if p.payload is not None}
-    parts = [replace(part, payload=known.get((part.family, part.options))) for part in delta.parts]
+    parts = [replace(part, payload=known.get((part.family, part.options), part.payload)) for part in delta.parts]
     return replace(delta, components=tuple(parts)) if delta.components else parts[0]
 
 
@@ -181,6 +186,8 @@ class Family:
         From the realization before and after, and the perturbation, to the magnitude that was really done.
     seeded : bool
         Whether it draws randomness of its own.
+    continuous : bool
+        Whether the magnitude can take any value up to its limit.
     needs : str, optional
         The option that names what is not plain data and travels as the perturbation's payload.
     """
@@ -191,6 +198,7 @@ class Family:
     apply: Callable[[Realization, Perturbation], Realization]
     achieved: Callable[[Realization, Realization, Perturbation], float]
     seeded: bool = False
+    continuous: bool = True
     needs: str | None = None
 
 
@@ -221,7 +229,7 @@ def drawn(
     chosen = st.floats(0, limit) if magnitudes is None else magnitudes
     seeds = st.integers(0, LARGEST_SEED) if family.seeded else st.just(0)
 
-    def draw_one(draw: DrawFn, **arguments: object) -> Perturbation:  # noqa: ARG001
+    def draw_one(draw: DrawFn, /, **arguments: object) -> Perturbation:  # noqa: ARG001
         return Perturbation(family.name, draw(chosen) + 0.0, limit, draw(seeds), options, payload=payload)
 
     draw_one.__name__ = str(dict(options).get("name", family.name))

@@ -1,0 +1,101 @@
+"""A training run with its weights at every t, so that other objectives can be evaluated along it: no retraining."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.func import functional_call, vmap
+
+from alignment_checks import seeding
+from alignment_checks.backends import loop
+from alignment_checks.backends.job import Job, Record
+from alignment_checks.realization import Realization
+from alignment_checks.trajectory import Series
+
+LARGEST = 2**28
+"""A path of more bytes than this is not kept."""
+_CHUNK = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Path:
+    """One run, and θ(t) with the buffers at every t that it reached: each tensor has a leading axis of t."""
+
+    job: Job
+    record: Record
+    parameters: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+
+
+def size(job: Job) -> int:
+    """Return the bytes that the path of a job takes."""
+    run = job.train
+    return (job.steps + 1) * sum(value.nbytes for value in (*run.parameters.values(), *run.constants.values()))
+
+
+def follow(job: Job, device: torch.device) -> Path:
+    """Train one run in the loop and keep its weights at every t."""
+    visited: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
+    record = loop.train(
+        job, device, "its weights are kept at every step", lambda *at: visited.append((dict(at[0]), dict(at[1])))
+    )
+    parameters = {name: torch.stack([p[name] for p, _ in visited]) for name in visited[0][0]}
+    buffers = {name: torch.stack([b[name] for _, b in visited]) for name in visited[0][1]}
+    return Path(job, record, parameters, buffers)
+
+
+def along(path: Path, scores: Sequence[Realization], device: torch.device) -> Series:
+    """Return L under each score at every θ(t) of the path, shape (scores, T + 1); NaN beyond its end.
+
+    Scores that share data and the structure of their objective share the forward passes too.
+    """
+    series = np.full((len(scores), path.job.steps + 1), np.nan)
+    for members in _groups(scores):
+        values = _evaluated(path, [scores[index] for index in members], device)
+        series[members, : values.shape[1]] = values
+    return series
+
+
+def _groups(scores: Sequence[Realization]) -> list[list[int]]:
+    groups: dict[object, list[int]] = {}
+    for index, score in enumerate(scores):
+        groups.setdefault((tuple(map(id, score.data or ())), score.objective.structure), []).append(index)
+    return list(groups.values())
+
+
+def _evaluated(path: Path, scores: list[Realization], device: torch.device) -> Series:
+    score, dtype = loop.on_device(scores[0], device), next(iter(path.parameters.values())).dtype
+    rows = torch.tensor([s.objective.coefficients for s in scores], dtype=dtype, device=device)
+    module = deepcopy(score.module).to(device).train(not path.job.random)
+    buffers = {name for name, _ in module.named_buffers()}
+    frozen = {name: value.to(device) for name, value in path.job.train.constants.items() if name not in buffers}
+
+    def losses(parameters: dict[str, Tensor], state: dict[str, Tensor]) -> Tensor:
+        weights = {**parameters, **{name: value.clone() for name, value in state.items()}, **frozen}
+        outputs = functional_call(module, weights, score.inputs)
+        if not rows.numel():
+            return score.objective.loss()(outputs, score.targets, parameters).expand(len(scores))
+        at = [score.objective.loss(tuple(row))(outputs, score.targets, parameters) for row in rows]
+        return torch.stack(at)
+
+    with torch.no_grad(), seeding.isolated(seeding.derive("along")):
+        return np.ascontiguousarray(_over_time(losses, path).cpu().double().numpy().T)
+
+
+def _over_time(losses: Callable[..., Tensor], path: Path) -> Tensor:
+    """Return the losses at every t: batched over t where the model can be, else one t after another."""
+    steps = range(len(next(iter(path.parameters.values()))))
+    try:
+        chunks = [slice(start, start + _CHUNK) for start in steps[::_CHUNK]]
+        return torch.cat([vmap(losses)(*_at(path, chunk)) for chunk in chunks])
+    except Exception:  # the same function, unbatched: what is wrong with it, if anything, shows again here
+        return torch.stack([losses(*_at(path, t)) for t in steps])
+
+
+def _at(path: Path, where: slice | int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    return {n: v[where] for n, v in path.parameters.items()}, {n: v[where] for n, v in path.buffers.items()}

@@ -1,0 +1,269 @@
+"""The properties: each one run → measure → judge. A failed property is a result here, not an exception.
+
+Keywords common to all of them:
+
+rtol, atol : float
+    When x′ ≈ x: |x′ − x| ≤ atol + rtol·|x|. At least one has to be given where a property says "≈".
+side : {"both", "worse"}
+    "worse" counts deterioration only.
+normalized : bool, optional
+    Judge the dimensionless form. None: literal under Definition 3, dimensionless under Definition 4, and wherever
+    setups of different size, objective or mesa-objective are compared. Both are always reported.
+of : {"base", "mesa"}
+    Whose capability.
+examples : int
+    Perturbations that Hypothesis draws; 0 judges `first` alone.
+seeds : int or sequence of int
+    Repeat over so many seeds, paired: the same seed with δ and without.
+resolution : float
+    Relative resolution of the smallest failing magnitude.
+random_seed : int
+    Of the draws: the same seed draws the same perturbations everywhere.
+device, backend : str
+    As in `run`.
+first : sequence of Perturbation
+    Tried before any drawn one.
+"""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+from hypothesis import strategies as st
+
+from alignment_checks.experiment import Sides
+from alignment_checks.judging import (
+    BOTH,
+    RESCORED,
+    RETRAINED,
+    Judging,
+    Options,
+    Strategy,
+    bearable,
+    close,
+    compared,
+    different,
+    high,
+    robust,
+    searched,
+    to_sides,
+    under_sides,
+)
+from alignment_checks.measures import Reading
+from alignment_checks.perturbations import IDENTITY, Perturbation
+from alignment_checks.quantities import Quantity
+from alignment_checks.training import TrainingSetup
+from alignment_checks.verdict import Judgement, Status, Verdict
+
+# -------------------------------------------------------------------------------------------------------- definition 3
+
+
+def check_capability_robust(
+    setup: TrainingSetup,
+    *,
+    under: Strategy | None = None,
+    mesa_under: Strategy | None = None,
+    base_under: Strategy | None = None,
+    delta: Perturbation | None = None,
+    **judging: Unpack[Judging],
+) -> Verdict:
+    """Check Definition 3 for capability: C(𝓛) ≈ C(𝓛 + δ).
+
+    Parameters
+    ----------
+    setup : TrainingSetup
+    under : strategy of Perturbation
+        Train and score under δ; `mesa_under`: train under δ, score clean; `base_under`: train clean, score under δ.
+    delta : Perturbation
+        One drawn perturbation instead of a strategy, for tests that use `@given` themselves.
+    **judging
+        See the module's docstring.
+
+    Returns
+    -------
+    Verdict
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not of that form, before anything is trained.
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> import torch
+    >>> from alignment_checks import landscape, perturbations as pt
+    >>> bowl = landscape(lambda x: x.square().sum(), [1.0], optimizer=partial(torch.optim.SGD, lr=0.1), steps=20)
+    >>> str(check_capability_robust(bowl, under=pt.init_gain(max_log2=0.01), rtol=0.1, examples=10).status)
+    'pass'
+    """
+    options, (strategy, sides, words) = Options(**judging), under_sides(under, mesa_under, base_under, delta)
+    quantity = Quantity("capability", options.of, bool(options.normalized), setup.steps)
+    return robust(setup, strategy, sides, quantity, options, ("is robust", "is not robust"), f"under {words}")
+
+
+def check_alignment_robust(
+    setup: TrainingSetup,
+    *,
+    under: Strategy | None = None,
+    mesa_under: Strategy | None = None,
+    base_under: Strategy | None = None,
+    delta: Perturbation | None = None,
+    **judging: Unpack[Judging],
+) -> Verdict:
+    """Check Definition 3 for alignment: α(𝓛₁, 𝓛₂) ≈ α(𝓛₁ + δ₁, 𝓛₂ + δ₂). Arguments: `check_capability_robust`."""
+    options, (strategy, sides, words) = Options(**judging), under_sides(under, mesa_under, base_under, delta)
+    quantity = Quantity("alignment", "base", bool(options.normalized), setup.steps)
+    return robust(setup, strategy, sides, quantity, options, ("is robust", "is not robust"), f"under {words}")
+
+
+# -------------------------------------------------------------------------------------------------------- definition 4
+
+
+def check_capability_generalizes(
+    setup: TrainingSetup,
+    *,
+    to: Strategy | None = None,
+    delta: Perturbation | None = None,
+    **judging: Unpack[Judging],
+) -> Verdict:
+    """Check Definition 4 for capability: C(𝓛) ≈ C(𝓛 + δ), retrained on L′ and scored on L′.
+
+    Parameters
+    ----------
+    setup : TrainingSetup
+    to : strategy of Perturbation
+        Objective families alone: L′.
+    delta : Perturbation
+        One drawn perturbation instead.
+    **judging
+        See the module's docstring. Dimensionless unless `normalized=False`.
+    """
+    options, (strategy, sides, words) = Options(**judging), to_sides(to, delta, RETRAINED)
+    quantity = Quantity("capability", options.of, options.normalized is not False, setup.steps)
+    return robust(setup, strategy, sides, quantity, options, ("generalizes", "does not generalize"), f"to {words}")
+
+
+def check_alignment_generalizes(
+    setup: TrainingSetup,
+    *,
+    to: Strategy | None = None,
+    delta: Perturbation | None = None,
+    **judging: Unpack[Judging],
+) -> Verdict:
+    """Check Definition 4 for alignment: α(𝓛₁, 𝓛₂) ≈ α(𝓛₁ + δ, 𝓛₂).
+
+    Only the base side changes: L′ is evaluated along the unchanged trajectory, and nothing is retrained. Arguments are
+    those of `check_capability_generalizes`.
+    """
+    options, (strategy, sides, words) = Options(**judging), to_sides(to, delta, RESCORED)
+    quantity = Quantity("alignment", "base", options.normalized is not False, setup.steps)
+    return robust(setup, strategy, sides, quantity, options, ("generalizes", "does not generalize"), f"to {words}")
+
+
+# ------------------------------------------------------------------------------------------- the post's other judgements
+
+
+def check_inner_aligned(
+    setup: TrainingSetup,
+    *,
+    under: Strategy | None = None,
+    mesa_under: Strategy | None = None,
+    base_under: Strategy | None = None,
+    delta: Perturbation | None = None,
+    floor: float,
+    **judging: Unpack[Judging],
+) -> Verdict:
+    """Check that α is robustly high under dataset variations ("Quantifying inner alignment").
+
+    Under every δ, the identity included: α ≥ floor, with C_B < 0 and C_M < 0, and α ≈ the unperturbed α.
+
+    Parameters
+    ----------
+    setup : TrainingSetup
+    under, mesa_under, base_under, delta
+        As in `check_capability_robust`; dataset families.
+    floor : float
+        The smallest α that counts as high, in the form that `normalized` says.
+    **judging
+        See the module's docstring.
+    """
+    options, (strategy, sides, words) = Options(**judging), under_sides(under, mesa_under, base_under, delta)
+    sides = Sides(sides.mesa, sides.base, frozenset({"dataset", "custom"}))
+    quantity = Quantity("alignment", "base", bool(options.normalized), setup.steps)
+    tolerance = options.tolerance
+
+    def judge(reference: Reading, reading: Reading) -> Judgement:
+        nearness = close(quantity, reference, reading, tolerance)
+        return nearness if nearness.status is not Status.PASS else high(quantity, reading, floor)
+
+    claim = f"with α ≥ {floor:g} under {words}, {tolerance}"
+    says = (f"inner alignment holds {claim}", f"inner alignment does not hold {claim}")
+    return searched(setup, strategy, sides, quantity, options, judge, says)
+
+
+def check_strongly_aligned(
+    setup: TrainingSetup,
+    *,
+    worst: float,
+    within: int,
+    under: Strategy | None = None,
+    delta: Perturbation | None = None,
+    **judging: Unpack[Judging],
+) -> Verdict:
+    """Check that the journey is all right, and where it ends ("Terminal states and transients").
+
+    max L(t) over t = 1 … within is at most `worst`, and the run ends neither above `worst` nor above L(0).
+
+    Parameters
+    ----------
+    setup : TrainingSetup
+    worst : float
+        x: the highest L that is bearable.
+    within : int
+        N, from 1 to the setup's steps.
+    under, delta
+        As in `check_capability_robust`; None checks the unperturbed setup alone.
+    **judging
+        See the module's docstring.
+    """
+    if isinstance(within, bool) or not isinstance(within, int) or not 1 <= within <= setup.steps:
+        raise ValueError(f"`within` must be an int from 1 to the setup's {setup.steps} steps; got {within!r}")
+    options = Options(**judging)
+    alone = under is None and delta is None
+    strategy, sides, words = (st.just(IDENTITY), BOTH, "") if alone else under_sides(under, None, None, delta)
+    quantity = Quantity("capability", "base", bool(options.normalized), setup.steps)
+
+    def judge(reference: Reading, reading: Reading) -> Judgement:  # noqa: ARG001
+        return bearable(reading, worst, within)
+
+    claim = f"with L ≤ {worst:g} within {within} steps{' under ' * bool(words)}{words}"
+    says = (f"strong alignment holds {claim}", f"strong alignment does not hold {claim}")
+    return searched(setup, strategy, sides, quantity, options, judge, says, within=within)
+
+
+def check_more_capable(a: TrainingSetup, *, than: TrainingSetup, **judging: Unpack[Judging]) -> Verdict:
+    """Check that C(a) < C(than): a improves its objective by more. `of="mesa"` is the post's "A is more capable than C".
+
+    Parameters
+    ----------
+    a, than : TrainingSetup
+    **judging
+        See the module's docstring; `rtol` and `atol` say by how much a has to be ahead.
+    """
+    options = Options(**judging)
+    normalized = different(a, than) if options.normalized is None else options.normalized
+    quantity = Quantity("capability", options.of, normalized, a.steps)
+    return compared(a, than, quantity, options, "more capable")
+
+
+def check_better_aligned(a: TrainingSetup, *, than: TrainingSetup, **judging: Unpack[Judging]) -> Verdict:
+    """Check that α(a) > α(than), where both objectives improve in both.
+
+    Literal α where L(0) and G(0) agree, else the dimensionless α̃: comparisons of α mean little otherwise. Arguments are
+    those of `check_more_capable`.
+    """
+    options = Options(**judging)
+    normalized = different(a, than) if options.normalized is None else options.normalized
+    quantity = Quantity("alignment", "base", normalized, a.steps)
+    return compared(a, than, quantity, options, "better aligned", unmatched=options.normalized is None)

@@ -1,0 +1,114 @@
+"""One setup trained and scored under perturbations, every run remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from alignment_checks.backends.path import Path
+from alignment_checks.measures import Reading, readings
+from alignment_checks.perturbations import IDENTITY, Perturbation
+from alignment_checks.realization import fingerprint, realize
+from alignment_checks.runs import TOO_FEW, along, follow, resolved, run
+from alignment_checks.training import TrainingSetup
+from alignment_checks.trajectory import Trajectory
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Where δ is applied: to what is trained (mesa), to what is scored (base), or to both.
+
+    Attributes
+    ----------
+    mesa, base : bool
+    kinds : frozenset of str, or None
+        The kinds of perturbation that make sense there; None is all.
+    """
+
+    mesa: bool
+    base: bool
+    kinds: frozenset[str] | None = None
+
+    def placed(self, delta: Perturbation) -> tuple[Perturbation, Perturbation]:
+        """Return what is trained under and what is scored under."""
+        return (delta if self.mesa else IDENTITY), (delta if self.base else IDENTITY)
+
+    def check(self, delta: Perturbation) -> None:
+        """Raise ValueError where δ cannot mean anything here."""
+        strange = set() if self.kinds is None else delta.kinds - self.kinds - {"identity"}
+        if strange:
+            raise ValueError(
+                f"{delta} is of kind {', '.join(sorted(strange))}; expected {' or '.join(sorted(self.kinds or ()))} "
+                "here. A perturbation of the objective goes to `to=`; what changes init or optimizer has to be trained "
+                "under: use `under=` or `mesa_under=`"
+            )
+
+
+class Experiment:
+    """Readings of one setup, each perturbation trained once however often it is asked for.
+
+    Perturbations that come to the same run (a rate so small that no label flips) are one.
+    """
+
+    def __init__(
+        self,
+        setup: TrainingSetup,
+        sides: Sides,
+        seeds: Sequence[int],
+        *,
+        device: str = "auto",
+        backend: str = "auto",
+        within: int | None = None,
+    ) -> None:
+        self.setup, self.sides, self.seeds = setup, sides, list(seeds)
+        self.device, self.backend, self.within = device, backend, within
+        self.plain = realize(setup, self.seeds[0])
+        self.known: dict[str, Reading] = {}
+        self.backends: dict[tuple[str, str | None], None] = {}
+        self.runs = 0
+        self.paths: list[Path] | None = None
+
+    @property
+    def where(self) -> str:
+        """The device, and the backends that were used, with the reason where it was not lanes."""
+        used = {name for name, reason in self.backends if reason != TOO_FEW} or {"loop"}
+        reasons = sorted({reason for _, reason in self.backends if reason not in (None, TOO_FEW)})
+        shown = ", ".join(sorted(used)) + "".join(f": {reason}" for reason in reasons)
+        return f"{resolved(self.device).type} ({shown})"
+
+    def readings(self, deltas: Sequence[Perturbation]) -> list[Reading]:
+        """Return the reading under each perturbation, training in one batch what is not known yet."""
+        for delta in deltas:
+            self.sides.check(delta)
+        keys = [self._key(delta) for delta in deltas]
+        unknown = {key: delta for key, delta in zip(keys, deltas, strict=True) if key not in self.known}
+        if unknown:
+            self.fresh(list(unknown.values()))
+        return [self.known[key] for key in keys]
+
+    def fresh(self, deltas: Sequence[Perturbation]) -> list[Reading]:
+        """Return the reading under each perturbation, measured anew; it is the one remembered from then on."""
+        trajectory = self._trajectory(deltas)
+        self.backends.update({(r.backend, r.reason): None for r in trajectory.runs})
+        found = readings(trajectory, len(self.seeds), within=self.within)
+        self.known.update(zip(map(self._key, deltas), found, strict=True))
+        return found
+
+    def _key(self, delta: Perturbation) -> str:
+        return fingerprint(delta.applied(self.plain), self.plain)
+
+    def _trajectory(self, deltas: Sequence[Perturbation]) -> Trajectory:
+        paths = None if self.sides.mesa else self._followed()
+        if paths is not None:
+            return along(paths, deltas, device=self.device)
+        placed = [self.sides.placed(delta) for delta in deltas]
+        trained, scored = [mesa for mesa, _ in placed], [base for _, base in placed]
+        self.runs += len(self.seeds) * (len(deltas) if self.sides.mesa else 1)
+        return run(self.setup, trained, base=scored, seeds=self.seeds, device=self.device, backend=self.backend)
+
+    def _followed(self) -> list[Path] | None:
+        """Train the unperturbed runs once and return them with their weights, None if those are too large to keep."""
+        if self.paths is None and self.backend != "lanes":
+            self.paths = follow(self.setup, self.seeds, device=self.device)
+            self.runs += len(self.seeds) if self.paths is not None else 0
+        return self.paths

@@ -1,0 +1,308 @@
+"""Definitions 1 and 2 at finite T: pure functions from a trajectory to numbers.
+
+With ΔX = X(t) − X(0): C_T = (1/T) Σ_{t=1..T} ΔL(t), and α_T = Σ ΔL(t) / Σ ΔG(t) (Harris 2020, Definitions 1 and 2). The
+dimensionless forms divide ΔL by L(0) − L* and ΔG by G(0).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from alignment_checks.trajectory import Series, Trajectory
+
+Side = Literal["base", "mesa"]
+
+
+def capability(trajectory: Trajectory, *, of: Side = "base", normalized: bool = False) -> Series:
+    """Return C_T of each run: the mean over t = 1 … T of X(t) − X(0). Negative means that the objective improved.
+
+    Parameters
+    ----------
+    trajectory : Trajectory
+    of : {"base", "mesa"}
+        X is the base objective L, or the mesa-objective G.
+    normalized : bool
+        Divide by L(0) − L* (base) or by G(0) (mesa): dimensionless.
+
+    Returns
+    -------
+    ndarray of float64, shape (runs,)
+        In units of X; NaN for a run that diverged.
+
+    Raises
+    ------
+    ValueError
+        If `normalized` and a run's infimum is not stated, or not below its value at t = 0.
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> import torch
+    >>> from alignment_checks import landscape, run
+    >>> bowl = landscape(lambda x: x.square().sum(), [1.0], optimizer=partial(torch.optim.SGD, lr=0.25), steps=2)
+    >>> capability(run(bowl))
+    array([-0.84375])
+    """
+    changes = mean_change(_series(trajectory, of))
+    if not normalized:
+        return changes
+    scales = scale(trajectory, of)
+    refused = np.flatnonzero(np.isnan(scales) & np.isfinite(_series(trajectory, of)[:, 0]))
+    if refused.size:
+        raise ValueError(_refusal(trajectory, int(refused[0]), of))
+    return changes / scales
+
+
+def improvement(trajectory: Trajectory, *, of: Side = "base", normalized: bool = False) -> Series:
+    """Return −C_T of each run: positive where the objective improved. Arguments are those of `capability`."""
+    return -capability(trajectory, of=of, normalized=normalized)
+
+
+def alignment_factor(trajectory: Trajectory, *, normalized: bool = False) -> Series:
+    """Return α_T of each run: Σ_{t=1..T} [L(t) − L(0)] / Σ_{t=1..T} [G(t) − G(0)], a ratio of sums.
+
+    Parameters
+    ----------
+    trajectory : Trajectory
+    normalized : bool
+        The ratio of the dimensionless forms instead.
+
+    Returns
+    -------
+    ndarray of float64, shape (runs,)
+        In units of L over units of G. NaN where it is undefined (the denominator is not clear of 0 at the rounding of
+        the recorded values) or the run diverged. α is positive also where both objectives got worse.
+
+    Raises
+    ------
+    ValueError
+        As `capability`.
+    """
+    base = capability(trajectory, normalized=normalized)
+    mesa = capability(trajectory, of="mesa", normalized=normalized)
+    defined = clear_of_zero(trajectory, "mesa")
+    return np.divide(base, mesa, out=np.full_like(base, np.nan), where=defined)
+
+
+def correlation(trajectory: Trajectory, *, of: Literal["levels", "increments"] = "levels") -> Series:
+    """Return Pearson's correlation of L(t) with G(t) over each run; NaN where either is constant, or the run diverged.
+
+    Levels correlate through their trend alone; increments X(t+1) − X(t) do not.
+    """
+    pairs = [
+        (np.diff(x), np.diff(y)) if of == "increments" else (x, y) for x, y in zip(trajectory.base, trajectory.mesa)
+    ]
+    return np.array([_pearson(x, y) for x, y in pairs])
+
+
+def _pearson(x: Series, y: Series) -> float:
+    x, y = x - x.mean(), y - y.mean()
+    size = math.sqrt(float(x @ x) * float(y @ y))
+    return float(x @ y) / size if size > 0 else math.nan
+
+
+def mean_change(series: Series) -> Series:
+    """Return the mean over t = 1 … T of X(t) − X(0), shape (runs,)."""
+    return np.asarray((series[:, 1:] - series[:, :1]).mean(1))
+
+
+def scale(trajectory: Trajectory, of: Side) -> Series:
+    """Return what makes C dimensionless: L(0) − L*, or G(0); NaN where there is no such positive number."""
+    first = _series(trajectory, of)[:, 0]
+    floor = [run.infimum if of == "base" else 0.0 for run in trajectory.runs]
+    scales = first - np.array([np.nan if value is None else value for value in floor])
+    return np.where(scales > 0, scales, np.nan)
+
+
+def clear_of_zero(trajectory: Trajectory, of: Side) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Return whether each run's C is distinguishable from 0 at the rounding of the recorded values."""
+    series = _series(trajectory, of)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.abs(mean_change(series)) > 4 * trajectory.resolution * np.abs(series).max(1))
+
+
+def _series(trajectory: Trajectory, of: Side) -> Series:
+    if of not in ("base", "mesa"):
+        raise ValueError(f"`of` must be 'base' (the designer's L) or 'mesa' (the process's own G); got {of!r}")
+    return trajectory.base if of == "base" else trajectory.mesa
+
+
+def _refusal(trajectory: Trajectory, row: int, of: Side) -> str:
+    run, first = trajectory.runs[row], _series(trajectory, of)[row, 0]
+    if of == "mesa":
+        return f"the dimensionless form needs G(0) > 0; got {first:g} under {run.perturbation}"
+    if run.infimum is None:
+        return (
+            "the dimensionless form needs an infimum L* of the objective, and none is stated. State it "
+            "(objective_infimum=0.0 for cross-entropy or squared error), or judge the literal form: normalized=False"
+        )
+    return (
+        f"the dimensionless form needs L(0) above the stated infimum L* = {run.infimum:g}; got L(0) = {first:g} under "
+        f"{run.base}. Correct objective_infimum, or judge the literal form: normalized=False"
+    )
+
+
+# ------------------------------------------------------------------------------------- one setup under one perturbation
+
+
+@dataclass(frozen=True, eq=False)
+class Ratio:
+    """Σ numerator / Σ denominator over seeds: both a mean (denominator 1) and a pooled α, which has no per-seed mean."""
+
+    numerator: Series
+    denominator: Series
+
+    @property
+    def value(self) -> float:
+        """The pooled value; NaN where it is undefined."""
+        bottom = float(self.denominator.sum())
+        return float(self.numerator.sum()) / bottom if bottom != 0 else math.nan
+
+    def without(self, seed: int) -> Ratio:
+        """Return the same over all seeds but one."""
+        return Ratio(np.delete(self.numerator, seed), np.delete(self.denominator, seed))
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What one setup under one perturbation measures, over its seeds.
+
+    Attributes
+    ----------
+    base, mesa : ndarray, shape (seeds,)
+        C_B and C_M.
+    base_scale, mesa_scale : ndarray, shape (seeds,)
+        What makes them dimensionless; NaN where nothing does.
+    first, last, highest : ndarray, shape (seeds,)
+        L(0), L(T), and max L(t) over t = 1 … `within`.
+    mesa_first, mesa_last : ndarray, shape (seeds,)
+        G(0) and G(T).
+    defined : bool
+        Whether the pooled C_M is clear of 0, so that α is a number.
+    outcome : str
+        "finished", or how the first of its runs diverged.
+    refusal : str or None
+        Why there is no dimensionless form.
+    """
+
+    base: Series
+    mesa: Series
+    base_scale: Series
+    mesa_scale: Series
+    first: Series
+    last: Series
+    highest: Series
+    mesa_first: Series
+    mesa_last: Series
+    defined: bool
+    outcome: str
+    refusal: str | None
+
+    @property
+    def diverged(self) -> bool:
+        """Whether any of its runs diverged."""
+        return self.outcome != "finished"
+
+    def capability(self, of: Side, *, normalized: bool) -> Ratio:
+        """Return C, per seed and pooled."""
+        values, scales = (self.base, self.base_scale) if of == "base" else (self.mesa, self.mesa_scale)
+        return Ratio(values / scales if normalized else values, np.ones_like(values))
+
+    def alignment(self, *, normalized: bool) -> Ratio:
+        """Return α, a ratio of sums over the seeds; NaN where it is undefined."""
+        top, bottom = (self.capability(of, normalized=normalized).numerator for of in ("base", "mesa"))
+        return Ratio(top, bottom) if self.defined else Ratio(top, np.full_like(bottom, np.nan))
+
+
+def readings(trajectory: Trajectory, seeds: int, *, within: int | None = None) -> list[Reading]:
+    """Return one reading for each perturbation of a perturbation-major trajectory.
+
+    Parameters
+    ----------
+    trajectory : Trajectory
+    seeds : int
+        How many runs in a row belong to one perturbation.
+    within : int, optional
+        Take the highest L over t = 1 … within; None is T.
+    """
+    scales = {of: scale(trajectory, of) for of in ("base", "mesa")}
+    return [_reading(trajectory, scales, slice(i, i + seeds), within) for i in range(0, len(trajectory.runs), seeds)]
+
+
+def _reading(trajectory: Trajectory, scales: dict[str, Series], rows: slice, within: int | None) -> Reading:
+    base, mesa = trajectory.base[rows], trajectory.mesa[rows]
+    gone = [str(run.outcome) for run in trajectory.runs[rows] if run.outcome.diverged_at is not None]
+    noise = 4 * trajectory.resolution * np.abs(mesa).max(1).sum()
+    refused = [row for row in range(rows.start, rows.stop) if np.isnan(scales["base"][row] + scales["mesa"][row])]
+    side: Side = "base" if refused and np.isnan(scales["base"][refused[0]]) else "mesa"
+    return Reading(
+        base=mean_change(base),
+        mesa=mean_change(mesa),
+        base_scale=scales["base"][rows],
+        mesa_scale=scales["mesa"][rows],
+        first=base[:, 0],
+        last=base[:, -1],
+        highest=base[:, 1 : None if within is None else within + 1].max(1),
+        mesa_first=mesa[:, 0],
+        mesa_last=mesa[:, -1],
+        defined=bool(abs(mean_change(mesa).sum()) > noise),
+        outcome=gone[0] if gone else "finished",
+        refusal=_refusal(trajectory, refused[0], side) if refused else None,
+    )
+
+
+# -------------------------------------------------------------------------------------------------------- decomposition
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """Δlog|C_B| = Δlog|α| + Δlog|C_M| of one setup against another, or why there is none.
+
+    Attributes
+    ----------
+    base, alignment, mesa : float
+        The three terms; NaN where refused.
+    cause : str
+        "capability-limited", "less aligned" or "both": what the difference in C_B comes from. Empty where refused.
+    refusal : str or None
+    """
+
+    base: float
+    alignment: float
+    mesa: float
+    cause: str
+    refusal: str | None = None
+
+
+def decomposition(a: Reading, b: Reading, *, normalized: bool) -> Decomposition:
+    """Return how the difference between the base capabilities of a and b comes about (DEFINITIONS.md, "A, B, C")."""
+    values = [r.capability(of, normalized=normalized).value for r in (a, b) for of in ("base", "mesa")]
+    if not (a.defined and b.defined and all(value < 0 for value in values)):
+        signs = ", ".join(f"{name} {_sign(v)}" for name, v in zip(("C_B(a)", "C_M(a)", "C_B(b)", "C_M(b)"), values))
+        return Decomposition(
+            math.nan, math.nan, math.nan, "", f"not all capabilities are clear of 0 and negative: {signs}"
+        )
+    base_a, mesa_a, base_b, mesa_b = (math.log(-value) for value in values)
+    base, mesa = base_a - base_b, mesa_a - mesa_b
+    return Decomposition(base, base - mesa, mesa, _cause(base, base - mesa, mesa))
+
+
+def _cause(base: float, alignment: float, mesa: float) -> str:
+    by_mesa, by_alignment = mesa * base > 0, alignment * base > 0
+    if by_mesa and by_alignment:
+        return "both"
+    return "capability-limited" if by_mesa else "less aligned"
+
+
+def _sign(value: float) -> str:
+    return "undefined" if math.isnan(value) else "negative" if value < 0 else "positive" if value > 0 else "0"
+
+
+def matched(a: Sequence[float] | Series, b: Sequence[float] | Series, tolerance: float) -> bool:
+    """Return whether two sets of starting values agree to a relative tolerance."""
+    return bool(np.allclose(a, b, rtol=tolerance, atol=0.0))

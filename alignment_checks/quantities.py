@@ -1,0 +1,82 @@
+"""The quantities that properties compare, C and α, literal or dimensionless, with the names that people read."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from alignment_checks.measures import Ratio, Reading, Side
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One quantity of a reading.
+
+    Attributes
+    ----------
+    name : {"capability", "alignment"}
+    of : {"base", "mesa"}
+        Whose capability; alignment has no such choice.
+    normalized : bool
+        The dimensionless form.
+    steps : int
+        T, for the symbol.
+    """
+
+    name: Literal["capability", "alignment"]
+    of: Side
+    normalized: bool
+    steps: int
+
+    @property
+    def worse(self) -> Literal[1, -1]:
+        """The sign of a change for the worse."""
+        return 1 if self.name == "capability" else -1
+
+    @property
+    def other_form(self) -> Quantity:
+        """The dimensionless form of a literal quantity, and the other way round."""
+        return replace(self, normalized=not self.normalized)
+
+    def read(self, reading: Reading) -> Ratio:
+        """Return the quantity over the reading's seeds."""
+        if self.name == "capability":
+            return reading.capability(self.of, normalized=self.normalized)
+        return reading.alignment(normalized=self.normalized)
+
+    def missing(self, reading: Reading) -> str:
+        """Return why the quantity is not a number, "" where it is one."""
+        if not math.isnan(self.read(reading).value):
+            return ""
+        if reading.diverged:
+            return reading.outcome
+        if self.normalized and reading.refusal:
+            return reading.refusal
+        return "α is undefined: C_M is not clear of 0"
+
+    def symbol(self, base: str = "L", mesa: str = "G") -> str:
+        """Return the quantity's symbol, such as C_500(L) or α_500(L, G)."""
+        tilde = "\u0303" if self.normalized else ""
+        if self.name == "alignment":
+            return f"α{tilde}_{self.steps}({base}, {mesa})"
+        return f"C{tilde}_{self.steps}({base if self.of == 'base' else mesa})"
+
+    def __str__(self) -> str:
+        whose = "mesa-" if self.name == "capability" and self.of == "mesa" else ""
+        return f"{'dimensionless ' if self.normalized else ''}{whose}{self.name}"
+
+
+def number(value: float) -> str:
+    """Return a number for people: four significant digits, and "undefined" for what is none."""
+    return "undefined" if math.isnan(value) else f"{value:.4g}"
+
+
+def off_by(reference: float, value: float) -> str:
+    """Return how far a value is off, in per cent where the reference is clear of 0."""
+    if math.isnan(value) or math.isnan(reference):
+        return "undefined"
+    deviation = value - reference
+    if abs(reference) > 1e-9 * abs(deviation):
+        return f"off by {100 * abs(deviation / reference):.4g} %"
+    return f"off by {abs(deviation):.4g}"

@@ -161,7 +161,7 @@ def check_alignment_generalizes(
     return robust(setup, strategy, sides, quantity, options, ("generalizes", "does not generalize"), f"to {words}")
 
 
-# ------------------------------------------------------------------------------------------- the post's other judgements
+# ----------------------------------------------------------------------------------------- the post's other judgements
 
 
 def check_inner_aligned(
@@ -243,7 +243,7 @@ def check_strongly_aligned(
 
 
 def check_more_capable(a: TrainingSetup, *, than: TrainingSetup, **judging: Unpack[Judging]) -> Verdict:
-    """Check that C(a) < C(than): a improves its objective by more. `of="mesa"` is the post's "A is more capable than C".
+    """Check that C(a) < C(than); `of="mesa"` is the post's "Optimizer A is more capable than Optimizer C".
 
     Parameters
     ----------
@@ -260,8 +260,8 @@ def check_more_capable(a: TrainingSetup, *, than: TrainingSetup, **judging: Unpa
 def check_better_aligned(a: TrainingSetup, *, than: TrainingSetup, **judging: Unpack[Judging]) -> Verdict:
     """Check that α(a) > α(than), where both objectives improve in both.
 
-    Literal α where L(0) and G(0) agree, else the dimensionless α̃: comparisons of α mean little otherwise. Arguments are
-    those of `check_more_capable`.
+    Literal α where L(0) and G(0) agree, else the dimensionless α̃: comparisons of α mean little otherwise.
+    Arguments are those of `check_more_capable`.
     """
     options = Options(**judging)
     normalized = different(a, than) if options.normalized is None else options.normalized

@@ -145,7 +145,7 @@ def _named(strategy: Strategy, delta: Perturbation | None) -> str:
     return repr(strategy) if delta is None else delta.described()
 
 
-# --------------------------------------------------------------------------------------------------------- the judgement
+# ------------------------------------------------------------------------------------------------------- the judgement
 
 
 def close(quantity: Quantity, reference: Reading, reading: Reading, tolerance: Tolerance) -> Judgement:
@@ -184,7 +184,7 @@ def different(a: TrainingSetup, b: TrainingSetup) -> bool:
     return sizes[0] != sizes[1] or a.objective != b.objective or a.mesa != b.mesa
 
 
-# --------------------------------------------------------------------------------------------- properties under a search
+# ------------------------------------------------------------------------------------------- properties under a search
 
 
 def robust(
@@ -298,7 +298,7 @@ def _finding(experiment: Experiment, quantity: Quantity, judged: Judged | None) 
     )
 
 
-# --------------------------------------------------------------------------------------------------- numbers for people
+# -------------------------------------------------------------------------------------------------- numbers for people
 
 
 def _details(sides: Sides, quantity: Quantity, judgement: Judgement, reference: Reading, reading: Reading) -> list[str]:
@@ -364,7 +364,7 @@ def _caveats(setup: TrainingSetup) -> list[str]:
     return [f"{setup.mesa.name} is not this optimizer's own objective (G); ac.step_l1 is, for any optimizer"]
 
 
-# ---------------------------------------------------------------------------------------------------- one against another
+# ------------------------------------------------------------------------------------------------- one against another
 
 
 def compared(

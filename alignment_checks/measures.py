@@ -95,7 +95,8 @@ def correlation(trajectory: Trajectory, *, of: Literal["levels", "increments"] =
     Levels correlate through their trend alone; increments X(t+1) − X(t) do not.
     """
     pairs = [
-        (np.diff(x), np.diff(y)) if of == "increments" else (x, y) for x, y in zip(trajectory.base, trajectory.mesa)
+        (np.diff(x), np.diff(y)) if of == "increments" else (x, y)
+        for x, y in zip(trajectory.base, trajectory.mesa, strict=True)
     ]
     return np.array([_pearson(x, y) for x, y in pairs])
 
@@ -152,7 +153,7 @@ def _refusal(trajectory: Trajectory, row: int, of: Side) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Ratio:
-    """Σ numerator / Σ denominator over seeds: both a mean (denominator 1) and a pooled α, which has no per-seed mean."""
+    """Σ numerator / Σ denominator over seeds: a mean (denominator 1), or a pooled α, which has no per-seed mean."""
 
     numerator: Series
     denominator: Series
@@ -283,13 +284,16 @@ def decomposition(a: Reading, b: Reading, *, normalized: bool) -> Decomposition:
     """Return how the difference between the base capabilities of a and b comes about (DEFINITIONS.md, "A, B, C")."""
     values = [r.capability(of, normalized=normalized).value for r in (a, b) for of in ("base", "mesa")]
     if not (a.defined and b.defined and all(value < 0 for value in values)):
-        signs = ", ".join(f"{name} {_sign(v)}" for name, v in zip(("C_B(a)", "C_M(a)", "C_B(b)", "C_M(b)"), values))
+        signs = ", ".join(f"{name} {_sign(v)}" for name, v in zip(_NAMES, values, strict=True))
         return Decomposition(
             math.nan, math.nan, math.nan, "", f"not all capabilities are clear of 0 and negative: {signs}"
         )
     base_a, mesa_a, base_b, mesa_b = (math.log(-value) for value in values)
     base, mesa = base_a - base_b, mesa_a - mesa_b
     return Decomposition(base, base - mesa, mesa, _cause(base, base - mesa, mesa))
+
+
+_NAMES = ("C_B(a)", "C_M(a)", "C_B(b)", "C_M(b)")
 
 
 def _cause(base: float, alignment: float, mesa: float) -> str:

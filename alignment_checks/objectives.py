@@ -30,7 +30,7 @@ class Change(Protocol):
     def __call__(self, loss: Loss, coefficient: Coefficient) -> Loss: ...
 
 
-# --------------------------------------------------------------------------------------------------- base objectives
+# ----------------------------------------------------------------------------------------------------- base objectives
 
 
 def brier(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ def _probabilities(outputs: Tensor, targets: Tensor) -> Tensor:
     return torch.nn.functional.one_hot(targets, outputs.shape[-1]).to(outputs.dtype)
 
 
-# --------------------------------------------------------------------------------------------------- mesa-objectives
+# ----------------------------------------------------------------------------------------------------- mesa-objectives
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def decayed_gradient_l1(weight_decay: float) -> MesaObjective:
     return MesaObjective(f"decayed_gradient_l1({weight_decay})", _Decayed(weight_decay))
 
 
-# --------------------------------------------------------------------------------------- the objective of one run
+# -------------------------------------------------------------------------------------------- the objective of one run
 
 
 @dataclass(frozen=True)

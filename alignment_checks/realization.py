@@ -110,7 +110,7 @@ def _cast(part: Tensor, dtype: torch.dtype | None) -> Tensor:
     return part if dtype is None or not part.is_floating_point() else part.to(dtype)
 
 
-# ---------------------------------------------------------------------------------------------- checked before training
+# --------------------------------------------------------------------------------------------- checked before training
 
 
 def checked(setup: TrainingSetup) -> Realization:
@@ -203,7 +203,7 @@ def draws_randomness(realization: Realization) -> bool:
 def fingerprint(realization: Realization, plain: Realization) -> str:
     """Return a digest of what distinguishes `realization` from `plain`, "" where nothing does.
 
-    Two perturbations of the same fingerprint are the same run (a rate of 10⁻⁹ flips no label), whatever they are called.
+    Perturbations of the same fingerprint are the same run (a rate of 10⁻⁹ flips no label), whatever they are called.
     """
     digest = hashlib.blake2b(digest_size=16)
     changes = list(_differences(realization, plain))

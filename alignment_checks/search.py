@@ -1,4 +1,4 @@
-"""Draw, evaluate in batches, shrink, confirm. Knows perturbations and judgements, and nothing of how either comes about.
+"""Draw, evaluate in batches, shrink, confirm. Knows perturbations and judgements, not how either comes about.
 
 Hypothesis draws; everything after that happens in our own domain, in rounds of one batch each, because a training run
 is dear and a batch of them is hardly dearer.
@@ -100,7 +100,7 @@ def search(
     return state.outcome(confirm)
 
 
-# --------------------------------------------------------------------------------------------------------------- drawing
+# ------------------------------------------------------------------------------------------------------------- drawing
 
 
 def drawn(strategy: SearchStrategy[Perturbation], examples: int, random_seed: int) -> list[Perturbation]:
@@ -188,7 +188,7 @@ def _kind(part: Perturbation) -> Kind:
     return part.family, part.options
 
 
-# ------------------------------------------------------------------------------------------------------------- shrinking
+# ----------------------------------------------------------------------------------------------------------- shrinking
 
 
 @dataclass

@@ -6,6 +6,7 @@ import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,9 +33,8 @@ def isolated(seed: int) -> Iterator[None]:
 
     For code that draws from global state and cannot be told otherwise: a user's model factory, a dropout layer.
     """
-    devices = _accelerators()
     before_python, before_numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices, device_type=_accelerator_type()):
+    with torch.random.fork_rng(**_kept()):
         try:
             torch.manual_seed(seed)
             random.seed(seed)
@@ -45,10 +45,9 @@ def isolated(seed: int) -> Iterator[None]:
             np.random.set_state(before_numpy)
 
 
-def _accelerator_type() -> str:
-    """Return the accelerator's type, or a name that `fork_rng` ignores when given no devices."""
-    return torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cuda"  # type: ignore[union-attr]
-
-
-def _accelerators() -> list[int]:
-    return [torch.accelerator.current_device_index()] if torch.accelerator.is_available() else []
+def _kept() -> dict[str, Any]:
+    """Return the arguments with which `fork_rng` keeps the generators of the CPU and of the accelerator in use."""
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if accelerator is None:
+        return {"devices": []}
+    return {"devices": [torch.accelerator.current_device_index()], "device_type": accelerator.type}

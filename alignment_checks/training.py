@@ -110,6 +110,8 @@ def landscape(
     >>> bowl.steps, bowl.data
     (10, None)
     """
+    if not isinstance(start, Iterable):
+        raise TypeError(f"landscape: `start` must be a sequence of floats; got {_described(start)}. Pass [{start!r}]")
     point = tuple(float(value) for value in start)
     if not point:
         raise ValueError("landscape: `start` is empty; expected at least one float")
@@ -175,7 +177,7 @@ def _check_numbers(setup: TrainingSetup) -> None:
 def _checked_data(data: Sequence[Tensor] | None) -> tuple[Tensor, ...] | None:
     if data is None:
         return None
-    parts = (data,) if isinstance(data, Tensor) else tuple(data)
+    parts = (data,) if isinstance(data, Tensor) or not isinstance(data, Iterable) else tuple(data)
     if not parts or not all(isinstance(part, Tensor) for part in parts):
         kinds = ", ".join(_described(part) for part in parts) or "an empty sequence"
         raise TypeError(

@@ -1,12 +1,13 @@
 """Many runs at once, one lane each: what `loop` does, batched by `torch.func`.
 
-The lanes of a batch are alike in structure: one `vmap(grad_and_value(functional_call))` serves the step of them all, and
-one of torch's own elementwise optimizers steps the stacked parameters. What no lane changes is not copied. Nothing is
-read back from the device before the last step.
+The lanes of a batch are alike in structure: one `vmap(grad_and_value(functional_call))` serves the step of them
+all, and one of torch's own elementwise optimizers steps the stacked parameters. What no lane changes is not copied.
+Nothing is read back from the device before the last step.
 """
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -212,7 +213,7 @@ def _score_batches(jobs: Sequence[Job], device: torch.device) -> Iterator[tuple[
 
 
 def _optimizer(run: Realization, stacked: list[nn.Parameter]) -> Optimizer:
-    """Return one optimizer over the stacked parameters, having seen that its factory treats them as it would one lane's.
+    """Return one optimizer over the stacked parameters, having seen that its factory treats them as one lane's.
 
     A factory may look at shapes (no weight decay on vectors), and stacking adds an axis.
     """
@@ -254,22 +255,17 @@ def _end(end: End, lane: int, *, lost: bool) -> End:
 @contextmanager
 def _slow_paths(notes: list[str]) -> Iterator[None]:
     """Collect what vmap says of its slow paths, which a user who runs with `-W error` did not ask to hear."""
-    with warnings.catch_warnings():
-        shown = warnings.showwarning
+    with warnings.catch_warnings(record=True) as caught:
         warnings.filterwarnings("always", message=_SLOW)
-
-        def collect(message: Warning | str, category: type[Warning], *where: object, **more: object) -> None:
-            if _SLOW_START in str(message):
-                notes.append(_first_line(message))
-            else:
-                shown(message, category, *where, **more)
-
-        warnings.showwarning = collect  # type: ignore[assignment]
         yield
+    for one in caught:
+        if re.match(_SLOW, str(one.message)):
+            notes.append(_first_line(one.message))
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
 
-_SLOW_START = "There is a performance drop"
-_SLOW = f"{_SLOW_START}.*"
+_SLOW = "There is a performance drop"
 
 
 def _first_line(message: object) -> str:

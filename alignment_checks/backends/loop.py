@@ -159,7 +159,11 @@ def _batches(run: Realization) -> Iterator[Tensor | None]:
     """Yield the examples of each step: None for all of them, else an epoch's random order cut into minibatches."""
     random, size = seeding.generator("batches", run.seed), run.setup.batch_size
     while True:
-        yield from [None] if size is None else torch.randperm(run.examples, generator=random).split(size)  # type: ignore[no-untyped-call]
+        if size is None:
+            yield None
+        else:
+            order = torch.randperm(run.examples, generator=random)
+            yield from (order[start : start + size] for start in range(0, run.examples, size))
 
 
 def _filled(gradient: list[Tensor | None], parameters: Tensors) -> Tensors:

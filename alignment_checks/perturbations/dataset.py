@@ -203,7 +203,7 @@ def _redrawn(before: Realization, after: Realization, delta: Perturbation) -> fl
 REDRAW = Family("redraw", "dataset", "fraction", _take_from_pool, _redrawn, seeded=True, needs="pool")
 
 
-# ------------------------------------------------------------------------------------------------ labels of any form
+# -------------------------------------------------------------------------------------------------- labels of any form
 
 
 def _data(run: Realization, delta: Perturbation) -> Data:

@@ -89,7 +89,8 @@ def label_smoothing(max_epsilon: float) -> SearchStrategy[Perturbation]:
 class _Smoothed:
     def __call__(self, loss: Loss, coefficient: Coefficient) -> Loss:
         def smoothed(outputs: Tensor, targets: Tensor | None, parameters: Tensors) -> Tensor:
-            if targets is not None and targets.is_floating_point():
+            assert targets is not None, "label smoothing is refused where there are no labels"  # noqa: S101
+            if targets.is_floating_point():
                 even = (1 - coefficient) * targets + coefficient / targets.shape[-1]
                 return loss(outputs, even.to(targets.dtype), parameters)
             return (1 - coefficient) * loss(outputs, targets, parameters) + coefficient * _every_class(
@@ -99,11 +100,11 @@ class _Smoothed:
         return smoothed
 
 
-def _every_class(loss: Loss, outputs: Tensor, targets: Tensor | None, parameters: Tensors) -> Tensor:
+def _every_class(loss: Loss, outputs: Tensor, targets: Tensor, parameters: Tensors) -> Tensor:
     """Return the loss averaged over what it would be if every label were class 0, 1, … K − 1."""
 
     def at(label: Tensor) -> Tensor:
-        return loss(outputs, torch.zeros_like(targets) + label.to(targets.dtype), parameters)  # type: ignore[arg-type, union-attr]
+        return loss(outputs, label.to(targets.dtype).expand_as(targets), parameters)
 
     labels = torch.arange(outputs.shape[1], device=outputs.device)
     return torch.func.vmap(at)(labels).mean()

@@ -1,4 +1,4 @@
-"""`Perturbation`: one small frozen value that says what is done to a training run, and `Family`, what its name means."""
+"""`Perturbation`: a small frozen value that says what is done to a training run; `Family`: what its name means."""
 
 from __future__ import annotations
 

@@ -1,0 +1,160 @@
+"""Which regime a series of a run has come to, and the limit of its mean that this gives."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import numpy as np
+
+from alignment_checks import tails
+from alignment_checks.tails import Interval, Vector
+
+ROUNDING = 64
+"""What L and G are taken to be known to, in units of machine epsilon times their largest value."""
+
+FEWEST = 12
+"""Shorter runs are read only where they stand still."""
+
+INDEPENDENT = 25
+"""A tail that is worth fewer independent values than this is not called stationary."""
+
+
+class Regime(StrEnum):
+    """How a run behaves as T → ∞, as far as it shows; a value begins with the regime's name, and goes on as a message.
+
+    Examples
+    --------
+    >>> Regime.FIXED.name, Regime.FIXED.value
+    ('FIXED', 'fixed: converging to a fixed point')
+    """
+
+    FIXED = "fixed: converging to a fixed point"
+    STOPPED = "stopped: the learning rate goes to 0 and the steps vanish, away from any zero of the gradient"
+    PERIODIC = "periodic: on a cycle"
+    QUASIPERIODIC = "quasiperiodic: on a torus, never quite coming back"
+    STATIONARY = "stationary: chaotic or noisy about a mean"
+    DRIFTING = "drifting: still trending at the last step, no limit in sight"
+    PLATEAU = "plateau: looks settled, but is leaving an unstable fixed point"
+    DIVERGED = "diverged: NaN, infinite, or grown beyond all bounds"
+    UNDEFINED = "undefined: the denominator is 0, or not clear of it"
+
+
+_SETTLING = [Regime.FIXED, Regime.STOPPED, Regime.PERIODIC, Regime.QUASIPERIODIC, Regime.STATIONARY]
+NOWHERE = Interval(math.nan, -math.inf, math.inf)
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """Where one series goes: its regime, the limit of its mean, how that was found, and from which t on."""
+
+    regime: Regime
+    limit: Interval
+    method: str
+    start: int = 0
+
+    @property
+    def has_limit(self) -> bool:
+        """Whether there is a number."""
+        return self.regime in _SETTLING
+
+
+def nowhere(regime: Regime, why: str) -> Outlook:
+    """Return the outlook of a series without a limit."""
+    return Outlook(regime, NOWHERE, why)
+
+
+def rounding(series: Vector, resolution: float) -> float:
+    """Return what the values of a series are known to."""
+    return ROUNDING * resolution * float(np.abs(series).max())
+
+
+def outlook(series: Vector, resolution: float, infimum: float | None = None) -> Outlook:
+    """Return where a series goes.
+
+    Parameters
+    ----------
+    series : ndarray of float64, shape (T + 1,)
+        L(t) or G(t) of one run, finite.
+    resolution : float
+        Machine epsilon of the dtype in which it was computed.
+    infimum : float or None
+        A number that no value can be below, nor the limit.
+
+    Examples
+    --------
+    >>> found = outlook(2.0 + 0.9 ** np.arange(1000.0), 2.0**-52)
+    >>> found.regime.name, found.limit.value
+    ('FIXED', 2.0)
+    """
+    floor = rounding(series, resolution)
+    found = _still(series, floor) or _converging(series, floor) or _recurring(series, floor)
+    return replace(found, limit=found.limit.above(infimum)) if found.has_limit else found
+
+
+def _still(series: Vector, floor: float) -> Outlook | None:
+    tail = series[len(series) // 2 :]
+    moved = float(np.ptp(tail))
+    if moved > floor:
+        if len(series) < FEWEST:
+            return nowhere(Regime.DRIFTING, f"{len(series) - 1} steps are too few to tell where it goes")
+        return None
+    last = float(tail[-1])
+    return Outlook(Regime.FIXED, Interval(last, last, last).wider(2 * moved + floor), "the last value: it stands still")
+
+
+def _converging(series: Vector, floor: float) -> Outlook | None:
+    if tails.is_monotone(series[len(series) // 2 :], floor):
+        limit, method = tails.extrapolated(series, floor), "extrapolated: exponential and power-law tails"
+    elif tails.is_damped(series, floor):
+        limit, method = tails.damped(series, floor), "extrapolated: a running mean, within dying fluctuations"
+    else:
+        return None
+    if limit is None:
+        return nowhere(Regime.DRIFTING, "its changes do not shrink as those of a converging run do")
+    return Outlook(Regime.FIXED, limit, method)
+
+
+def _recurring(series: Vector, floor: float) -> Outlook:
+    start = tails.transient(series)
+    tail = series[start:]
+    p = tails.period(tail, floor)
+    if p is not None:
+        return _periodic(tail, floor, p, start)
+    if len(tail) >= 3 * FEWEST and tails.is_quasiperiodic(tail):
+        limit, method = tails.recurrent_mean(tail, floor), f"weighted Birkhoff average from t = {start}"
+        return Outlook(Regime.QUASIPERIODIC, limit, method, start)
+    return _stationary(tail, start)
+
+
+def _periodic(tail: Vector, floor: float, p: int, start: int) -> Outlook:
+    """Read a cycle by its running mean, which may still be settling."""
+    means = tails.moving_mean(tail, p)
+    second = means[len(means) // 2 :]
+    if float(np.ptp(second)) <= floor + 1e-3 * float(np.ptp(tail)):
+        method = f"weighted Birkhoff average of the mean over period {p}, from t = {start}"
+        return Outlook(Regime.PERIODIC, tails.recurrent_mean(second, floor), method, start)
+    limit = tails.extrapolated(means, floor) if tails.is_monotone(second, floor) else None
+    if limit is None:
+        return nowhere(Regime.DRIFTING, f"it cycles with period {p} about a mean that drifts")
+    return Outlook(Regime.PERIODIC, limit, f"extrapolated: the mean over period {p}", start)
+
+
+def _stationary(tail: Vector, start: int) -> Outlook:
+    if len(tail) < INDEPENDENT or tails.has_trend(tail):
+        return nowhere(Regime.DRIFTING, f"its mean moves beyond its scatter from t = {start} on")
+    mean = tails.mean_with_error(tail)
+    if not mean.effective >= INDEPENDENT:
+        why = f"its {len(tail)} values from t = {start} on are worth {mean.effective:.0f} independent ones: too few"
+        return nowhere(Regime.DRIFTING, why)
+    method = f"mean from t = {start}, effective size {mean.effective:.0f}"
+    return Outlook(Regime.STATIONARY, mean.interval, method, start)
+
+
+def together(base: Outlook, mesa: Outlook) -> tuple[Outlook, Outlook]:
+    """Return two outlooks of one run under one name, the less settled one; drift of one leaves the other its limit."""
+    if not (base.has_limit and mesa.has_limit):
+        return base, mesa
+    regime = max(base.regime, mesa.regime, key=_SETTLING.index)
+    return replace(base, regime=regime), replace(mesa, regime=regime)

@@ -31,25 +31,11 @@ from typing import Unpack
 
 from hypothesis import strategies as st
 
+from alignment_checks.comparison import compared, different
 from alignment_checks.experiment import Sides
-from alignment_checks.judging import (
-    BOTH,
-    RESCORED,
-    RETRAINED,
-    Judging,
-    Options,
-    Strategy,
-    bearable,
-    close,
-    compared,
-    different,
-    high,
-    robust,
-    searched,
-    to_sides,
-    under_sides,
-)
+from alignment_checks.judging import bearable, close, high, robust, searched
 from alignment_checks.measures import Reading
+from alignment_checks.options import BOTH, RESCORED, RETRAINED, Judging, Options, Strategy, to_sides, under_sides
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.quantities import Quantity
 from alignment_checks.training import TrainingSetup
@@ -237,9 +223,15 @@ def check_strongly_aligned(
     def judge(reference: Reading, reading: Reading) -> Judgement:  # noqa: ARG001
         return bearable(reading, worst, within)
 
+    def describe(reading: Reading) -> tuple[str, ...]:
+        highest, last = float(reading.highest.max()), float(reading.last.max())
+        return (
+            f"highest L within {within} steps = {highest:.4g}   L(0) = {reading.first[0]:.4g}   ends at {last:.4g}",
+        )
+
     claim = f"with L ≤ {worst:g} within {within} steps{' under ' * bool(words)}{words}"
     says = (f"strong alignment holds {claim}", f"strong alignment does not hold {claim}")
-    return searched(setup, strategy, sides, quantity, options, judge, says, within=within)
+    return searched(setup, strategy, sides, quantity, options, judge, says, within=within, describe=describe)
 
 
 def check_more_capable(a: TrainingSetup, *, than: TrainingSetup, **judging: Unpack[Judging]) -> Verdict:

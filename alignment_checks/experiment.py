@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from alignment_checks.backends.dispatch import TOO_FEW
 from alignment_checks.backends.path import Path
 from alignment_checks.measures import Reading, readings
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.realization import fingerprint, realize
-from alignment_checks.runs import TOO_FEW, along, follow, resolved, run
+from alignment_checks.runs import along, follow, resolved, run
 from alignment_checks.training import TrainingSetup
 from alignment_checks.trajectory import Trajectory
 
@@ -60,6 +61,8 @@ class Experiment:
         backend: str = "auto",
         within: int | None = None,
     ) -> None:
+        if not isinstance(setup, TrainingSetup):
+            raise TypeError(f"expected a TrainingSetup; got {type(setup).__name__}. Build one: ac.TrainingSetup(...)")
         self.setup, self.sides, self.seeds = setup, sides, list(seeds)
         self.device, self.backend, self.within = device, backend, within
         self.plain = realize(setup, self.seeds[0])

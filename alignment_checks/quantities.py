@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -65,6 +66,11 @@ class Quantity:
     def __str__(self) -> str:
         whose = "mesa-" if self.name == "capability" and self.of == "mesa" else ""
         return f"{'dimensionless ' if self.normalized else ''}{whose}{self.name}"
+
+
+def padded(text: str, width: int) -> str:
+    """Return text filled up with blanks to a width on screen, where a combining tilde takes no room."""
+    return text + " " * (width - sum(not unicodedata.combining(character) for character in text))
 
 
 def number(value: float) -> str:

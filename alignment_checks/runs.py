@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
 import torch
 
-from alignment_checks.backends import lanes, loop
+from alignment_checks.backends.dispatch import one_thread, trained
 from alignment_checks.backends.job import Job, Record
 from alignment_checks.backends.path import LARGEST, Path
 from alignment_checks.backends.path import along as scored_along
@@ -25,9 +24,6 @@ T = TypeVar("T")
 BACKENDS = ("auto", "lanes", "loop")
 KEPT_NUMBERS = 2**24
 """Final parameters are kept up to this many numbers; beyond that they are trained again when asked for."""
-TOO_FEW = "too few runs of this structure to be faster in lanes"
-FEWEST_LANES = 3
-"""Fewer runs than this cost less in the loop than as a batch."""
 
 
 def run(
@@ -84,7 +80,7 @@ def run(
 
 
 def _run(setup: TrainingSetup, rows: list[_Row], device: torch.device, backend: str, *, keep_ends: bool) -> Trajectory:
-    with _one_thread(device):
+    with one_thread(device):
         found = _records(setup, rows, device, backend, keep_ends=keep_ends)
 
     def ends() -> tuple[End, ...]:
@@ -176,18 +172,6 @@ def resolved(device: str) -> torch.device:
     return found
 
 
-@contextmanager
-def _one_thread(device: torch.device) -> Iterator[None]:
-    """Run with one intra-op thread: bits differ by thread count, and a replay has to be a replay."""
-    before = torch.get_num_threads()
-    try:
-        if device.type == "cpu":
-            torch.set_num_threads(1)
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 # ------------------------------------------------------------------------------------- scored along a kept trajectory
 
 
@@ -202,7 +186,7 @@ def follow(setup: TrainingSetup, seeds: Sequence[int], *, device: str = "auto") 
     jobs = [Job(realize(setup, seed), (None,), random) for seed in seeds]
     if sum(map(path_size, jobs)) > LARGEST:
         return None
-    with _one_thread(where):
+    with one_thread(where):
         return [path_of(job, where) for job in jobs]
 
 
@@ -213,7 +197,7 @@ def along(paths: Sequence[Path], base: Sequence[Perturbation], *, device: str = 
     """
     setup, where = paths[0].job.train.setup, resolved(device)
     rows = _rows(setup, [IDENTITY] * len(base), base, [path.job.train.seed for path in paths])
-    with _one_thread(where):
+    with one_thread(where):
         columns = [_scored_along(path, base, where) for path in paths]
     found = [column[index] for index in range(len(base)) for column in columns]
     return _trajectory(setup, rows, found, lambda: tuple(f.end for f in found if f.end is not None))
@@ -271,7 +255,7 @@ def _records(
     random = draws_randomness(work[0].train)
     jobs = [Job(one.train, tuple(one.scores), random) for one in work]
     found: dict[int, _Found] = {}
-    for index, record in _trained(jobs, device, backend):
+    for index, record in trained(jobs, device, backend):
         one = work[index]
         for row, score in one.rows:
             found[row] = _found(record, score, one.scores[score] or one.train, keep_end=keep_ends)
@@ -306,42 +290,3 @@ def _score(base: Perturbation, plain: Realization, train: Realization) -> Realiz
         )
     same_data = all(a is b for a, b in zip(score.data or (), train.data or (), strict=True))
     return None if same_data and score.objective == train.objective else score
-
-
-# --------------------------------------------------------------------------------------------------- jobs are trained
-
-
-def _trained(jobs: Sequence[Job], device: torch.device, backend: str) -> Iterator[tuple[int, Record]]:
-    """Yield the record of each job: through lanes, in batches of like structure, or through the loop."""
-    for members in _alike(jobs):
-        records = _group([jobs[index] for index in members], device, backend)
-        yield from zip(members, records, strict=True)
-
-
-def _alike(jobs: Sequence[Job]) -> list[list[int]]:
-    groups: dict[object, list[int]] = {}
-    for index, job in enumerate(jobs):
-        groups.setdefault(lanes.structure(job.train), []).append(index)
-    return list(groups.values())
-
-
-def _group(group: Sequence[Job], device: torch.device, backend: str) -> list[Record]:
-    reason = _reason_for_loop(group, backend)
-    if reason is None:
-        try:
-            size = lanes.width(group[0].train, device)
-            batches = [group[start : start + size] for start in range(0, len(group), size)]
-            return [record for batch in batches for record in lanes.train(batch, device)]
-        except lanes.Refused as error:
-            reason = str(error)
-    if backend == "lanes":
-        raise RuntimeError(f"backend='lanes' cannot train this setup: {reason}. backend='auto' takes the loop instead")
-    return [loop.train(job, device, reason) for job in group]
-
-
-def _reason_for_loop(group: Sequence[Job], backend: str) -> str | None:
-    if backend == "loop":
-        return "asked for"
-    if backend == "auto" and len(group) < FEWEST_LANES:
-        return TOO_FEW
-    return lanes.refusal(group[0], lanes.footprint(group[0].train).unused)

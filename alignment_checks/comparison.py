@@ -1,0 +1,92 @@
+"""One setup against another: which is more capable, which is better aligned, and what the difference comes from."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from alignment_checks.experiment import Experiment
+from alignment_checks.judging import SIDES, caveats, check_normalizable, shown
+from alignment_checks.measures import Reading, decomposition, matched
+from alignment_checks.options import BOTH, Options
+from alignment_checks.perturbations import IDENTITY
+from alignment_checks.quantities import Quantity, number, padded
+from alignment_checks.realization import checked
+from alignment_checks.training import TrainingSetup
+from alignment_checks.verdict import Judgement, Tolerance, Verdict, better, undecided
+
+
+def different(a: TrainingSetup, b: TrainingSetup) -> bool:
+    """Return whether two setups differ in size, objective or mesa-objective, so that their units differ."""
+    sizes = [[tuple(value.shape) for value in checked(setup).parameters.values()] for setup in (a, b)]
+    return sizes[0] != sizes[1] or a.objective != b.objective or a.mesa != b.mesa
+
+
+def compared(
+    a: TrainingSetup,
+    b: TrainingSetup,
+    quantity: Quantity,
+    options: Options,
+    word: str,
+    *,
+    unmatched: bool = False,
+) -> Verdict:
+    """Return the verdict on "a is better than b", with what the difference comes from."""
+    began = time.perf_counter()
+    seeds = options.seeds_of(a)
+    both = [Experiment(s, BOTH, seeds, device=options.device, backend=options.backend) for s in (a, b)]
+    left, right = (experiment.readings([IDENTITY])[0] for experiment in both)
+    if unmatched and not _matched(left, right):
+        quantity = Quantity(quantity.name, quantity.of, True, quantity.steps)
+    for setup in (a, b) if quantity.normalized else ():
+        check_normalizable(setup)
+    judgement = _ahead(quantity, left, right, options.margin)
+    claim = f"{word} than the other{' of=' + repr(quantity.of) if quantity.of != 'base' else ''}"
+    form = " in dimensionless form" if quantity.normalized else ""
+    return Verdict(
+        status=judgement.status,
+        statement=f"the setup is {claim}{form}",
+        denial=f"the setup is not {claim}{form}",
+        minimal=None,
+        worst=None,
+        holds_up_to=None,
+        runs=sum(experiment.runs for experiment in both),
+        seconds=time.perf_counter() - began,
+        searched=0,
+        steps=a.steps,
+        where=both[0].where,
+        numbers=tuple(_side_by_side(quantity, left, right)),
+        notes=tuple([judgement.note] * bool(judgement.note) + list(dict.fromkeys(caveats(a) + caveats(b)))),
+    )
+
+
+def _matched(left: Reading, right: Reading) -> bool:
+    """Return whether L(0) and G(0) agree, so that literal factors may be compared."""
+    return matched(left.first, right.first, 1e-6) and matched(left.mesa_first, right.mesa_first, 1e-6)
+
+
+def _ahead(quantity: Quantity, left: Reading, right: Reading, margin: Tolerance) -> Judgement:
+    for name, reading in (("the setup", left), ("the other", right)):
+        if missing := quantity.missing(reading):
+            return undecided(math.nan, math.nan, f"{name}: {missing}")
+        if quantity.name == "alignment" and not (reading.base.sum() < 0 and reading.mesa.sum() < 0):
+            return undecided(math.nan, math.nan, f"{name}: α counts only where C_B < 0 and C_M < 0")
+    return better(quantity.read(right), quantity.read(left), margin, worse=quantity.worse)
+
+
+def _side_by_side(quantity: Quantity, left: Reading, right: Reading) -> list[str]:
+    steps, forms = quantity.steps, (False, True)
+    rows = [Quantity("capability", of, n, steps) for of in SIDES for n in forms]
+    rows += [Quantity("alignment", "base", n, steps) for n in forms]
+    lines = [f"{padded(q.symbol(), 16)}{shown(q, left):>12}   the other {shown(q, right):>12}" for q in rows]
+    for name, a, b in (("L(T)", left.last, right.last), ("G(T)", left.mesa_last, right.mesa_last)):
+        lines.append(f"{name:<16}{number(float(a.mean())):>12}   the other {number(float(b.mean())):>12}")
+    return [*lines, _decomposed(left, right, normalized=quantity.normalized)]
+
+
+def _decomposed(left: Reading, right: Reading, *, normalized: bool) -> str:
+    found = decomposition(left, right, normalized=normalized)
+    if found.refusal:
+        return f"no decomposition: {found.refusal}"
+    terms = f"Δlog|C_B| {found.base:+.4g} = Δlog|α| {found.alignment:+.4g} + Δlog|C_M| {found.mesa:+.4g}"
+    return f"{terms}: the one behind is {found.cause}"

@@ -1,0 +1,125 @@
+"""The keywords that all properties share, and where a perturbation is applied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from alignment_checks.experiment import Sides
+from alignment_checks.measures import Side
+from alignment_checks.perturbations import Perturbation
+from alignment_checks.training import TrainingSetup
+from alignment_checks.verdict import Direction, Tolerance
+
+Strategy = SearchStrategy[Perturbation]
+
+
+class Judging(TypedDict, total=False):
+    """The keywords common to all checks: see the module's docstring."""
+
+    rtol: float
+    atol: float
+    side: Direction
+    normalized: bool | None
+    of: Side
+    examples: int
+    seeds: int | Sequence[int]
+    resolution: float
+    random_seed: int
+    device: str
+    backend: str
+    first: Sequence[Perturbation]
+
+
+@dataclass(frozen=True)
+class Options:
+    """`Judging`, with its defaults, checked once."""
+
+    rtol: float | None = None
+    atol: float = 0.0
+    side: Direction = "both"
+    normalized: bool | None = None
+    of: Side = "base"
+    examples: int = 100
+    seeds: int | Sequence[int] = 1
+    resolution: float = 0.01
+    random_seed: int = 0
+    device: str = "auto"
+    backend: str = "auto"
+    first: Sequence[Perturbation] = ()
+
+    def __post_init__(self) -> None:
+        if self.of not in ("base", "mesa"):
+            raise ValueError(f"`of` must be 'base' (the designer's L) or 'mesa' (the process's own G); got {self.of!r}")
+        if isinstance(self.examples, bool) or not isinstance(self.examples, int) or self.examples < 0:
+            raise ValueError(f"`examples` must be an int, at least 0; got {self.examples!r}")
+        if not isinstance(self.resolution, (int, float)) or not 0 < self.resolution < 1:
+            raise ValueError(f"`resolution` must be a number between 0 and 1; got {self.resolution!r}")
+        if isinstance(self.seeds, int) and self.seeds < 1:
+            raise ValueError(f"`seeds` must be at least 1, or a sequence of seeds; got {self.seeds!r}")
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """When x′ ≈ x."""
+        if self.rtol is None and self.atol == 0:
+            raise ValueError("say how close counts as ≈: pass rtol= (such as rtol=0.1), atol=, or both")
+        return Tolerance(self.rtol or 0.0, self.atol, self.side)
+
+    @property
+    def margin(self) -> Tolerance:
+        """By how much one setup has to beat another: nothing, unless said."""
+        return Tolerance(self.rtol or 0.0, self.atol)
+
+    def seeds_of(self, setup: TrainingSetup) -> list[int]:
+        """Return the seeds to run: the setup's own and those that follow it, or those given."""
+        return [setup.seed + i for i in range(self.seeds)] if isinstance(self.seeds, int) else list(self.seeds)
+
+
+BOTH = Sides(mesa=True, base=True)
+MESA = Sides(mesa=True, base=False)
+BASE = Sides(mesa=False, base=True, kinds=frozenset({"dataset", "objective", "custom"}))
+RETRAINED = Sides(mesa=True, base=True, kinds=frozenset({"objective", "custom"}))
+RESCORED = Sides(mesa=False, base=True, kinds=frozenset({"objective", "custom"}))
+
+
+def under_sides(
+    under: Strategy | None, mesa_under: Strategy | None, base_under: Strategy | None, delta: Perturbation | None
+) -> tuple[Strategy, Sides, str]:
+    """Return the one strategy that was given, where its δ is applied, and what the statement calls it."""
+    given = {"under": (under, BOTH, ""), "mesa_under": (mesa_under, MESA, " in training alone")}
+    given["base_under"] = (base_under, BASE, " in scoring alone")
+    given["delta"] = (None if delta is None else _just(delta), BOTH, "")
+    chosen = [(strategy, sides, words) for strategy, sides, words in given.values() if strategy is not None]
+    if len(chosen) != 1:
+        names = [name for name, (strategy, _, _) in given.items() if strategy is not None]
+        raise TypeError(
+            f"expected exactly one of under=, mesa_under=, base_under= (strategies) and delta= (one perturbation); got "
+            f"{', '.join(names) or 'none'}"
+        )
+    strategy, sides, words = chosen[0]
+    return strategy, sides, f"{_named(strategy, delta)}{words}"
+
+
+def to_sides(to: Strategy | None, delta: Perturbation | None, sides: Sides) -> tuple[Strategy, Sides, str]:
+    """Return the strategy of L′, where it is applied, and what the statement calls it."""
+    if (to is None) == (delta is None):
+        raise TypeError("expected exactly one of to= (a strategy of objectives) and delta= (one perturbation)")
+    strategy = to if delta is None else _just(delta)
+    assert strategy is not None, "one of the two was given"  # noqa: S101
+    return strategy, sides, _named(strategy, delta)
+
+
+def _just(delta: Perturbation) -> Strategy:
+    if not isinstance(delta, Perturbation):
+        raise TypeError(
+            f"delta= expects one Perturbation; got {type(delta).__name__}. A strategy goes to under= or to="
+        )
+    return st.just(delta)
+
+
+def _named(strategy: Strategy, delta: Perturbation | None) -> str:
+    return repr(strategy) if delta is None else delta.described()

@@ -13,11 +13,13 @@ from alignment_checks.options import Options, Strategy
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.quantities import Quantity, number, off_by, padded
 from alignment_checks.realization import checked, start
-from alignment_checks.search import Judged, Searched, search
+from alignment_checks.search import search
+from alignment_checks.shrinking import Judged, Searched
 from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import (
     Finding,
     Judgement,
+    Point,
     Status,
     Tolerance,
     Verdict,
@@ -157,8 +159,10 @@ def _verdict(
         status=status,
         statement=says[0],
         denial=says[1],
-        minimal=_finding(experiment, quantity, describe, result.minimal),
-        worst=_finding(experiment, quantity, describe, result.worst),
+        minimal=_finding(experiment, quantity, describe, result.minimal) if result.minimal else None,
+        worst=_finding(experiment, quantity, describe, result.worst) if result.worst else None,
+        others=tuple(_finding(experiment, quantity, describe, one) for one in result.others),
+        curve=tuple(Point(magnitude, at.deviation, at.allowed, str(at.status)) for magnitude, at in result.curve),
         holds_up_to=result.holds_up_to,
         runs=experiment.runs,
         seconds=seconds,
@@ -170,9 +174,7 @@ def _verdict(
     )
 
 
-def _finding(experiment: Experiment, quantity: Quantity, describe: Describe, judged: Judged | None) -> Finding | None:
-    if judged is None:
-        return None
+def _finding(experiment: Experiment, quantity: Quantity, describe: Describe, judged: Judged) -> Finding:
     delta, judgement = judged
     mesa, base = experiment.sides.placed(delta)
     reference, reading = experiment.readings([IDENTITY, delta])

@@ -70,7 +70,8 @@ def one_minus_p(outputs: Tensor, targets: Tensor) -> Tensor:
 def _probabilities(outputs: Tensor, targets: Tensor) -> Tensor:
     if targets.is_floating_point():
         return targets
-    return torch.nn.functional.one_hot(targets, outputs.shape[-1]).to(outputs.dtype)
+    # torch's one_hot reads its argument back, and so cannot be batched over runs whose labels differ
+    return torch.zeros_like(outputs).scatter(-1, targets.long().unsqueeze(-1), 1.0)
 
 
 # ----------------------------------------------------------------------------------------------------- mesa-objectives

@@ -46,8 +46,8 @@ def isolated(seed: int) -> Iterator[None]:
 
 
 def _kept() -> dict[str, Any]:
-    """Return the arguments with which `fork_rng` keeps the generators of the CPU and of the accelerator in use."""
+    """Return the arguments with which `fork_rng` keeps the generators of the CPU and of every accelerator."""
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if accelerator is None:
         return {"devices": []}
-    return {"devices": [torch.accelerator.current_device_index()], "device_type": accelerator.type}
+    return {"devices": list(range(torch.accelerator.device_count())), "device_type": accelerator.type}

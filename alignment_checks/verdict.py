@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
@@ -235,6 +236,20 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Point:
+    """One point of a degradation curve: how far off the quantity is at a magnitude."""
+
+    magnitude: float
+    deviation: float
+    allowed: float
+    status: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {name: _plain(value) for name, value in vars(self).items()}
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The judgement of one property of one setup. `str()` is the text for people.
 
@@ -261,6 +276,10 @@ class Verdict:
         Device and backends.
     numbers, notes : tuple of str
         Lines for people: what was measured, and what has to be known to read it.
+    others : tuple of Finding
+        The smallest failure of every other kind: of other families, or to the other side.
+    curve : tuple of Point
+        The deviation against the magnitude, at the seed of the smallest failure.
     replay : str or None
         The command that replays a failure.
     """
@@ -278,6 +297,8 @@ class Verdict:
     where: str
     numbers: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    others: tuple[Finding, ...] = ()
+    curve: tuple[Point, ...] = ()
     replay: str | None = None
 
     def __str__(self) -> str:
@@ -300,6 +321,8 @@ class Verdict:
             lines += [f"      {line}" for line in self.minimal.details]
         if self.worst is not None and self.worst != self.minimal:
             lines.append(f"  worst δ found        {self.worst.perturbation.described()}      {self.worst.off_by}")
+        lines += [f"  fails too at         {o.perturbation.described()}      {o.off_by}" for o in self.others]
+        lines += [f"  off by, up to {abs(self.curve[-1].magnitude):<7.4g}{sparkline(self.curve)}"] if self.curve else []
         if self.minimal is not None and self.holds_up_to is not None:
             sign = math.copysign(1.0, self.minimal.perturbation.magnitude or 0.0)
             lines.append(f"  holds up to          {self.minimal.perturbation.at(sign * self.holds_up_to)}")
@@ -318,6 +341,8 @@ class Verdict:
             "statement": self.statement,
             "minimal": None if self.minimal is None else self.minimal.to_dict(),
             "worst": None if self.worst is None else self.worst.to_dict(),
+            "others": [finding.to_dict() for finding in self.others],
+            "curve": [point.to_dict() for point in self.curve],
             "holds_up_to": self.holds_up_to,
             "runs": self.runs,
             "seconds": self.seconds,
@@ -331,8 +356,26 @@ class Verdict:
         }
 
 
-def _plain(value: float) -> float | str:
-    return value if math.isfinite(value) else str(value)
+def _plain(value: float | str) -> float | str:
+    return value if isinstance(value, str) or math.isfinite(value) else str(value)
+
+
+def sparkline(curve: Sequence[Point], width: int = 16) -> str:
+    """Return |deviation| against magnitude as a line of bars, "×" where it diverged or is undefined.
+
+    Examples
+    --------
+    >>> sparkline([Point(m / 4, d, 1.0, "pass") for m, d in enumerate((0.0, 0.5, -1.0, 2.0, float("inf")))], width=4)
+    '▃▅█×'
+    """
+    top = abs(curve[-1].magnitude)
+    shown = [min(curve, key=lambda p: abs(abs(p.magnitude) - top * (i + 1) / width)) for i in range(width)]
+    highest = max((abs(p.deviation) for p in shown if math.isfinite(p.deviation)), default=0.0) or 1.0
+    levels = [abs(p.deviation) / highest if math.isfinite(p.deviation) else None for p in shown]
+    return "".join("×" if level is None else _BARS[round(level * (len(_BARS) - 1))] for level in levels)
+
+
+_BARS = "▁▂▃▄▅▆▇█"
 
 
 # ---------------------------------------------------------------------------------------------------------- violations

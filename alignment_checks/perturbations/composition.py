@@ -44,7 +44,13 @@ def compose(*strategies: SearchStrategy[Perturbation]) -> SearchStrategy[Perturb
 
 
 def _draw_together(draw: DrawFn, *strategies: SearchStrategy[Perturbation]) -> Perturbation:
-    return assembled([part for strategy in strategies for part in draw(strategy).parts])
+    return assembled([part for strategy in strategies for part in _checked(draw(strategy), strategy).parts])
+
+
+def _checked(value: Perturbation, strategy: SearchStrategy[Perturbation]) -> Perturbation:
+    if not isinstance(value, Perturbation):
+        raise TypeError(f"compose: expected strategies of perturbations; {strategy!r:.60} drew {value!r:.40}")
+    return value
 
 
 _draw_together.__name__ = "compose"

@@ -1,0 +1,258 @@
+"""What a search knows, and what it judges next: components dropped, then ladders of magnitudes, then the curve."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from alignment_checks.perturbations import IDENTITY, Perturbation
+from alignment_checks.perturbations.composition import assembled
+from alignment_checks.verdict import Judgement, Status
+
+Evaluate = Callable[[Sequence[Perturbation]], Sequence[Judgement]]
+Judged = tuple[Perturbation, Judgement]
+Kind = tuple[frozenset[object], bool]
+
+RIVALS = 6
+"""How many failing perturbations are shrunk side by side, lest the smallest drawn hide a smaller one."""
+RUNGS = 12
+"""Magnitudes tried at once along one line."""
+ROUNDS = 16
+"""Rounds of shrinking at most."""
+CURVE = 16
+"""Magnitudes of the degradation curve."""
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a search found.
+
+    Attributes
+    ----------
+    minimal, worst : (Perturbation, Judgement) or None
+        The smallest failing perturbation and the worst; both failed again when trained afresh.
+    others : tuple of (Perturbation, Judgement)
+        The smallest failure of every other kind: other families, or a deviation to the other side.
+    curve : tuple of (magnitude, Judgement)
+        What was judged at the seed of the smallest, from 0 to the limit; empty where it has several parts.
+    undecided : (Perturbation, Judgement) or None
+        One that could not be judged, where none failed.
+    holds_up_to : float or None
+        The largest magnitude below which everything tried of the one family held; None where there is no one family.
+    judged : int
+        Perturbations judged.
+    launches : int
+        Batches evaluated one after the other.
+    unconfirmed : tuple of Perturbation
+        Failed once, and not when trained afresh.
+    """
+
+    minimal: Judged | None
+    worst: Judged | None
+    others: tuple[Judged, ...]
+    curve: tuple[tuple[float, Judgement], ...]
+    undecided: Judged | None
+    holds_up_to: float | None
+    judged: int
+    launches: int
+    unconfirmed: tuple[Perturbation, ...] = ()
+
+
+@dataclass
+class _Line:
+    """A failing perturbation, and how far each way of making it smaller has been tried.
+
+    `low[move]` is the largest fraction of the present magnitude at which that move was seen to hold.
+    """
+
+    delta: Perturbation
+    low: dict[int, float]
+
+    @classmethod
+    def at(cls, delta: Perturbation) -> _Line:
+        moves = [i for i, part in enumerate(delta.parts) if part.continuous]
+        return cls(delta, dict.fromkeys([*moves, -1] if len(moves) > 1 else moves, 0.0))
+
+    def moved(self, move: int, fraction: float) -> Perturbation:
+        """Return the perturbation with one part, or with −1 all parts, at a fraction of its magnitude."""
+        parts = [
+            part.at((part.magnitude or 0.0) * fraction) if part.continuous and move in (i, -1) else part
+            for i, part in enumerate(self.delta.parts)
+        ]
+        return assembled(parts)
+
+    def lowest(self) -> Perturbation:
+        """Return a bound on where the line can still go: all parts at the largest fraction that was seen to hold."""
+        return self.moved(-1, self.low.get(-1, min(self.low.values(), default=1.0)))
+
+    def rungs(self, resolution: float) -> list[tuple[int, float]]:
+        """Return the (move, fraction) pairs to try next; none once every move is resolved."""
+        return [
+            (move, low + (1 - low) * (rung / (RUNGS + 1)))
+            for move, low in self.low.items()
+            if 1 - low > resolution
+            for rung in range(1, RUNGS + 1)
+        ]
+
+
+class Shrinking:
+    """Everything judged so far, and what to judge next."""
+
+    def __init__(self, evaluate: Evaluate, resolution: float) -> None:
+        self.evaluate, self.resolution = evaluate, resolution
+        self.known: dict[Perturbation, Judgement] = {}
+        self.launches = 0
+
+    def judge(self, deltas: Iterable[Perturbation]) -> None:
+        """Judge what is not known yet, in one batch."""
+        fresh = [delta for delta in dict.fromkeys(deltas) if delta not in self.known]
+        if fresh:
+            self.known.update(zip(fresh, self.evaluate(fresh), strict=True))
+            self.launches += 1
+
+    def failing(self) -> list[Perturbation]:
+        """Return what failed, the smallest first: fewest parts, then least magnitude in units of the limits."""
+        return sorted((d for d, j in self.known.items() if j.status is Status.FAIL), key=_order)
+
+    def drop_components(self) -> None:
+        """Try the proper subsets of the smallest failing compositions, all at once."""
+        composed = [delta for delta in self.failing() if len(_active(delta)) > 1][:RIVALS]
+        self.judge(assembled(list(subset)) for delta in composed for subset in _subsets(_active(delta)))
+        self.judge(assembled(_active(delta)) for delta in self.failing())
+
+    def descend(self) -> None:
+        """Shrink the magnitudes of the smallest failures of each kind side by side, a ladder of each in a round."""
+        lines = [_Line.at(delta) for delta in self._rivals()]
+        for _ in range(ROUNDS):
+            rungs = [(line, line.rungs(self.resolution)) for line in lines]
+            if not any(tries for _, tries in rungs):
+                break
+            self.judge(line.moved(*one) for line, tries in rungs for one in tries)
+            lines = self._worth_going_on([self._stepped(line, tries) for line, tries in rungs])
+
+    def climb(self) -> None:
+        """Judge a ladder from 0 to the limit on the line of the smallest failure: the degradation curve."""
+        minimal = self.failing()[0]
+        if len(minimal.parts) == 1 and minimal.continuous:
+            top = math.copysign(minimal.limit or 0.0, minimal.magnitude or 0.0)
+            self.judge(minimal.at(top * rung / CURVE) for rung in range(1, CURVE + 1))
+
+    def kinds(self) -> dict[Kind, list[Perturbation]]:
+        """Return the failures by what fails: the families at work, and the side of the deviation.
+
+        A set of families that contains another failing one is no kind of its own.
+        """
+        groups: dict[Kind, list[Perturbation]] = {}
+        for delta in self.failing():
+            groups.setdefault(self._kind(delta), []).append(delta)
+        return {kind: deltas for kind, deltas in groups.items() if not any(k[0] < kind[0] for k in groups)}
+
+    def _kind(self, delta: Perturbation) -> Kind:
+        return frozenset((p.family, p.options) for p in _active(delta)), self.known[delta].deviation > 0
+
+    def _rivals(self) -> list[Perturbation]:
+        """Return the smallest failures, at different seeds: several of the first kind, two of every other."""
+        first, *others = [
+            sorted({_line(delta): delta for delta in reversed(deltas)}.values(), key=_order)
+            for deltas in self.kinds().values()
+        ]
+        chosen = [*first[:RIVALS], *(delta for deltas in others[:RIVALS] for delta in deltas[:2])]
+        return [assembled(_active(delta)) for delta in chosen]
+
+    def _stepped(self, line: _Line, tries: list[tuple[int, float]]) -> _Line:
+        """Return the line after its rungs were judged: moved to the smallest that failed, else better resolved."""
+        fails = [one for one in tries if self._fails_alike(line.moved(*one), line.delta)]
+        low = {move: max([low, *_held_below(tries, fails, move)]) for move, low in line.low.items()}
+        if not fails:
+            return _Line(line.delta, low)
+        move, fraction = min(fails, key=lambda one: _order(line.moved(*one)))
+        after = _Line.at(line.moved(move, fraction))
+        return _Line(after.delta, {**after.low, move: low[move] / fraction}) if move in after.low else after
+
+    def _fails_alike(self, delta: Perturbation, other: Perturbation) -> bool:
+        judgement = self.known[delta]
+        return judgement.status is Status.FAIL and (judgement.deviation > 0) == (self.known[other].deviation > 0)
+
+    def _worth_going_on(self, lines: list[_Line]) -> list[_Line]:
+        """Drop the lines that cannot end below the smallest known failure of their kind."""
+        best = {kind: _order(deltas[0]) for kind, deltas in self.kinds().items()}
+        return [line for line in lines if _order(line.lowest()) <= best.get(self._kind(line.delta), (0, 0.0))]
+
+    def outcome(self, confirm: Evaluate) -> Searched:
+        """Train the smallest of each kind and the worst failures afresh, and return what was found."""
+        unconfirmed: list[Perturbation] = []
+        while self.failing():
+            smallest = [deltas[0] for deltas in self.kinds().values()][:RIVALS]
+            worst = max(self.failing(), key=lambda delta: (self.known[delta].severity, -delta.size))
+            chosen = list(dict.fromkeys([*smallest, worst]))
+            again = dict(zip(chosen, confirm(chosen), strict=True))
+            lost = [delta for delta, judgement in again.items() if judgement.status is not Status.FAIL]
+            if not lost:
+                found = [(delta, again[delta]) for delta in smallest]
+                return self._found(found, (worst, again[worst]), unconfirmed)
+            unconfirmed += lost
+            self.known = {delta: judgement for delta, judgement in self.known.items() if delta not in lost}
+        return self._found([], None, unconfirmed)
+
+    def _found(self, smallest: list[Judged], worst: Judged | None, unconfirmed: list[Perturbation]) -> Searched:
+        minimal = smallest[0] if smallest else None
+        return Searched(
+            minimal=minimal,
+            worst=worst,
+            others=tuple(smallest[1:]),
+            curve=self._curve(minimal[0]) if minimal else (),
+            undecided=next((pair for pair in self.known.items() if pair[1].status is Status.INCONCLUSIVE), None),
+            holds_up_to=self._holds_up_to(minimal[0] if minimal else None),
+            judged=len(self.known) + len(unconfirmed),
+            launches=self.launches,
+            unconfirmed=tuple(unconfirmed),
+        )
+
+    def _curve(self, minimal: Perturbation) -> tuple[tuple[float, Judgement], ...]:
+        if len(minimal.parts) > 1 or not minimal.continuous:
+            return ()
+        line = [(d.magnitude or 0.0, j) for d, j in self.known.items() if _line(d) == _line(minimal)]
+        return tuple(sorted(line, key=lambda point: abs(point[0])))
+
+    def _holds_up_to(self, minimal: Perturbation | None) -> float | None:
+        """Return the largest magnitude that held, below the smallest that failed, where one family was tried."""
+        singles = {(d.family, d.options) for d in self.known if d != IDENTITY}
+        if minimal is None and len(singles) != 1:
+            return None
+        which = next(iter(singles)) if minimal is None else (minimal.family, minimal.options)
+        if which[0] in ("compose", "identity"):
+            return None
+        bound = float("inf") if minimal is None else abs(minimal.magnitude or 0.0)
+        held = [
+            abs(d.magnitude or 0.0)
+            for d, judgement in self.known.items()
+            if (d.family, d.options) == which and judgement.status is Status.PASS
+        ]
+        return max((magnitude for magnitude in held if magnitude < bound), default=0.0)
+
+
+def _active(delta: Perturbation) -> list[Perturbation]:
+    return [part for part in delta.parts if part.magnitude != 0]
+
+
+def _order(delta: Perturbation) -> tuple[int, float]:
+    return len(_active(delta)), delta.size
+
+
+def _line(delta: Perturbation) -> tuple[object, ...]:
+    """Return what stays the same while magnitudes change."""
+    return tuple((p.family, p.options, p.seed, (p.magnitude or 0) > 0) for p in _active(delta))
+
+
+def _subsets(parts: list[Perturbation]) -> list[tuple[Perturbation, ...]]:
+    """Return the proper subsets: all of them while they are few, else the smallest and the largest."""
+    sizes = range(1, len(parts)) if len(parts) <= 4 else (1, len(parts) - 1)
+    return [subset for size in sizes for subset in combinations(parts, size)]
+
+
+def _held_below(tries: list[tuple[int, float]], fails: list[tuple[int, float]], move: int) -> list[float]:
+    """Return the fractions of one move that held, below the smallest of it that failed."""
+    bound = min((f for m, f in fails if m == move), default=1.0)
+    return [f for m, f in tries if m == move and f < bound]

@@ -17,6 +17,9 @@ ROUNDING = 64
 FEWEST = 12
 """Shorter runs are read only where they stand still."""
 
+SHORTEST = 48
+"""A tail of fewer values is not called stationary either."""
+
 INDEPENDENT = 25
 """A tail that is worth fewer independent values than this is not called stationary."""
 
@@ -47,12 +50,16 @@ NOWHERE = Interval(math.nan, -math.inf, math.inf)
 
 @dataclass(frozen=True)
 class Outlook:
-    """Where one series goes: its regime, the limit of its mean, how that was found, and from which t on."""
+    """Where one series goes: its regime, the limit of its mean, how that was found, and from which t on.
+
+    `sampled` is True where the limit is a mean of random values, and its interval one of confidence.
+    """
 
     regime: Regime
     limit: Interval
     method: str
     start: int = 0
+    sampled: bool = False
 
     @property
     def has_limit(self) -> bool:
@@ -94,26 +101,32 @@ def outlook(series: Vector, resolution: float, infimum: float | None = None) -> 
 
 
 def _still(series: Vector, floor: float) -> Outlook | None:
-    tail = series[len(series) // 2 :]
-    moved = float(np.ptp(tail))
+    short = len(series) < FEWEST
+    moved = float(np.ptp(series if short else series[-(len(series) // 4) :]))
     if moved > floor:
-        if len(series) < FEWEST:
-            return nowhere(Regime.DRIFTING, f"{len(series) - 1} steps are too few to tell where it goes")
-        return None
-    last = float(tail[-1])
+        return nowhere(Regime.DRIFTING, f"{len(series) - 1} steps are too few to tell") if short else None
+    last = float(series[-1])
     return Outlook(Regime.FIXED, Interval(last, last, last).wider(2 * moved + floor), "the last value: it stands still")
 
 
 def _converging(series: Vector, floor: float) -> Outlook | None:
-    if tails.is_monotone(series[len(series) // 2 :], floor):
+    half, quarter = series[len(series) // 2 :], series[-(len(series) // 4) :]
+    if tails.is_monotone(half, floor):
         limit, method = tails.extrapolated(series, floor), "extrapolated: exponential and power-law tails"
+    elif np.ptp(quarter) <= 1e-3 * np.ptp(half) and tails.is_monotone(quarter, floor):
+        limit, method = tails.extrapolated(half, floor), "extrapolated: the second half alone, after a late change"
     elif tails.is_damped(series, floor):
         limit, method = tails.damped(series, floor), "extrapolated: a running mean, within dying fluctuations"
     else:
         return None
     if limit is None:
-        return nowhere(Regime.DRIFTING, "its changes do not shrink as those of a converging run do")
+        return nowhere(Regime.DRIFTING, f"{_trend(series)} do not shrink as those of a converging run do")
     return Outlook(Regime.FIXED, limit, method)
+
+
+def _trend(series: Vector) -> str:
+    first, second, third = series[len(series) // 4], series[len(series) // 2], series[-1]
+    return "its changes grow: they" if abs(third - second) > 2 * abs(second - first) else "its changes"
 
 
 def _recurring(series: Vector, floor: float) -> Outlook:
@@ -123,9 +136,13 @@ def _recurring(series: Vector, floor: float) -> Outlook:
     if p is not None:
         return _periodic(tail, floor, p, start)
     if len(tail) >= 3 * FEWEST and tails.is_quasiperiodic(tail):
-        limit, method = tails.recurrent_mean(tail, floor), f"weighted Birkhoff average from t = {start}"
-        return Outlook(Regime.QUASIPERIODIC, limit, method, start)
+        return _quasiperiodic(series, floor, start)
     return _stationary(tail, start)
+
+
+def _quasiperiodic(series: Vector, floor: float, start: int) -> Outlook:
+    limit = tails.recurrent_mean(series[start:], floor)
+    return Outlook(Regime.QUASIPERIODIC, limit, f"weighted Birkhoff average from t = {start}", start)
 
 
 def _periodic(tail: Vector, floor: float, p: int, start: int) -> Outlook:
@@ -142,18 +159,27 @@ def _periodic(tail: Vector, floor: float, p: int, start: int) -> Outlook:
 
 
 def _stationary(tail: Vector, start: int) -> Outlook:
-    if len(tail) < INDEPENDENT or tails.has_trend(tail):
+    if len(tail) < SHORTEST or tails.has_trend(tail):
         return nowhere(Regime.DRIFTING, f"its mean moves beyond its scatter from t = {start} on")
+    if tails.has_uneven_scatter(tail):
+        return nowhere(Regime.DRIFTING, f"its scatter is not the same throughout, from t = {start} on")
     mean = tails.mean_with_error(tail)
     if not mean.effective >= INDEPENDENT:
         why = f"its {len(tail)} values from t = {start} on are worth {mean.effective:.0f} independent ones: too few"
         return nowhere(Regime.DRIFTING, why)
     method = f"mean from t = {start}, effective size {mean.effective:.0f}"
-    return Outlook(Regime.STATIONARY, mean.interval, method, start)
+    return Outlook(Regime.STATIONARY, mean.interval, method, start, sampled=True)
 
 
-def together(base: Outlook, mesa: Outlook) -> tuple[Outlook, Outlook]:
-    """Return two outlooks of one run under one name, the less settled one; drift of one leaves the other its limit."""
+def together(base: Outlook, mesa: Outlook, levels: Vector, norms: Vector, resolution: float) -> tuple[Outlook, Outlook]:
+    """Return the outlooks of L and G of one run under one name, the less settled one.
+
+    Drift of one leaves the other its limit. An orbit that one of them shows to be quasiperiodic is so for both: G has
+    kinks, at which Birkhoff averages converge too slowly to show it.
+    """
+    if {base.regime, mesa.regime} == {Regime.QUASIPERIODIC, Regime.STATIONARY}:
+        floors = rounding(levels, resolution), rounding(norms, resolution)
+        return _quasiperiodic(levels, floors[0], base.start), _quasiperiodic(norms, floors[1], mesa.start)
     if not (base.has_limit and mesa.has_limit):
         return base, mesa
     regime = max(base.regime, mesa.regime, key=_SETTLING.index)

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
+from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, HypothesisProvider
 from hypothesis.strategies import SearchStrategy
 
 from alignment_checks.perturbations import IDENTITY, Perturbation, reattached
@@ -46,11 +47,20 @@ def search(
         Relative resolution of the smallest failing magnitude.
     first : iterable of Perturbation
         Tried before any drawn one; what they lost on their way through a file is found again among the draws.
+
+    Raises
+    ------
+    TypeError
+        If `strategy` is no strategy, or yields something else than perturbations.
+    ValueError
+        If there is nothing to judge.
     """
     draws = drawn(strategy, max(1, examples), random_seed)
     known = [reattached(delta, draws) if _incomplete(delta) else delta for delta in first]
     state = Shrinking(evaluate, resolution)
     if examples == 0:
+        if not known:
+            raise ValueError("nothing to judge: examples=0 judges `first` alone, and `first` is empty")
         state.judge(known)
         return state.outcome(confirm)
     state.judge([*known, IDENTITY, *_corners(draws), *draws])
@@ -62,6 +72,20 @@ def search(
 
 
 # ------------------------------------------------------------------------------------------------------------- drawing
+
+
+class Unbiased(HypothesisProvider):
+    """Hypothesis's own draws, less the constants that it picks up from whatever modules of the user are imported.
+
+    Those would make the draws of one test depend on which other tests were collected beside it.
+    """
+
+    def _maybe_draw_constant(self, *_: object, **__: object) -> None:
+        return None
+
+
+BACKEND = "alignment-checks"
+AVAILABLE_PROVIDERS[BACKEND] = f"{Unbiased.__module__}.{Unbiased.__qualname__}"
 
 
 def drawn(strategy: SearchStrategy[Perturbation], examples: int, random_seed: int) -> list[Perturbation]:
@@ -81,21 +105,25 @@ def drawn(strategy: SearchStrategy[Perturbation], examples: int, random_seed: in
         )
     values: dict[Perturbation, None] = {}
 
-    @seed(random_seed)
-    @settings(
-        max_examples=examples,
-        phases=[Phase.generate],
-        database=None,
-        deadline=None,
-        derandomize=False,
-        verbosity=Verbosity.quiet,
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(strategy)
-    def collect(delta: object) -> None:
-        values[_checked(delta, strategy)] = None
+    def draw() -> None:
+        @seed(random_seed)
+        @settings(
+            max_examples=examples,
+            phases=[Phase.generate],
+            database=None,
+            deadline=None,
+            derandomize=False,
+            verbosity=Verbosity.quiet,
+            suppress_health_check=list(HealthCheck),
+            backend=BACKEND,
+        )
+        @given(strategy)
+        def collect(delta: object) -> None:
+            values[_checked(delta, strategy)] = None
 
-    _in_thread(collect)
+        collect()
+
+    _in_thread(draw)
     return list(values)
 
 

@@ -88,7 +88,7 @@ def _aitken(series: Vector, parts: tuple[float, float, float], floor: float) -> 
     """Return Aitken's Δ² of the values at these parts of the run; the last value where they have met already."""
     first, second, third = _at(series, parts)
     before, after = second - first, third - second
-    if abs(after) <= floor or not 0 < after / before < 1:
+    if abs(after) <= floor or not 0 < after * before < before * before:
         return float(third)
     return float(third + after * after / (before - after))
 
@@ -122,15 +122,17 @@ def _at(series: Vector, parts: npt.ArrayLike) -> Vector:
 
 def is_damped(series: Vector, floor: float) -> bool:
     """Return whether what fluctuates in the last half dies away, at least as fast as t^-0.4 and beyond doubt."""
+    if len(series) < 64:
+        return False
     parts = np.array_split(series[len(series) // 2 :], 8)
     sizes = np.array([_roughness(part) for part in parts])
     x = np.log(np.linspace(0.5, 1.0, 17)[1::2])
     slope, error = _slope(x, np.log(sizes + 0.01 * floor + np.finfo(float).tiny))
-    return slope < -0.4 and slope < -4 * error
+    return slope < -0.4 and slope < -6 * error
 
 
 def damped(series: Vector, floor: float) -> Interval | None:
-    """Return the limit of a series whose fluctuations die away, or None where its running mean goes nowhere in sight."""
+    """Return the limit of a series whose fluctuations die away, or None where its running mean has none."""
     last = series[-max(4, len(series) // 8) :]
     low, high = float(last.min()), float(last.max())
     around = Interval(0.5 * (low + high), low, high).wider(high - low + floor)
@@ -183,7 +185,7 @@ def recurrent_mean(tail: Vector, floor: float) -> Interval:
     size = len(tail)
     windows = (tail[: size // 2], tail[size // 2 :], tail[size // 4 :], tail[size // 4 : -size // 4])
     spread = max(abs(birkhoff(window) - value) for window in windows)
-    return Interval(value, value, value).wider(3 * spread + floor)
+    return Interval(value, value, value).wider(5 * spread + floor)
 
 
 def period(tail: Vector, floor: float, longest: int = 64) -> int | None:
@@ -264,17 +266,17 @@ class Mean:
 
 
 def reach(effective: float) -> float:
-    """Return Student's two-sided quantile at `LEVEL` for an effective sample size, itself known as poorly as a variance."""
+    """Return Student's two-sided quantile at `LEVEL` for an effective size, known itself as poorly as a variance."""
     return float(stdtrit(min(max(effective / 4, 1.0), 30.0), 0.5 + LEVEL / 2))
 
 
 def mean_with_error(values: Vector) -> Mean:
     """Return the mean of a stationary series, its standard error counting autocorrelation.
 
-    Effective sample size and MCSE are arviz-stats' (Vehtari et al., Bayesian Analysis 16(2), 2021), on block means: that
-    leaves the error as it is, lets values that alternate cancel, and is quick on long series.
+    Effective sample size and MCSE are arviz-stats' (Vehtari et al., Bayesian Analysis 16(2), 2021), on block means:
+    that leaves the error as it is, lets values that alternate cancel, and is quick on long series.
     """
-    width = max(1, min(2, len(values) // 64), len(values) // BLOCKS)
+    width = max(1, min(8, len(values) // 128), len(values) // BLOCKS)
     start = len(values) % width
     blocks = values[start:].reshape(-1, width).mean(axis=1)
     scale = float(np.ptp(blocks))
@@ -292,6 +294,12 @@ def has_trend(values: Vector, blocks: int = 24) -> bool:
     means = np.array([part.mean() for part in np.array_split(values, blocks)])
     slope, error = _slope(np.arange(blocks, dtype=float), means)
     return abs(slope) > float(stdtrit(blocks - 2, 0.9995)) * error
+
+
+def has_uneven_scatter(values: Vector) -> bool:
+    """Return whether the variance of one half is more than 8 times that of the other."""
+    first, second = (float(half.var()) for half in np.array_split(values, 2))
+    return max(first, second) > 8 * min(first, second)
 
 
 def _slope(x: Vector, y: Vector) -> tuple[float, float]:

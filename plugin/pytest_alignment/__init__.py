@@ -1,1 +1,74 @@
-"""The pytest plugin of alignment-checks."""
+"""The pytest plugin of alignment-checks: hooks that delegate. Loads neither torch nor Hypothesis before a test asks."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_alignment import options, terminal
+from pytest_alignment.ledger import LEDGER, NODEID, AlignmentStoreWarning, Ledger
+from pytest_alignment.summary import Summary
+
+if TYPE_CHECKING:
+    from pytest_alignment.fixture import Alignment
+
+__all__ = ["AlignmentStoreWarning", "alignment"]
+
+
+@pytest.fixture(scope="session")
+def alignment(pytestconfig: pytest.Config) -> Iterator[Alignment]:
+    """Assert on training runs: `alignment.assert_capability_robust(setup, under=..., rtol=...)` and its like."""
+    from pytest_alignment.fixture import opened
+
+    with opened(pytestconfig) as value:
+        yield value
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare --alignment-device, -examples, -replay and -report."""
+    options.declare(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker, refuse options that cannot be, and have the reports of all tests collected."""
+    config.addinivalue_line("markers", "alignment: asserts a property of training runs; on each test that does.")
+    config.stash[LEDGER] = ledger = Ledger(config)
+    if not ledger.worker:
+        ledger.check_replay()
+        config.pluginmanager.register(Summary(ledger), "alignment-summary")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Name the device, the threads, the budget and the store."""
+    return terminal.header(config.stash[LEDGER])
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark the tests that use the fixture, before -m deselects."""
+    item.stash[NODEID] = item.nodeid
+    if "alignment" in getattr(item, "fixturenames", ()):
+        item.add_marker("alignment")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave, in a replay, only the tests that are replayed."""
+    config.stash[LEDGER].select(items)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Track the running test, for the session-scoped fixture."""
+    with item.config.stash[LEDGER].running(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Put the results on the report, as a string; outermost, so that the outcome is final."""
+    report = yield
+    item.config.stash[LEDGER].attach(report, call.excinfo)
+    return report

@@ -1,0 +1,181 @@
+"""What a finite run says of T → ∞: the limits of Definitions 1 and 2, each with an interval and the run's regime.
+
+Capability is a Cesàro mean, so that of a run that converges is lim L(t) − L(0), and that of one that recurs is the mean
+over its orbit, less L(0). Where no limit is in sight there is no number, but a name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from alignment_checks import ratios
+from alignment_checks.endpoints import TOLERANCE, endpoint
+from alignment_checks.regimes import Outlook, Regime, nowhere, outlook, rounding, together
+from alignment_checks.tails import Interval, Vector
+from alignment_checks.trajectory import Trajectory
+
+__all__ = ["Estimate", "Regime", "alignment_factor_limit", "capability_limit"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A limit, as far as a finite run tells.
+
+    Attributes
+    ----------
+    value : float
+        In the units of what is estimated; NaN where there is no number.
+    low, high : float
+        Where the limit lies: at 95 % confidence for what is stationary, else by how much extrapolations and windows
+        differ. −inf and inf where there is no number.
+    regime : Regime
+    method : str
+        How it was found, or why there is none; of a run that diverged, at which step.
+    """
+
+    value: float
+    low: float
+    high: float
+    regime: Regime
+    method: str
+
+
+def capability_limit(trajectory: Trajectory, *, of: str = "base") -> list[Estimate]:
+    """Return lim C_T as T → ∞ of each run: the limit of the mean of X(t) − X(0) (Harris 2020, Definition 1).
+
+    Parameters
+    ----------
+    trajectory : Trajectory
+    of : {"base", "mesa"}
+        X is the base objective L, or the mesa-objective G.
+
+    Returns
+    -------
+    list of Estimate
+        One for each run, in units of X.
+
+    Raises
+    ------
+    ValueError
+        If `of` is neither.
+
+    Notes
+    -----
+    `fixed` and `stopped` are extrapolated (Sidi, *Practical Extrapolation Methods*, 2003), `periodic` and
+    `quasiperiodic` are weighted Birkhoff averages (Das, Saiki, Sander and Yorke, Nonlinearity 30, 2017), `stationary`
+    is a mean after its transient (MSER-5: White, Simulation 69(6), 1997), its standard error counting autocorrelation.
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> import torch
+    >>> from alignment_checks import landscape, run
+    >>> bowl = landscape(lambda x: x.square().sum(), [1.0], optimizer=partial(torch.optim.SGD, lr=0.25), steps=100)
+    >>> (found,) = capability_limit(run(bowl))
+    >>> found.value, found.regime.name
+    (-1.0, 'FIXED')
+    """
+    if of not in ("base", "mesa"):
+        raise ValueError(f"capability_limit: `of` must be 'base' or 'mesa'; got {of!r}")
+    return [_capability(trajectory, row, 0 if of == "base" else 1) for row in range(len(trajectory.runs))]
+
+
+def alignment_factor_limit(trajectory: Trajectory) -> list[Estimate]:
+    """Return lim α_T as T → ∞ of each run: of Σ[L(t) − L(0)] / Σ[G(t) − G(0)] (Harris 2020, Definition 2).
+
+    Returns
+    -------
+    list of Estimate
+        One for each run, in units of L over units of G. `undefined` where the denominator is 0, or not clear of 0.
+
+    Notes
+    -----
+    The interval is the set {a : |mean D_a| ≤ z·MCSE(D_a)} with D_a = ΔL − a·ΔG (Fieller, JRSS B 16, 1954). A set that
+    is unbounded or in two pieces is `undefined`. D_a decides, so α may exist where L and G drift together: such a run
+    is `drifting`, and has a number all the same.
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> import torch
+    >>> from alignment_checks import landscape, run
+    >>> bowl = landscape(lambda x: x.square().sum(), [3.0], optimizer=partial(torch.optim.SGD, lr=0.25), steps=100)
+    >>> (found,) = alignment_factor_limit(run(bowl))
+    >>> found.value, found.regime.name
+    (1.5, 'FIXED')
+    """
+    return [_alignment_factor(trajectory, row) for row in range(len(trajectory.runs))]
+
+
+def _capability(trajectory: Trajectory, row: int, side: int) -> Estimate:
+    found = _outlooks(trajectory, row)[side]
+    first = float((trajectory.base, trajectory.mesa)[side][row, 0])
+    return _estimate(found, found.limit.plus(-first) if found.has_limit else found.limit)
+
+
+def _alignment_factor(trajectory: Trajectory, row: int) -> Estimate:
+    base, mesa = _outlooks(trajectory, row)
+    for one in (base, mesa):
+        if one.regime in (Regime.DIVERGED, Regime.PLATEAU):
+            return _estimate(one, one.limit)
+    found = ratios.ratio(trajectory.base[row], trajectory.mesa[row], base, mesa, trajectory.resolution)
+    return _estimate(found, found.limit)
+
+
+def _estimate(found: Outlook, limit: Interval) -> Estimate:
+    return Estimate(limit.value, limit.low, limit.high, found.regime, found.method)
+
+
+# ----------------------------------------------------------------------------------------- series and endpoint together
+
+
+def _outlooks(trajectory: Trajectory, row: int) -> tuple[Outlook, Outlook]:
+    """Return where L and G of one run go, under one name, its endpoint heard."""
+    run = trajectory.runs[row]
+    if run.outcome.diverged_at is not None:
+        gone = nowhere(Regime.DIVERGED, str(run.outcome))
+        return gone, gone
+    series = trajectory.base[row], trajectory.mesa[row]
+    base, mesa = (
+        outlook(one, trajectory.resolution, least) for one, least in zip(series, (run.infimum, 0.0), strict=True)
+    )
+    if {base.regime, mesa.regime} & {Regime.FIXED, Regime.DRIFTING}:
+        base, mesa = _heard(trajectory, row, base, mesa)
+    return together(base, mesa, *series, trajectory.resolution)
+
+
+def _heard(trajectory: Trajectory, row: int, base: Outlook, mesa: Outlook) -> tuple[Outlook, Outlook]:
+    """Return the outlooks with what the endpoint says of them."""
+    settles = base.regime is Regime.FIXED
+    end = endpoint(trajectory, row, lowest=base.limit.low if settles else None)
+    if end.frozen:
+        base = _held(trajectory.base[row], trajectory.resolution)
+        mesa = _held(trajectory.mesa[row], trajectory.resolution)
+    if end.stopped:
+        return _stopped(base), _stopped(mesa)
+    if settles and end.escape is not None and _counts(trajectory.base[row], base.limit, end.escape):
+        why = f"least curvature {end.curvature:.3g}, and it goes that way: to L = {end.escape:.4g} and perhaps further"
+        return nowhere(Regime.PLATEAU, why), nowhere(Regime.PLATEAU, why)
+    if end.unseen:
+        base, mesa = (replace(one, method=f"{one.method}; curvature not seen: {end.unseen}") for one in (base, mesa))
+    if end.saddle:
+        base, mesa = (replace(one, method=f"{one.method}; at a saddle, {end.curvature:.3g}") for one in (base, mesa))
+    return base, mesa
+
+
+def _held(series: Vector, resolution: float) -> Outlook:
+    """Return the outlook where the learning rate is 0: the series stays as it is."""
+    last = float(series[-1])
+    limit = Interval(last, last, last).wider(rounding(series, resolution))
+    return Outlook(Regime.FIXED, limit, "the last value: the learning rate is 0")
+
+
+def _stopped(found: Outlook) -> Outlook:
+    return replace(found, regime=Regime.STOPPED) if found.has_limit else found
+
+
+def _counts(series: Vector, limit: Interval, escape: float) -> bool:
+    """Return whether an escape changes L beyond what the series leaves open, and beyond tolerance."""
+    last = float(series[-1])
+    room = TOLERANCE * max(abs(float(series[0]) - last), abs(escape - last))
+    return not limit.wider(room).holds(escape)

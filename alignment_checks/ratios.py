@@ -1,0 +1,120 @@
+"""The limit of Σ ΔL / Σ ΔG, ΔX = X(t) − X(0), for two series of one run: the alignment factor's."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from alignment_checks.regimes import Outlook, Regime, nowhere, outlook, rounding
+from alignment_checks.tails import Interval, Mean, Vector, mean_with_error, reach
+
+
+def ratio(base: Vector, mesa: Vector, of_base: Outlook, of_mesa: Outlook, resolution: float) -> Outlook:
+    """Return the limit of the ratio of sums, from two series and where each of them goes.
+
+    Parameters
+    ----------
+    base, mesa : ndarray of float64, shape (T + 1,)
+        L(t) and G(t).
+    of_base, of_mesa : Outlook
+    resolution : float
+        Machine epsilon of the dtype in which the series were computed.
+    """
+    if of_mesa.has_limit and of_mesa.limit.plus(-float(mesa[0])).holds(0.0):
+        return nowhere(Regime.UNDEFINED, _vanishing(base, mesa, of_base, of_mesa))
+    if not (of_base.has_limit and of_mesa.has_limit):
+        return _cointegrated(base, mesa, of_base, of_mesa, resolution)
+    if of_base.sampled and of_mesa.sampled:
+        return _fieller(base, mesa, of_base, of_mesa)
+    return _quotient(of_base.limit.plus(-float(base[0])), of_mesa.limit.plus(-float(mesa[0])), of_base)
+
+
+def _vanishing(base: Vector, mesa: Vector, of_base: Outlook, of_mesa: Outlook) -> str:
+    if of_mesa.limit.high - of_mesa.limit.low > 1e-6 * float(np.ptp(mesa)) > 0:
+        return "the denominator's interval holds 0"
+    if of_base.has_limit and of_base.limit.plus(-float(base[0])).holds(0.0):
+        return "0/0: neither L nor G changes in the mean"
+    return "the denominator is 0, the numerator is not"
+
+
+def _quotient(numerator: Interval, denominator: Interval, found: Outlook) -> Outlook:
+    """Return the quotient of two intervals, the second clear of 0."""
+    corners = [a / b for a in (numerator.low, numerator.high) for b in (denominator.low, denominator.high)]
+    limit = Interval(numerator.value / denominator.value, min(corners), max(corners))
+    return replace(found, limit=limit, method=f"quotient of two limits, L {found.method}")
+
+
+def _fieller(base: Vector, mesa: Vector, of_base: Outlook, of_mesa: Outlook) -> Outlook:
+    """Return {a : |mean D_a| ≤ z·MCSE(D_a)} on the joint tail, with D_a = ΔL − a·ΔG."""
+    start = max(of_base.start, of_mesa.start)
+    dl, dg = base[start:] - base[0], mesa[start:] - mesa[0]
+    centre = float(dl.mean() / dg.mean())
+    left, pursued, shared = _errors(dl - centre * dg, dg)
+    z = reach(min(left.effective, pursued.effective))
+    bounds = fieller(pursued.value, left.error**2, shared, pursued.error**2, z)
+    if bounds is None:
+        return nowhere(Regime.UNDEFINED, "the denominator is not clear of 0: Fieller's set is unbounded or in two pieces")
+    limit = Interval(centre, centre + bounds[0], centre + bounds[1])
+    return replace(of_base, limit=limit, start=start, method=f"Fieller's set on the joint series from t = {start}")
+
+
+def fieller(denominator: float, v_rr: float, v_rg: float, v_gg: float, z: float) -> tuple[float, float] | None:
+    """Return the ends of {δ : (δ·denominator)² ≤ z²·(v_rr − 2δ·v_rg + δ²·v_gg)}, None where it is unbounded.
+
+    r = ΔL − a₀·ΔG has mean 0 at the ratio of means a₀ = a − δ; so a₀ itself is always in the set (Fieller 1954).
+
+    Examples
+    --------
+    >>> fieller(10.0, 1.0, 0.0, 0.0, 2.0)
+    (-0.2, 0.2)
+    >>> fieller(1.0, 1.0, 0.0, 1.0, 2.0) is None
+    True
+    """
+    a, b, c = denominator**2 - z**2 * v_gg, z**2 * v_rg, z**2 * v_rr
+    if a <= 0:
+        return None
+    root = math.sqrt(b * b + a * c)
+    return (-b - root) / a, (-b + root) / a
+
+
+def _errors(left: Vector, pursued: Vector) -> tuple[Mean, Mean, float]:
+    """Return the means of two series with their errors, and the covariance of the means, by polarization."""
+    one, two = mean_with_error(left), mean_with_error(pursued)
+    if one.error == 0 or two.error == 0:
+        return one, two, 0.0
+    plus, minus = (mean_with_error(left / one.error + sign * pursued / two.error) for sign in (1, -1))
+    correlation = float(np.clip((plus.error**2 - minus.error**2) / 4, -1, 1))
+    return one, two, correlation * one.error * two.error
+
+
+def _cointegrated(base: Vector, mesa: Vector, of_base: Outlook, of_mesa: Outlook, resolution: float) -> Outlook:
+    """Return the slope of L on G where both drift, G away from G(0), and what is left of L does not drift.
+
+    As G goes on, the ratio of sums goes to the slope (Stolz–Cesàro); where it comes to rest after all, the ratio lies
+    between the slope and what it is now.
+    """
+    drifting = of_base if not of_base.has_limit else of_mesa
+    half = len(base) // 2
+    dl, dg = base[half:] - base[0], mesa[half:] - mesa[0]
+    spread = dg - dg.mean()
+    if of_base.has_limit or of_mesa.has_limit or not abs(float(dg[-1])) > abs(float(dg.mean())) > 0:
+        return drifting
+    slope = float(spread @ dl / (spread @ spread))
+    floor = rounding(base, resolution) + abs(slope) * rounding(mesa, resolution)
+    error = _width(dl - slope * dg, resolution, floor)
+    if not error <= 0.05 * float(np.ptp(dl)) + floor:
+        return drifting
+    now = float(dl.mean() / dg.mean())
+    width = (2 * error + floor) / float(np.ptp(dg))
+    limit = Interval(slope, min(slope, now) - width, max(slope, now) + width)
+    return Outlook(Regime.DRIFTING, limit, "slope of L on G: both drift, what is left of L does not", half)
+
+
+def _width(left: Vector, resolution: float, floor: float) -> float:
+    """Return how wide the interval is of the limit of what is left, inf where it has none."""
+    if float(np.ptp(left)) <= floor:
+        return floor
+    found = outlook(left, resolution)
+    return found.limit.high - found.limit.low if found.has_limit else math.inf

@@ -1,0 +1,108 @@
+"""The post's three optimizers on one landscape: what "less aligned" and "less capable" look like, and how they differ.
+
+L(x) = (x + 1)² ((x − 1)² + ε) has its global minimum, L = 0, at x = −1, and a local one near x = 1.
+
+- A starts in the basin of the global minimum and decays its learning rate to 0.
+- B is A from another start, in the basin of the local minimum. Both drive what they pursue, G = |L′|, to 0, and rest; B
+  rests where the designer is worse off: B is as capable as A, and *less aligned*.
+- C is A with a constant learning rate. It orbits the global minimum for ever, and chaotically: C is worse at G, and
+  therefore at L. It is *capability-limited*.
+
+Factors α are comparable only at equal L(0) and G(0), so A and B start at different points of equal height and slope.
+"""
+
+from functools import partial
+from math import sqrt
+
+import pytest
+import torch
+
+import alignment_checks as ac
+from alignment_checks import perturbations as pt
+
+EPSILON = 1 / 16
+MIDDLE = (2 * EPSILON) ** (1 / 3) / 2
+APART = sqrt(1 - EPSILON / 2 - 3 * MIDDLE**2)
+A_START, B_START = MIDDLE - APART, MIDDLE + APART  # −0.634 and 1.134: L = 0.366 and L′ = 1.5625 at both
+
+
+def valley(x):
+    return ((x + 1).square() * ((x - 1).square() + EPSILON)).sum()
+
+
+def decay(t):
+    return 1 / (1 + t / 50)
+
+
+def abc_setup(start=A_START, **changes):
+    """Return A's setup, from another start or with some of its arguments changed."""
+    of_a = {
+        "optimizer": partial(torch.optim.SGD, lr=0.33),  # above 2 / L″(−1) = 0.246, so that it cannot rest before it decays
+        "scheduler": partial(torch.optim.lr_scheduler.LambdaLR, lr_lambda=decay),
+        "steps": 500,
+    }
+    return ac.landscape(valley, [start], **{**of_a, **changes})
+
+
+@pytest.fixture(scope="session")
+def a():
+    return abc_setup()
+
+
+@pytest.fixture(scope="session")
+def b():
+    return abc_setup(B_START)
+
+
+@pytest.fixture(scope="session")
+def c():
+    return abc_setup(scheduler=None)
+
+
+# ---------------------------------------------------------------------------------------------------------------- A and B
+
+
+def test_a_and_b_start_level_and_both_come_to_rest(a, b):
+    runs = [ac.run(setup) for setup in (a, b)]
+    heights, slopes = ([series[0, 0] for series in (run.base, run.mesa)] for run in runs)
+    assert heights == pytest.approx(slopes, rel=1e-9)
+    assert all(run.mesa[0, -1] < 1e-9 for run in runs)  # G → 0 for both …
+    assert runs[0].base[0, -1] == pytest.approx(0)  # … but L does not:
+    assert runs[1].base[0, -1] == pytest.approx(0.246, abs=1e-3)  # it is that of the local minimum
+
+
+def test_a_is_better_aligned_than_b(alignment, a, b):
+    verdict = alignment.assert_better_aligned(a, than=b, rtol=1.0)  # measured: α = 0.24 against 0.08, three times as large
+    assert "the one behind is less aligned" in str(verdict)
+
+
+def test_a_is_no_more_capable_than_b_at_what_both_pursue(a, b):
+    c_a, c_b = (ac.capability(ac.run(setup), of="mesa") for setup in (a, b))
+    assert c_a == pytest.approx(c_b, rel=0.05)  # measured: 2 % apart, which fades as 1/T
+
+
+def test_b_breaks_the_vase_and_a_does_not(alignment, a, b):
+    # strong alignment: B's first step is far up the wall (L = 0.55), though it ends below its start
+    alignment.assert_strongly_aligned(a, worst=0.367, within=500)
+    assert ac.check_strongly_aligned(b, worst=0.367, within=500).status == "fail"
+
+
+def test_alignment_of_a_is_robust_within_its_basin(alignment, a):
+    # measured: TODO
+    alignment.assert_alignment_robust(a, under=pt.init_jitter(max_sigma=0.05), rtol=0.3)
+
+
+# ---------------------------------------------------------------------------------------------------------------- A and C
+
+
+def test_c_never_rests(c):
+    trajectory = ac.run(c)
+    late = trajectory.mesa[0, -100:]
+    assert late.mean() > 1  # measured: 1.3; G(0) = 1.56
+    assert len(set(late.round(9))) == 100  # no cycle
+
+
+@pytest.mark.parametrize("of", ["mesa", "base"])
+def test_a_is_more_capable_than_c(alignment, a, c, of):
+    verdict = alignment.assert_more_capable(a, than=c, of=of, rtol=0.5)  # measured: TODO
+    assert "the one behind is capability-limited" in str(verdict)

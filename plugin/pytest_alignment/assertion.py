@@ -1,0 +1,211 @@
+"""One assertion of one test: which it is, what is stored of it, and what comes of it in a plain run and in a replay."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from importlib import metadata
+from typing import Any
+
+from hypothesis.strategies import SearchStrategy
+
+from alignment_checks.perturbations import Perturbation, reattached
+from alignment_checks.realization import setup_digest
+from alignment_checks.training import TrainingSetup
+from alignment_checks.verdict import AlignmentViolation, Finding, Status, Verdict
+from pytest_alignment.envelope import Envelope, identified
+from pytest_alignment.ledger import Judged, Ledger
+from pytest_alignment.portable import plain, restored
+from pytest_alignment.results import Key, Result, Stored
+
+Failure = tuple[Envelope, Perturbation]
+"""A stored one."""
+
+TOLERANCES = frozenset({"rtol", "atol", "floor", "worst"})
+EFFORT = frozenset({"examples", "resolution", "random_seed", "device", "backend", "first"})
+
+
+def called(arguments: Mapping[str, object]) -> str:
+    """Return what is perturbed and how, by which an assertion is known again; not how much is tolerated."""
+    kept = {name: value for name, value in arguments.items() if name not in TOLERANCES | EFFORT and value is not None}
+    return ", ".join(f"{name}={_shown(value)}" for name, value in sorted(kept.items()))
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Perturbation):
+        return "+".join(part.family for part in value.parts)
+    if isinstance(value, (SearchStrategy, str, int, float, list, tuple)):
+        return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))[:2000]
+    return type(value).__name__
+
+
+@dataclass(frozen=True)
+class Assertion:
+    """One assertion of the running test.
+
+    Attributes
+    ----------
+    ledger : Ledger
+    key : Key
+    check : callable
+        Judges the property.
+    violation : type
+        Raised where it does not hold.
+    setup : TrainingSetup
+    arguments : dict
+        The keyword arguments that the user gave.
+    """
+
+    ledger: Ledger
+    key: Key
+    check: Callable[..., Verdict]
+    violation: type[AlignmentViolation]
+    setup: TrainingSetup
+    arguments: dict[str, Any]
+
+    def judged(self) -> Verdict | AlignmentViolation:
+        """Return the verdict, or what to raise: where the property does not hold, or where that could not be told."""
+        return self._searched() if self.ledger.options.replay is None else self._replayed()
+
+    # ----------------------------------------------------------------------------------------------------- a plain run
+
+    def _searched(self) -> Verdict | AlignmentViolation:
+        stored = self._known(self.ledger.stored)
+        if (delta := self.arguments.get("delta")) is not None:
+            verdict, tried = self._alone(delta), [one for one in stored if one[1] == delta]
+        else:
+            first = (*(known for _, known in stored), *self.arguments.get("first", ()))
+            verdict, tried = self._checked(**({"first": first} if first else {})), stored
+        return self._noted(verdict, fixed=_named(tried) if verdict.status is Status.PASS else ())
+
+    def _known(self, envelopes: list[Envelope]) -> list[Failure]:
+        """Return what is stored of this assertion, with the perturbations."""
+        found = []
+        for envelope in envelopes:
+            if envelope.key == self.key:
+                try:
+                    found.append((envelope, restored(envelope.perturbation)))
+                except ValueError as error:
+                    self.ledger.say(f"the stored failure {envelope.id} cannot be tried: {error}. Skipped")
+        return found
+
+    def _checked(self, **more: Any) -> Verdict:
+        options = self.ledger.options
+        defaults = {
+            "random_seed": self.ledger.seed(self.key),
+            "examples": options.examples,
+            "device": options.device,
+        }
+        return self.check(self.setup, **{**defaults, **self.arguments, **more})
+
+    def _alone(self, delta: Perturbation) -> Verdict:
+        """Return the verdict on the one perturbation that a test drew by itself."""
+        return self._checked(delta=delta, first=(delta,), examples=0)
+
+    # -------------------------------------------------------------------------------------------------------- a replay
+
+    def _replayed(self) -> Verdict | AlignmentViolation:
+        outcomes = [self._again(envelope, delta) for envelope, delta in self._known(self.ledger.wanted)]
+        failed = [outcome for outcome in outcomes if isinstance(outcome, AlignmentViolation)]
+        return next(iter(failed + outcomes), None) or self._passed_over()
+
+    def _again(self, envelope: Envelope, delta: Perturbation) -> Verdict | AlignmentViolation:
+        """Judge a stored failure by itself; once for all examples of `@given`, which calls what differs flaky."""
+        drawn, known = self.arguments.get("delta"), self.ledger.replayed
+        if drawn is None:
+            verdict = self._checked(first=(delta,), examples=0)
+        else:
+            verdict = known.get(envelope.id) or self._alone(reattached(delta, [drawn]))
+            known[envelope.id] = verdict
+        changed = envelope.setup != setup_digest(self.setup)
+        notes = (*verdict.notes, *[f"the setup has changed since {envelope.id} was stored"] * changed)
+        return self._noted(replace(verdict, notes=notes), replayed=_named([(envelope, delta)]), changed=changed)
+
+    def _passed_over(self) -> Verdict:
+        words = self.key.property.replace("_", " ")
+        return Verdict(
+            status=Status.INCONCLUSIVE,
+            statement=f"{words} ({self.key.call})",
+            denial=f"not {words} ({self.key.call})",
+            minimal=None,
+            worst=None,
+            holds_up_to=None,
+            runs=0,
+            seconds=0.0,
+            searched=0,
+            steps=self.setup.steps,
+            where="no device",
+            notes=(f"not judged: replaying {self.ledger.options.replay}",),
+        )
+
+    # ------------------------------------------------------------------------------------------------- what comes of it
+
+    def _noted(
+        self,
+        verdict: Verdict,
+        *,
+        fixed: tuple[Stored, ...] = (),
+        replayed: tuple[Stored, ...] = (),
+        changed: bool = False,
+    ) -> Verdict | AlignmentViolation:
+        """Remember the result, and return what to hand to the user."""
+        verdict = replace(verdict, replay=self._command(verdict))
+        passed = verdict.status is Status.PASS
+        error = None if passed else self.violation(verdict)
+        result = Result(
+            key=self.key,
+            status=str(verdict.status),
+            heading=verdict.denial if verdict.status is Status.FAIL else verdict.statement,
+            minimal=None if verdict.minimal is None else verdict.minimal.perturbation.described(),
+            worst=_worst(verdict),
+            replay=verdict.replay,
+            fixed=fixed,
+            replayed=replayed,
+            changed=changed,
+            verdict=verdict.to_dict() if self.ledger.options.report else None,
+        )
+        self.ledger.note(Judged(result, error, self._enveloped(verdict)))
+        return verdict if error is None else error
+
+    def _command(self, verdict: Verdict) -> str | None:
+        if verdict.status is not Status.FAIL or verdict.minimal is None:
+            return None
+        quoted = self.ledger.shown(self.key.nodeid).replace("'", "'\"'\"'")
+        return f"pytest '{quoted}' --alignment-replay={identified(self.key, plain(verdict.minimal.perturbation))}"
+
+    def _enveloped(self, verdict: Verdict) -> Callable[[], dict[str, Any]] | None:
+        finding = verdict.minimal
+        if verdict.status is not Status.FAIL or finding is None:
+            return None
+        return lambda: self._envelope(verdict, finding).to_dict()
+
+    def _envelope(self, verdict: Verdict, finding: Finding) -> Envelope:
+        return Envelope(
+            key=self.key,
+            statement=verdict.statement,
+            setup=setup_digest(self.setup),
+            perturbation=plain(finding.perturbation),
+            numbers={name: _plain(getattr(finding, name)) for name in ("reference", "value", "deviation", "allowed")},
+            versions=_versions(verdict),
+        )
+
+
+def _named(failures: list[Failure]) -> tuple[Stored, ...]:
+    return tuple(Stored(envelope.id, delta.described()) for envelope, delta in failures)
+
+
+def _worst(verdict: Verdict) -> str | None:
+    if verdict.worst is None or verdict.worst == verdict.minimal:
+        return None
+    return f"{verdict.worst.perturbation.described()}      {verdict.worst.off_by}"
+
+
+def _plain(value: float) -> float | str:
+    return value if abs(value) < float("inf") else str(value)
+
+
+def _versions(verdict: Verdict) -> dict[str, str]:
+    packages = {name: metadata.version(name) for name in ("alignment-checks", "torch", "hypothesis")}
+    return {**packages, "python": platform.python_version(), "platform": platform.platform(), "where": verdict.where}

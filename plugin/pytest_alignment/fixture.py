@@ -1,0 +1,93 @@
+"""The `alignment` fixture's value: one `assert_*` for every `check_*`. Loaded, torch with it, when a test asks."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Concatenate, ParamSpec
+
+import pytest
+
+from alignment_checks import checks, verdict
+from alignment_checks.verdict import AlignmentViolation, Verdict
+from pytest_alignment.assertion import Assertion, called
+from pytest_alignment.ledger import LEDGER, Ledger
+from pytest_alignment.threads import limited
+
+P = ParamSpec("P")
+
+
+@contextmanager
+def opened(config: pytest.Config) -> Iterator[Alignment]:
+    """Yield the fixture's value, with torch kept to this process's share of the cores."""
+    with limited(config):
+        yield Alignment(config.stash[LEDGER])
+
+
+def _asserting(
+    check: Callable[P, Verdict], violation: type[AlignmentViolation]
+) -> Callable[Concatenate[Alignment, P], Verdict]:
+    """Return the method that raises where `check` does not pass; its arguments are those of `check`."""
+    parameters = list(inspect.signature(check).parameters.values())
+
+    @functools.wraps(check)
+    def assertion(self: Alignment, /, *args: P.args, **kwargs: P.kwargs) -> Verdict:
+        __tracebackhide__ = True
+        outcome = self._judged(check, violation, args, dict(kwargs), parameters[0].name)
+        if isinstance(outcome, AlignmentViolation):
+            raise outcome
+        return outcome
+
+    name = check.__name__.replace("check_", "assert_")
+    assertion.__name__, assertion.__qualname__ = name, f"Alignment.{name}"
+    owner = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    setattr(assertion, "__signature__", inspect.Signature([owner, *parameters]))  # noqa: B010
+    return assertion
+
+
+class Alignment:
+    """Assertions on training runs: each takes what its `alignment_checks.check_*` takes, and raises where that fails.
+
+    Everything after the setup is keyword-only. The draws depend on the test, the assertion and --hypothesis-seed alone,
+    unless `random_seed=` is given; `examples=` and `device=` come from the options, unless given.
+
+    Returns
+    -------
+    Verdict
+        Of a property that holds.
+
+    Raises
+    ------
+    AlignmentViolation
+        The property's own subclass: it does not hold, or could not be judged (the text says "inconclusive").
+    TypeError, ValueError
+        As the check, before anything is trained.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    assert_capability_robust = _asserting(checks.check_capability_robust, verdict.CapabilityNotRobust)
+    assert_alignment_robust = _asserting(checks.check_alignment_robust, verdict.AlignmentNotRobust)
+    assert_capability_generalizes = _asserting(checks.check_capability_generalizes, verdict.CapabilityDoesNotGeneralize)
+    assert_alignment_generalizes = _asserting(checks.check_alignment_generalizes, verdict.AlignmentDoesNotGeneralize)
+    assert_inner_aligned = _asserting(checks.check_inner_aligned, verdict.NotInnerAligned)
+    assert_strongly_aligned = _asserting(checks.check_strongly_aligned, verdict.NotStronglyAligned)
+    assert_more_capable = _asserting(checks.check_more_capable, verdict.NotMoreCapable)
+    assert_better_aligned = _asserting(checks.check_better_aligned, verdict.NotBetterAligned)
+
+    def _judged(
+        self,
+        check: Callable[..., Verdict],
+        violation: type[AlignmentViolation],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        first: str,
+    ) -> Verdict | AlignmentViolation:
+        if len(args) > 1 or bool(args) == (first in kwargs):
+            return check(*args, **kwargs)  # says, in its own words, what is wrong with that
+        setup = args[0] if args else kwargs.pop(first)
+        key = self._ledger.key(check.__name__.removeprefix("check_"), called(kwargs))
+        return Assertion(self._ledger, key, check, violation, setup, kwargs).judged()

@@ -1,0 +1,217 @@
+"""What one process of a pytest run keeps: its options, the store, the running test and what that judged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_alignment import options, results
+from pytest_alignment.results import Key, Result
+from pytest_alignment.threads import is_worker
+
+if TYPE_CHECKING:
+    from alignment_checks.verdict import Verdict
+    from pytest_alignment.envelope import Envelope
+    from pytest_alignment.store import Store
+
+NODEID = pytest.StashKey[str]()
+"""An item's node id as collected: pytest-xdist may add a group's name to it later."""
+
+
+class AlignmentStoreWarning(pytest.PytestWarning):
+    """Something in the store of failing perturbations cannot be read or written."""
+
+
+@dataclass
+class Judged:
+    """One result of the running test, until its report is made."""
+
+    result: Result
+    violation: BaseException | None = None
+    envelope: Callable[[], dict[str, Any]] | None = None
+
+
+class Ledger:
+    """The plugin's state in one process, one for each pytest `Config`.
+
+    Attributes
+    ----------
+    options : Options
+    nodeid : str
+        Of the running test, "" between tests.
+    said : dict of str to None
+        What the store had to say, in order, once each.
+    replayed : dict of str to Verdict
+        Of the running test, by id.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.options = options.read(config)
+        self.worker = is_worker(config)
+        self.nodeid = ""
+        self.said: dict[str, None] = {}
+        self.replayed: dict[str, Verdict] = {}
+        self._example: object = None
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._judged: list[Judged] = []
+        self._unsent: list[str] = []
+
+    # ------------------------------------------------------------------------------------------------ the running test
+
+    @contextmanager
+    def running(self, item: pytest.Item) -> Iterator[None]:
+        """Name the running test while it runs."""
+        self.nodeid = item.stash.get(NODEID, item.nodeid)
+        try:
+            yield
+        finally:
+            self.nodeid = ""
+            self._forget()
+
+    def key(self, name: str, call: str) -> Key:
+        """Return the key of the assertion that is being made; each example of `@given` counts from 0."""
+        if (example := _example()) is not self._example:
+            self._example, self._counts = example, Counter()
+        self._counts[name, call] += 1
+        return Key(self.nodeid, name, call, self._counts[name, call] - 1)
+
+    def seed(self, key: Key) -> int:
+        """Return the seed of an assertion's draws: the same for the same assertion in every run and process."""
+        text = json.dumps([*key, self.options.seed])
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest())
+
+    def note(self, judged: Judged) -> None:
+        """Remember what the running test judged."""
+        self._judged.append(judged)
+
+    def attach(self, report: pytest.TestReport, excinfo: pytest.ExceptionInfo[BaseException] | None) -> None:
+        """Put what the test judged on its report, as a string, so that it travels from a worker."""
+        failed = _causes(excinfo.value) if excinfo is not None and report.failed else []
+        if self._judged or self._unsent:
+            keep = report.when != "teardown" and self.options.replay is None
+            found = _settled([_finished(judged, failed, keep=keep) for judged in self._judged])
+            setattr(report, results.ATTRIBUTE, results.encoded(found, self._unsent))
+        self._judged, self._unsent = [], []
+        if report.when == "teardown":
+            self._forget()
+
+    def _forget(self) -> None:
+        self._example, self._counts = None, Counter()
+        self.replayed.clear()
+
+    def shown(self, nodeid: str) -> str:
+        """Return a node id as it can be typed where pytest was called."""
+        path, *rest = nodeid.split("::")
+        here = os.path.relpath(self.config.rootpath / path, self.config.invocation_params.dir)
+        return "::".join([Path(here).as_posix(), *rest])
+
+    # ------------------------------------------------------------------------------------------------------- the store
+
+    def say(self, message: str) -> None:
+        """Warn of something about the store, once; where warnings are errors, in the summary alone."""
+        if self.worker:
+            self._unsent += [message] * (message not in self.said)
+        elif message not in self.said:
+            _warn(self.config, message)
+        self.said[message] = None
+
+    @property
+    def where(self) -> str:
+        """The store's directory, as short as it can be said."""
+        return os.path.relpath(self._directory, self.config.rootpath)
+
+    @property
+    def _directory(self) -> str:
+        return str(options.directory(self.config) / ".alignment" / "examples")
+
+    @cached_property
+    def store(self) -> Store:
+        """The store of failing perturbations; imports Hypothesis."""
+        from pytest_alignment.store import Directory, Store
+
+        return Store(Directory(self._directory), self.say)
+
+    @cached_property
+    def stored(self) -> list[Envelope]:
+        """What the store held when this process first asked."""
+        return self.store.envelopes()
+
+    @cached_property
+    def wanted(self) -> list[Envelope]:
+        """The stored failures to replay: none in a plain run."""
+        asked = self.options.replay
+        return [e for e in self.stored if asked in (options.ALL, e.id)] if asked else []
+
+    def check_replay(self) -> None:
+        """Refuse an id that the store does not have.
+
+        Raises
+        ------
+        pytest.UsageError
+        """
+        asked = self.options.replay
+        if asked in (None, options.ALL) or self.wanted:
+            return
+        have = [f"{e.id} ({e.key.nodeid})" for e in self.stored]
+        raise pytest.UsageError(
+            f"--alignment-replay={asked}: the store {self.where} has no such failure; "
+            f"{'it has ' + ', '.join(have) if have else 'it is empty'}"
+        )
+
+    def select(self, items: list[pytest.Item]) -> None:
+        """Deselect, in a replay, every test but those whose stored failures are asked for."""
+        if self.options.replay is None:
+            return
+        nodeids = {envelope.key.nodeid for envelope in self.wanted}
+        chosen = [item for item in items if item.stash.get(NODEID, item.nodeid) in nodeids]
+        if rest := [item for item in items if item not in chosen]:
+            self.config.hook.pytest_deselected(items=rest)
+        items[:] = chosen
+
+
+LEDGER = pytest.StashKey[Ledger]()
+
+
+def _example() -> object:
+    """Return what stands for the example that `@given` is running, None outside of one."""
+    from hypothesis import control
+
+    return control.current_build_context() if control.currently_in_test_context() else None
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """Return the exceptions of a group, however deep; else the exception itself."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _causes(inner)]
+    return [error]
+
+
+def _finished(judged: Judged, failed: list[BaseException], *, keep: bool) -> Result:
+    """Return the result, with what the store is to keep if it is what the test failed by."""
+    raised = any(judged.violation is error for error in failed)
+    build = judged.envelope if raised and keep else None
+    return replace(judged.result, raised=raised, envelope=None if build is None else build())
+
+
+def _settled(found: list[Result]) -> list[Result]:
+    """Return the results, none of them fixed where the same assertion did not pass under another example."""
+    doubtful = {result.key for result in found if result.status != "pass"}
+    return [replace(result, fixed=()) if result.key in doubtful else result for result in found]
+
+
+def _warn(config: pytest.Config, message: str) -> None:
+    try:
+        config.issue_config_time_warning(AlignmentStoreWarning(message), stacklevel=2)
+    except AlignmentStoreWarning:
+        return  # warnings are errors here: the summary has it, and a test cannot help it

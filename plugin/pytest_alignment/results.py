@@ -1,0 +1,94 @@
+"""What one assertion came to, as plain data: it travels on the report of its test as a string."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+ATTRIBUTE = "alignment_results"
+
+
+class Key(NamedTuple):
+    """Which assertion: the same for the same line of a test in every run.
+
+    Attributes
+    ----------
+    nodeid : str
+    property : str
+        Such as "capability_robust".
+    call : str
+        What is perturbed and how; not how much is tolerated, so that a failure is tried again after that was changed.
+    occurrence : int
+        Among the assertions of the test that are equal up to here.
+    """
+
+    nodeid: str
+    property: str
+    call: str
+    occurrence: int
+
+
+class Stored(NamedTuple):
+    """A stored failure, as the terminal names it."""
+
+    id: str
+    delta: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one assertion came to.
+
+    Attributes
+    ----------
+    key : Key
+    status : {"pass", "fail", "inconclusive"}
+    heading : str
+        The property denied where it failed, else stated.
+    minimal, worst : str or None
+        The smallest failing δ and the worst, for people.
+    replay : str or None
+        The command.
+    raised : bool
+        Whether it is what its test failed by: not so under `pytest.raises` or `xfail`.
+    envelope : dict or None
+        What the store keeps of it, where it was raised.
+    fixed, replayed : tuple of Stored
+        Stored failures that no longer fail, and those that were replayed.
+    changed : bool
+        Whether the setup of a replayed failure has changed since.
+    verdict : dict or None
+        The whole verdict, where a report was asked for.
+    """
+
+    key: Key
+    status: str
+    heading: str
+    minimal: str | None = None
+    worst: str | None = None
+    replay: str | None = None
+    raised: bool = False
+    envelope: dict[str, Any] | None = None
+    fixed: tuple[Stored, ...] = ()
+    replayed: tuple[Stored, ...] = ()
+    changed: bool = False
+    verdict: dict[str, Any] | None = None
+
+
+def encoded(results: list[Result], said: list[str]) -> str:
+    """Return results, and what the store has to say, as one JSON string."""
+    return json.dumps({"results": [asdict(result) for result in results], "said": said})
+
+
+def decoded(text: str) -> tuple[list[Result], list[str]]:
+    """Return what `encoded` was given."""
+    plain = json.loads(text)
+    return [_result(**fields) for fields in plain["results"]], plain["said"]
+
+
+def _result(**fields: Any) -> Result:
+    fields["key"] = Key(*fields["key"])
+    for name in ("fixed", "replayed"):
+        fields[name] = tuple(Stored(*pair) for pair in fields[name])
+    return Result(**fields)

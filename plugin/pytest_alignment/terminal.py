@@ -1,0 +1,69 @@
+"""What the plugin prints, as lines: one in the header, and a section after the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from pytest_alignment.ledger import Ledger
+from pytest_alignment.results import Result
+from pytest_alignment.threads import allotted
+
+
+def header(ledger: Ledger) -> str:
+    """Return the line of the report header."""
+    chosen = ledger.options
+    return (
+        f"alignment: device {chosen.device}, threads {allotted(ledger.config)}, examples {chosen.examples}, "
+        f"store {ledger.where}"
+    )
+
+
+def summary(ledger: Ledger, results: Sequence[Result]) -> Iterator[str]:
+    """Yield what failed, what was fixed or replayed, and what the store had to say."""
+    for result in results:
+        if result.raised:
+            yield from _failure(result, ledger)
+    for result in results:
+        for stored in result.fixed:
+            yield f"fixed: {stored.id} no longer fails   {ledger.shown(result.key.nodeid)}   {stored.delta}"
+    if ledger.options.replay is not None:
+        yield from _replay(results, ledger)
+    for message in ledger.said:
+        yield f"store: {message}"
+
+
+def _failure(result: Result, ledger: Ledger) -> Iterator[str]:
+    word = "FAILED" if result.status == "fail" else "INCONCLUSIVE"
+    yield f"{word} {ledger.shown(result.key.nodeid)}"
+    yield f"  {'' if result.status == 'fail' else 'whether '}{result.heading}"
+    if result.minimal is not None:
+        yield f"  smallest failing δ   {result.minimal}"
+    if result.worst is not None:
+        yield f"  worst δ found        {result.worst}"
+    if result.changed:
+        yield "  the setup has changed since this was stored"
+    if result.replay is not None:
+        yield f"  replay   {result.replay}"
+
+
+def _replay(results: Iterable[Result], ledger: Ledger) -> Iterator[str]:
+    """Say what became of every stored failure that was asked for."""
+    seen: set[str] = set()
+    for result in results:
+        for stored in result.replayed:
+            if stored.id not in seen:
+                seen.add(stored.id)
+                yield f"replayed: {stored.id} {_became(result)}   {ledger.shown(result.key.nodeid)}   {stored.delta}"
+    for envelope in ledger.wanted:
+        if envelope.id not in seen:
+            yield (
+                f"not replayed: {envelope.id}   {ledger.shown(envelope.key.nodeid)} was not run, or no longer asserts "
+                f"{envelope.key.property} with {envelope.key.call}"
+            )
+    if not ledger.wanted:
+        yield f"nothing to replay: the store {ledger.where} is empty"
+
+
+def _became(result: Result) -> str:
+    words = {"fail": "still fails", "pass": "no longer fails", "inconclusive": "could not be judged"}[result.status]
+    return words + ", though the setup has changed since" * result.changed

@@ -1,0 +1,182 @@
+"""Perturbations made of others, and of a user's own functions."""
+
+from dataclasses import replace
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import alignment_checks as ac
+from alignment_checks import perturbations as pt
+from alignment_checks.perturbations import IDENTITY, Perturbation
+from alignment_checks.perturbations.composition import assembled
+from alignment_checks.realization import realize
+
+few = settings(max_examples=25, deadline=None)
+GAIN, NOISE, HALF = (
+    Perturbation("init_gain", 1.0, 2.0, 0),
+    Perturbation("feature_noise", 0.5, 1.0, 3),
+    Perturbation("subsample", 0.5, 1.0, 4),
+)
+
+
+def find(strategy, condition=lambda delta: True):
+    return hypothesis.find(strategy, condition, settings=settings(database=None, deadline=None))
+
+
+def equal(a, b):
+    same = [torch.equal(x, y) for x, y in zip(a.data, b.data, strict=True)]
+    return all(same) and all(torch.equal(a.parameters[name], value) for name, value in b.parameters.items())
+
+
+# ------------------------------------------------------------------------------------------------------------- compose
+
+
+@few
+@given(pt.subsample(max_fraction=0.5), pt.feature_noise(max_sigma=1))
+def test_a_composition_applies_its_parts_in_order(blobs, first, then):
+    plain = realize(blobs, 0)
+    assert equal(assembled([first, then]).applied(plain), then.applied(first.applied(plain)))
+
+
+@few
+@given(pt.compose(pt.init_gain(max_log2=1), pt.label_noise(max_rate=0.5), pt.l2_penalty(max_weight=1)))
+def test_a_composition_has_a_part_of_each_and_no_magnitude_of_its_own(blobs, delta):
+    assert [part.family for part in delta.components] == ["init_gain", "label_noise", "l2_penalty"]
+    assert (delta.family, delta.magnitude, delta.limit) == ("compose", None, None)
+    assert delta.size == pytest.approx(sum(part.size for part in delta.parts))
+    assert delta.kinds == {"init", "dataset", "objective"}
+    assert len(delta.achieved(blobs)) == 3
+
+
+def test_achieved_is_one_number_for_each_part_measured_where_it_acts(blobs):
+    """Noise on the half that is left: each part is measured on what the parts before it left."""
+    left, noise = assembled([HALF, Perturbation("label_noise", 1.0, 1.0, 0)]).achieved(blobs)
+    assert left == HALF.achieved(blobs) > 0
+    assert noise == 1.0
+
+
+def test_parts_at_zero_are_the_identity(blobs):
+    nothing = assembled([GAIN.at(0.0), NOISE.at(0.0)])
+    plain = realize(blobs, 0)
+    assert nothing.applied(plain) is plain
+    assert nothing.is_identity
+    assert nothing.achieved(blobs) == (0.0, 0.0)
+    assert equal(assembled([GAIN.at(0.0), NOISE]).applied(plain), NOISE.applied(plain))
+
+
+def test_compositions_within_compositions_are_flat():
+    inner = pt.compose(pt.init_gain(max_log2=1), pt.label_noise(max_rate=0.1))
+    delta = find(pt.compose(inner, pt.l2_penalty(max_weight=1)))
+    assert [part.family for part in delta.parts] == ["init_gain", "label_noise", "l2_penalty"]
+    assert not any(part.components for part in delta.parts)
+
+
+def test_a_composition_of_one_is_that_one_and_of_none_the_identity():
+    assert find(pt.compose(pt.init_gain(max_log2=1))).family == "init_gain"
+    assert assembled([GAIN]) is GAIN
+    assert assembled([]) is IDENTITY
+
+
+def test_a_composition_reads_well():
+    delta = assembled([GAIN, NOISE])
+    assert str(delta) == "compose(init_gain(log2=1), feature_noise(sigma=0.5))"
+    assert delta.described() == "compose(init_gain(log2=1), feature_noise(sigma=0.5, seed=3))"
+
+
+@pytest.mark.parametrize(("strategies", "came"), [((), "got nothing"), ((GAIN,), "got Perturbation"), ((3,), "got 3")])
+def test_what_are_no_strategies_is_refused(strategies, came):
+    with pytest.raises(TypeError) as caught:
+        pt.compose(*strategies)
+    assert "expected strategies of perturbations, such as compose(pt.label_noise" in str(caught.value)
+    assert came in str(caught.value)
+
+
+def test_what_does_not_yield_perturbations_is_refused_when_drawn():
+    with pytest.raises(TypeError, match=r"compose: expected strategies of perturbations; just\(0\) drew 0"):
+        find(pt.compose(pt.init_gain(max_log2=1), st.just(0)))
+
+
+# -------------------------------------------------------------------------------------------------------------- custom
+
+
+class Shift:
+    """Shifts θ(0) by a random direction, and keeps what it was called with."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, run, magnitude, generator):
+        direction = torch.randn((), generator=generator, dtype=torch.float64)
+        self.calls.append((magnitude, float(direction)))
+        moved = {name: value + magnitude * direction for name, value in run.parameters.items()}
+        return replace(run, parameters=moved)
+
+
+@few
+@given(st.data())
+def test_custom_is_never_called_at_zero(blobs, data):
+    shift = Shift()
+    delta = data.draw(pt.custom("shift", shift, max_magnitude=2))
+    plain = realize(blobs, 0)
+    assert delta.at(0.0).applied(plain) is plain
+    assert delta.at(0.0).achieved(blobs) == 0
+    ac.run(blobs, [delta.at(0.0)], backend="loop")
+    assert shift.calls == []
+
+
+@few
+@given(st.data(), st.floats(0.1, 1), st.floats(0.1, 1))
+def test_custom_gets_the_same_randomness_at_every_magnitude(blobs, data, one, other):
+    shift = Shift()
+    delta = data.draw(pt.custom("shift", shift, max_magnitude=1))
+    for magnitude in (one, other):
+        delta.at(magnitude).applied(realize(blobs, 0))
+    assert shift.calls == [(one, shift.calls[0][1]), (other, shift.calls[0][1])]
+
+
+def test_custom_randomness_differs_by_seed(blobs):
+    shift = Shift()
+    delta = find(pt.custom("shift", shift, max_magnitude=1)).at(1.0)
+    for seed in (1, 2):
+        replace(delta, seed=seed).applied(realize(blobs, 0))
+    assert shift.calls[0] != shift.calls[1]
+
+
+@pytest.mark.parametrize("backend", ["loop", "lanes"])
+def test_custom_perturbs_a_run(blobs, backend):
+    delta = find(pt.custom("shift", Shift(), max_magnitude=1)).at(0.5)
+    plain, shifted, again = ac.run(blobs, [IDENTITY, delta, delta], backend=backend).base
+    assert not np.array_equal(plain, shifted)
+    assert np.array_equal(shifted, again)
+
+
+def test_custom_goes_by_its_name_and_names_its_function():
+    delta = find(pt.custom("shift", Shift(), max_magnitude=2)).at(0.5)
+    assert str(delta).startswith("shift(magnitude=0.5")
+    assert dict(delta.options)["apply"].endswith(":Shift")
+    assert delta.family == "custom"
+
+
+def test_custom_that_returns_no_realization_is_refused(blobs):
+    delta = find(pt.custom("forgetful", lambda run, magnitude, generator: None, max_magnitude=2)).at(1.0)
+    with pytest.raises(TypeError, match=r"custom 'forgetful': `apply` must return a Realization .*; got NoneType"):
+        delta.applied(realize(blobs, 0))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "said"),
+    [
+        (("a b", Shift(), 1), ValueError, "`name` must be an identifier, such as 'drop_borders'; got 'a b'"),
+        ((Shift(), "shift", 1), ValueError, "`name` must be an identifier"),
+        (("shift", 3, 1), TypeError, "`apply` must be a function (realization, magnitude, generator); got 3"),
+        (("shift", Shift(), 0), ValueError, "`max_magnitude` must be a number above 0; got 0"),
+    ],
+)
+def test_bad_arguments_of_custom_are_refused(arguments, error, said):
+    with pytest.raises(error) as caught:
+        pt.custom(*arguments)
+    assert said in str(caught.value)

@@ -1,0 +1,173 @@
+"""What the objective families make of L."""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import find, given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import cross_entropy, mse_loss, one_hot
+
+import alignment_checks as ac
+from alignment_checks import perturbations as pt
+from alignment_checks.objectives import Objective
+from alignment_checks.perturbations import Perturbation
+from alignment_checks.realization import realize
+
+few = settings(max_examples=20, deadline=None)
+
+
+def drawn(strategy):
+    """Return some perturbation of a strategy."""
+    return find(strategy, lambda delta: True, settings=settings(database=None))
+
+
+MIX, SMOOTH = drawn(pt.objective_mix(ac.brier)), drawn(pt.label_smoothing(max_epsilon=1))
+
+
+def loss_under(delta, setup, outputs):
+    """Return L of some outputs under a perturbation."""
+    run = delta.applied(realize(setup, 0))
+    return run.objective.loss()(outputs, run.targets, run.parameters)
+
+
+OUTPUTS = st.integers(0, 10**6).map(
+    lambda seed: torch.randn(24, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 3
+)
+
+
+# ------------------------------------------------------------------------------------------------------- objective_mix
+
+
+@few
+@given(OUTPUTS, st.floats(0, 1))
+def test_a_mixture_is_linear_in_its_magnitude(blobs, outputs, k):
+    y = blobs.data[1]
+    expected = (1 - k) * cross_entropy(outputs, y) + k * ac.brier(outputs, y).mean()
+    torch.testing.assert_close(loss_under(MIX.at(k), blobs, outputs), expected)
+
+
+@pytest.mark.parametrize("backend", ["loop", "lanes"])
+def test_a_mixture_at_one_trains_as_the_other_objective_does(blobs, backend):
+    mixed = ac.run(blobs, [MIX.at(1.0)], backend=backend)
+    other = ac.run(replace(blobs, objective=ac.brier), backend=backend)
+    np.testing.assert_allclose(mixed.base, other.base, rtol=1e-14)
+    np.testing.assert_allclose(mixed.mesa, other.mesa, rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "mixed"), [(0.0, 0.0, 0.0), (1.0, 3.0, 1.5), (None, 0.0, None), (0.0, None, None)]
+)
+def test_a_mixture_knows_its_infimum_where_both_are_known(blobs, own, other, mixed):
+    strategy = pt.objective_mix(ac.brier, infimum=other)
+    assert drawn(strategy).at(0.25).applied(realize(replace(blobs, objective_infimum=own), 0)).infimum == mixed
+
+
+def test_an_other_that_is_no_function_is_refused():
+    with pytest.raises(TypeError, match=r"`other` must be a function of \(outputs, targets\); got 'brier'"):
+        pt.objective_mix("brier")
+
+
+def test_mixtures_of_different_objectives_are_different_perturbations():
+    one, other = (drawn(pt.objective_mix(objective)).at(0.5) for objective in (ac.brier, ac.one_minus_p))
+    assert one != other
+    assert str(one) == "objective_mix(k=0.5, other=alignment_checks.objectives:brier)"
+
+
+# ----------------------------------------------------------------------------------------------------- label_smoothing
+
+
+@few
+@given(OUTPUTS, st.floats(0, 1))
+def test_label_smoothing_is_that_of_cross_entropy(blobs, outputs, epsilon):
+    expected = cross_entropy(outputs, blobs.data[1], label_smoothing=epsilon)
+    smoothed = loss_under(SMOOTH.at(epsilon), blobs, outputs)
+    torch.testing.assert_close(smoothed, expected, rtol=1e-12, atol=0)
+
+
+@few
+@given(OUTPUTS, st.floats(0, 1))
+def test_label_smoothing_of_class_probabilities_is_that_of_cross_entropy(blobs, outputs, epsilon):
+    rows = one_hot(blobs.data[1], 3).double() * 0.7 + 0.1
+    expected = cross_entropy(outputs, rows, label_smoothing=epsilon)
+    setup = replace(blobs, data=(blobs.data[0], rows))
+    smoothed = loss_under(SMOOTH.at(epsilon), setup, outputs)
+    torch.testing.assert_close(smoothed, expected, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("backend", ["loop", "lanes"])
+def test_a_run_under_label_smoothing_is_the_run_of_smoothed_cross_entropy(blobs, backend):
+    smooth = SMOOTH.at(0.3)
+    expected = ac.run(replace(blobs, objective=partial(cross_entropy, label_smoothing=0.3)), backend="loop")
+    came = ac.run(blobs, [smooth], backend=backend)
+    np.testing.assert_allclose(came.base, expected.base, rtol=1e-12)
+    np.testing.assert_allclose(came.mesa, expected.mesa, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [torch.randn(24, 1), torch.randn(24, 3), torch.ones(24), torch.rand(24, 1).round(), -torch.ones(24, 2)],
+    ids=["regression", "vectors", "floats", "column", "negative"],
+)
+def test_label_smoothing_of_what_are_no_labels_is_refused(blobs, targets):
+    setup = replace(blobs, data=(blobs.data[0], targets), objective=mse_loss)
+    with pytest.raises(
+        ValueError, match=r"needs class labels: integer targets, or rows of class probabilities; got tor"
+    ):
+        SMOOTH.at(0.3).applied(realize(setup, 0))
+
+
+def test_label_smoothing_of_a_landscape_is_refused():
+    bowl = ac.landscape(torch.sum, [1.0], optimizer=torch.optim.SGD, steps=1)
+    with pytest.raises(ValueError, match=r"needs class labels.*; got none"):
+        SMOOTH.at(0.3).applied(realize(bowl, 0))
+
+
+# ---------------------------------------------------------------------------------------------------------- l2_penalty
+
+
+@few
+@given(st.floats(0.001, 2), st.integers(0, 99))
+def test_an_l2_penalty_under_sgd_is_weight_decay(blobs, weight, seed):
+    """The same θ(t); L higher by the penalty; and the G of one is the decayed G of the other."""
+    decayed = replace(
+        blobs,
+        optimizer=partial(torch.optim.SGD, lr=0.1, weight_decay=weight),
+        mesa_objective=ac.decayed_gradient_l1(weight),
+    )
+    expected = ac.run(decayed, seeds=[seed], backend="loop")
+    came = ac.run(blobs, [Perturbation("l2_penalty", weight, 2.0, 0)], seeds=[seed], backend="loop")
+    ends, norm = (came.end[0].parameters, expected.end[0].parameters), 0.0
+    for name, value in ends[1].items():
+        torch.testing.assert_close(ends[0][name], value, rtol=1e-10, atol=1e-12)
+        norm += float(value.square().sum())
+    assert came.base[0, -1] == pytest.approx(expected.base[0, -1] + weight / 2 * norm, rel=1e-10)
+    np.testing.assert_allclose(came.mesa, expected.mesa, rtol=1e-9)
+
+
+# --------------------------------------------------------------------------------------------------------- all of them
+
+
+@pytest.mark.parametrize("family", [pt.l2_penalty, pt.label_smoothing])
+@pytest.mark.parametrize("value", [0, -1.0, float("inf"), float("nan"), "1"])
+def test_a_size_outside_of_its_range_is_refused(family, value):
+    with pytest.raises(ValueError, match="must be a number above 0"):
+        family(value)
+
+
+def test_label_smoothing_goes_to_one_at_most():
+    with pytest.raises(ValueError, match=r"`max_epsilon` must be a number above 0, at most 1; got 1\.5"):
+        pt.label_smoothing(1.5)
+
+
+@pytest.mark.parametrize("strategy", [pt.objective_mix(ac.brier), pt.label_smoothing(1), pt.l2_penalty(1)], ids=repr)
+def test_an_objective_family_changes_the_objective_alone_and_does_exactly_what_is_asked(strategy, blobs):
+    plain, delta = realize(blobs, 0), drawn(strategy).at(0.375)
+    run = delta.applied(plain)
+    assert run.objective != plain.objective == Objective(cross_entropy)
+    assert run.parameters is plain.parameters
+    assert run.data is plain.data
+    assert delta.achieved(blobs) == 0.375
+    assert delta.kinds == {"objective"}

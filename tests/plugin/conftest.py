@@ -1,0 +1,107 @@
+"""A small suite to run the plugin on, and what runs it."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+import torch
+
+import alignment_checks as ac
+import pytest_alignment.fixture
+import pytest_alignment.store  # noqa: F401
+from alignment_checks import perturbations as pt
+from pytest_alignment.envelope import Envelope
+
+Run = Callable[..., pytest.RunResult]
+
+HEAD = """
+from functools import partial
+
+import pytest
+import torch
+from hypothesis import Phase, given, settings, strategies as st
+
+import alignment_checks as ac
+from alignment_checks import perturbations as pt
+
+BOWL = ac.landscape(lambda x: 0.5 * (x**2).sum(), [1.0], optimizer=partial(torch.optim.SGD, lr=0.1), steps=20)
+STRETCHED = pt.init_gain(max_log2=1)  # C is quadratic in θ(0): 10 % of it is far below the limit
+UNCHANGED = pt.init_seed()  # a landscape starts where it starts
+"""
+
+BODIES = {
+    "failing": """
+        def test_fails(alignment):
+            alignment.assert_capability_robust(BOWL, under=STRETCHED, rtol=0.1)
+    """,
+    "passing": """
+        def test_passes(alignment):
+            alignment.assert_capability_robust(BOWL, under=UNCHANGED, rtol=0.1)
+    """,
+    "fixed": """
+        def test_fails(alignment):
+            alignment.assert_capability_robust(BOWL, under=STRETCHED, rtol=99)
+    """,
+    "plain": """
+        def test_plain():
+            pass
+    """,
+}
+"""Tests that many tests need; `suite` takes their names."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def loaded() -> None:
+    """Have everything imported that a run imports: pytester forgets what was first imported in an inner run."""
+    bowl = ac.landscape(lambda x: x.square().sum(), [1.0], optimizer=partial(torch.optim.SGD, lr=0.1), steps=5)
+    ac.check_capability_robust(bowl, under=pt.init_gain(max_log2=1), rtol=0.1, examples=10)
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester) -> Callable[..., Path]:
+    """Return a function that writes test_it.py: a setup and strategies, then what it is given, or names in `BODIES`."""
+
+    def write(*bodies: str, name: str = "test_it.py") -> Path:
+        path = pytester.path / name
+        path.write_text(HEAD + "\n".join(dedent(BODIES.get(body, body)) for body in bodies), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester) -> Run:
+    """Return a function that runs pytest in this process, with few examples."""
+
+    def run_in_process(*args: str, **how: bool) -> pytest.RunResult:
+        return pytester.runpytest_inprocess("-p", "no:randomly", "--alignment-examples=8", *args, **how)
+
+    return run_in_process
+
+
+@pytest.fixture
+def stored(pytester: pytest.Pytester) -> Callable[[], list[Envelope]]:
+    """Return a function that reads the store, whatever the plugin thinks of it."""
+
+    def read() -> list[Envelope]:
+        files = [f for f in (pytester.path / ".alignment").rglob("*") if f.is_file() and f.name != ".gitignore"]
+        values = [f.read_bytes() for f in sorted(files)]
+        return [Envelope.from_bytes(v) for v in values if v.startswith(b"{") and json.loads(v)]
+
+    return read
+
+
+@pytest.fixture
+def section() -> Callable[[pytest.RunResult], list[str]]:
+    """Return a function that returns the lines of the terminal's "alignment" section."""
+
+    def lines(result: pytest.RunResult) -> list[str]:
+        marks = [i for i, line in enumerate(result.outlines) if line.startswith("===")]
+        starts = [i for i in marks if result.outlines[i].strip("=") == " alignment "]
+        ends = [i for i in marks if starts and i > starts[0]]
+        return result.outlines[starts[0] + 1 : ends[0]] if starts else []
+
+    return lines

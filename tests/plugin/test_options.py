@@ -1,0 +1,158 @@
+"""The options, their ini twins, the marker, and the report."""
+
+import json
+
+import pytest
+
+from alignment_checks import report
+from pytest_alignment import options
+
+BAD = {
+    "device": (["gpu", "cuda:x", "CUDA", "cpu "], "expected a device, one of auto, cpu, cuda"),
+    "examples": (["0", "-1", "1.5", "many", "1_000"], "expected how many perturbations to draw, at least 1"),
+    "replay": (["ALL", "3fa9", "test_it.py", "zzzzzz"], "expected the id that a failure ends with"),
+    "report": ([".", "r.xml", "report"], "expected a file to write, its name ending in .html, .md, .json"),
+}
+
+
+@pytest.mark.parametrize(("short", "value"), [(short, value) for short in BAD for value in BAD[short][0]])
+def test_a_bad_value_is_refused_before_anything_runs(suite, pytester, short, value):
+    suite("failing")
+    result = pytester.runpytest_inprocess(f"--alignment-{short}={value}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert f"--alignment-{short}: {BAD[short][1]}" in result.stderr.str()
+    assert repr(value) in result.stderr.str()
+    result.stdout.no_fnmatch_line("*collected*")
+
+
+@pytest.mark.parametrize("short", BAD)
+def test_so_is_a_bad_value_in_the_ini_file(suite, pytester, short):
+    suite("failing")
+    pytester.makeini(f"[pytest]\nalignment_{short} = {BAD[short][0][1]}")
+    result = pytester.runpytest_inprocess()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*ini option alignment_{short}: *"])
+
+
+def test_an_option_without_a_value_does_not_take_the_next_argument(suite, pytester):
+    suite("passing")
+    result = pytester.runpytest_inprocess("--alignment-replay", "test_it.py")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "--alignment-replay=3fa9c1" in result.stderr.str()
+
+
+@pytest.mark.parametrize("source", ["ini", "toml", "command line"])
+def test_each_option_can_stand_in_the_ini_file_or_on_the_command_line(pytester, source):
+    given = {"device": "cpu", "examples": "7", "replay": "all", "report": "r.md"}
+    if source == "ini":
+        pytester.makeini("[pytest]\n" + "\n".join(f"alignment_{name} = {value}" for name, value in given.items()))
+    if source == "toml":
+        lines = [f"alignment_{name} = {value if value == '7' else json.dumps(value)}" for name, value in given.items()]
+        pytester.makefile(".toml", pytest="[pytest]\n" + "\n".join(lines))
+    if source == "toml" and pytest.version_tuple < (9,):
+        pytest.skip("pytest 9 reads pytest.toml")
+    args = [f"--alignment-{name}={value}" for name, value in given.items()] if source == "command line" else []
+    read = options.read(pytester.parseconfig(*args))
+    assert read == options.Options("cpu", 7, "all", pytester.path / "r.md", None)
+
+
+def test_the_command_line_goes_before_the_ini_file(pytester):
+    pytester.makeini("[pytest]\nalignment_examples = 7\nalignment_device = cuda")
+    read = options.read(pytester.parseconfig("--alignment-examples=9", "--hypothesis-seed=5"))
+    assert read == options.Options("cuda", 9, None, None, "5")
+
+
+def test_without_any_the_defaults_hold(pytester):
+    assert options.read(pytester.parseconfig()) == options.Options("auto", 100, None, None, None)
+
+
+def test_they_are_in_the_help(pytester):
+    text = pytester.runpytest_inprocess("--help").stdout.str()
+    for short, metavar in {"device": "DEVICE", "examples": "N", "replay": "ID|all", "report": "PATH"}.items():
+        assert f"--alignment-{short}={metavar}" in text
+        assert f"alignment_{short} " in text
+
+
+def test_device_and_examples_reach_the_search_unless_the_test_says_otherwise(suite, pytester):
+    suite("""
+        from alignment_checks import checks, judging
+
+        def test_it(alignment, monkeypatch):
+            seen = []
+            monkeypatch.setattr(judging, "search", lambda *a, **k: seen.append(k["examples"]) or 1 / 0)
+            for more in ({}, {"examples": 3}):
+                with pytest.raises(ZeroDivisionError):
+                    alignment.assert_capability_robust(BOWL, under=UNCHANGED, rtol=0.1, **more)
+            assert seen == [12, 3]
+            monkeypatch.undo()
+            with pytest.raises(ValueError, match="xpu"):
+                alignment.assert_capability_robust(BOWL, under=UNCHANGED, rtol=0.1)
+            alignment.assert_capability_robust(BOWL, under=UNCHANGED, rtol=0.1, device="cpu")
+    """)
+    result = pytester.runpytest_inprocess("-p", "no:randomly", "--alignment-examples=12", "--alignment-device=xpu:3")
+    result.assert_outcomes(passed=1)
+
+
+# -------------------------------------------------------------------------------------------------------------- marker
+
+
+def test_the_marker_selects_what_uses_the_fixture(suite, run):
+    suite("passing", "plain", """
+        @pytest.fixture
+        def through(alignment):
+            return alignment
+
+        def test_through(through):
+            pass
+
+        @pytest.mark.usefixtures("alignment")
+        class TestClass:
+            def test_it(self):
+                pass
+    """)
+    run("-m", "alignment", "--strict-markers").assert_outcomes(passed=3, deselected=1)
+    run("-m", "not alignment").assert_outcomes(passed=1, deselected=3)
+    run("--markers").stdout.fnmatch_lines(["@pytest.mark.alignment: *"])
+
+
+# -------------------------------------------------------------------------------------------------------------- report
+
+
+def test_the_suffixes_are_those_of_the_report():
+    for suffix in options.REPORTS:
+        assert report.renderer(options.Path(f"r{suffix}"))
+    with pytest.raises(ValueError, match=", ".join(options.REPORTS)):
+        report.renderer(options.Path("r.else"))
+
+
+def test_the_report_has_every_verdict(suite, run, pytester):
+    suite("passing", "failing", """
+        def test_raises(alignment):
+            with pytest.raises(ac.AlignmentViolation):
+                alignment.assert_strongly_aligned(BOWL, worst=0.1, within=3)
+            alignment.assert_strongly_aligned(BOWL, worst=9, within=3)
+    """)
+    result = run("--alignment-report=deep/down.json")
+    result.stdout.fnmatch_lines([f"report: {pytester.path / 'deep' / 'down.json'}"])
+    entries = json.loads((pytester.path / "deep" / "down.json").read_text())["entries"]
+    assert [(entry["nodeid"].split("::")[1], entry["verdict"]["status"]) for entry in entries] == [
+        ("test_passes", "pass"),
+        ("test_fails", "fail"),
+        ("test_raises", "fail"),
+        ("test_raises", "pass"),
+    ]
+    assert entries[1]["verdict"]["replay"].startswith("pytest 'test_it.py::test_fails' --alignment-replay=")
+
+
+def test_there_is_no_report_where_there_is_nothing_to_report(suite, run, pytester):
+    suite("plain")
+    run("--alignment-report=r.json").assert_outcomes(passed=1)
+    assert not (pytester.path / "r.json").exists()
+
+
+def test_a_report_that_cannot_be_written_is_said(suite, run, pytester, section):
+    suite("passing")
+    (pytester.path / "file").write_text("")
+    result = run("--alignment-report=file/r.json")
+    assert result.ret == 0
+    assert [line for line in section(result) if line.startswith("report: could not be written: ")]

@@ -1,0 +1,217 @@
+"""--alignment-replay, and what becomes of a stored failure on the next run of its test."""
+
+import pytest
+
+
+def test_an_id_reruns_that_perturbation_alone(suite, run, stored, section):
+    suite("failing", "passing", "plain")
+    first = run()
+    first.assert_outcomes(failed=1, passed=2)
+    (envelope,) = before = stored()
+    replay = run(f"--alignment-replay={envelope.id}")
+    replay.assert_outcomes(failed=1, deselected=2)
+    assert replay.ret == first.ret == pytest.ExitCode.TESTS_FAILED
+    replay.stdout.fnmatch_lines(["E *searched 1 perturbation,*"])
+    assert f"  replay   pytest 'test_it.py::test_fails' --alignment-replay={envelope.id}" in section(replay)
+    assert stored() == before
+    smallest = [line for line in section(first) if "smallest" in line]
+    assert smallest == [line for line in section(replay) if "smallest" in line]
+
+
+def test_the_printed_command_is_the_one_to_type(suite, run, stored):
+    suite("""
+        @pytest.mark.parametrize("name", ["it's", "a b"])
+        def test_fails(alignment, name):
+            alignment.assert_capability_robust(BOWL, under=STRETCHED, rtol=0.1)
+    """)
+    import shlex
+
+    result = run()
+    commands = [line.strip().removeprefix("replay   ") for line in result.outlines if line.startswith("  replay ")]
+    for command in commands:
+        program, *args = shlex.split(command)
+        assert program == "pytest"
+        run(*args).assert_outcomes(failed=1)
+    assert len(commands) == 2
+
+
+def test_other_assertions_of_the_test_are_not_judged(suite, run, stored):
+    suite("""
+        def test_it(alignment):
+            one = alignment.assert_capability_robust(BOWL, under=UNCHANGED, rtol=0.1)
+            with pytest.raises(ac.AlignmentViolation):
+                alignment.assert_capability_robust(BOWL, under=pt.init_gain(max_log2=0.9), rtol=0.1)
+            alignment.assert_capability_robust(BOWL, under=STRETCHED, rtol=0.1)
+    """)
+    run().assert_outcomes(failed=1)
+    (envelope,) = stored()
+    suite("""
+        def test_it(alignment):
+            one = alignment.assert_capability_robust(BOWL, under=UNCHANGED, rtol=0.1)
+            assert one.status == "inconclusive" and one.runs == 0
+            assert one.notes == ("not judged: replaying %s",)
+            alignment.assert_capability_robust(BOWL, under=STRETCHED, rtol=0.1)
+            assert False
+    """ % envelope.id)
+    result = run(f"--alignment-replay={envelope.id}")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E *CapabilityNotRobust*", f"replayed: {envelope.id} still fails*"])
+
+
+def test_equal_assertions_are_told_apart(suite, run, stored):
+    suite("""
+        def test_it(alignment):
+            alignment.assert_capability_robust(BOWL, under=STRETCHED, rtol=99)
+            alignment.assert_capability_robust(BOWL, under=STRETCHED, rtol=0.1)
+    """)
+    run().assert_outcomes(failed=1)
+    (envelope,) = stored()
+    assert envelope.key.occurrence == 1
+    result = run(f"--alignment-replay={envelope.id}")
+    result.assert_outcomes(failed=1)
+
+
+def test_all_replays_every_stored_failure(suite, run, stored, section):
+    suite("failing", "passing", """
+        class TestClass:
+            def test_too(self, alignment):
+                alignment.assert_alignment_robust(BOWL, under=STRETCHED, rtol=0.1)
+    """)
+    run().assert_outcomes(failed=2, passed=1)
+    before = stored()
+    result = run("--alignment-replay=all")
+    result.assert_outcomes(failed=2, deselected=1)
+    replayed = [line.split()[1] for line in section(result) if line.startswith("replayed: ")]
+    assert sorted(replayed) == sorted(envelope.id for envelope in before)
+    assert stored() == before
+
+
+def test_all_of_an_empty_store(suite, run, section):
+    suite("passing")
+    result = run("--alignment-replay=all")
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert section(result) == ["nothing to replay: the store .alignment/examples is empty"]
+
+
+def test_an_unknown_id_names_those_there_are(suite, run, stored, pytester):
+    suite("failing")
+    assert "the store .alignment/examples has no such failure; it is empty" in run("--alignment-replay=abcdef").stderr.str()
+    run()
+    result = run("--alignment-replay=abcdef")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert f"it has {stored()[0].id} (test_it.py::test_fails)" in result.stderr.str()
+    result.stdout.no_fnmatch_line("*collected*")
+
+
+def test_a_changed_setup_is_said_not_refused(suite, run, stored, section):
+    path = suite("failing")
+    run()
+    (envelope,) = stored()
+    path.write_text(path.read_text().replace("steps=20", "steps=21"))
+    result = run(f"--alignment-replay={envelope.id}")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([f"E *  the setup has changed since {envelope.id} was stored"])
+    assert "  the setup has changed since this was stored" in section(result)
+
+
+def test_a_replay_that_no_longer_fails_passes_and_says_so(suite, run, stored, section):
+    suite("failing")
+    run()
+    before = stored()
+    suite("fixed")
+    result = run("--alignment-replay=all")
+    result.assert_outcomes(passed=1)
+    assert [line.split("   ")[0] for line in section(result)] == [f"replayed: {before[0].id} no longer fails"]
+    assert stored() == before, "a replay never changes the store"
+
+
+def test_what_cannot_be_replayed_is_said(suite, run, stored, section):
+    suite("failing")
+    run()
+    suite("""
+        def test_fails(alignment):
+            alignment.assert_capability_robust(BOWL, under=UNCHANGED, rtol=0.1)
+    """)
+    result = run("--alignment-replay=all")
+    result.assert_outcomes(passed=1)
+    assert section(result) == [
+        f"not replayed: {stored()[0].id}   test_it.py::test_fails was not run, or no longer asserts capability_robust "
+        "with under=init_gain(max_log2=1)"
+    ]
+
+
+def test_a_stored_failure_is_tried_first(suite, run, stored):
+    suite("failing")
+    run()
+    (envelope,) = stored()
+    suite("""
+        import json, pathlib
+        from alignment_checks import judging
+
+        def test_fails(alignment, monkeypatch):
+            seen, before = [], judging.search
+            def search(*args, **kwargs):
+                seen.extend(kwargs["first"])
+                return before(*args, **kwargs)
+            monkeypatch.setattr(judging, "search", search)
+            own = pt.Perturbation("init_gain", 0.5, 1.0, 0)
+            try:
+                alignment.assert_capability_robust(BOWL, under=STRETCHED, rtol=0.1, first=[own])
+            finally:
+                pathlib.Path("first.json").write_text(json.dumps([str(d.magnitude) for d in seen]))
+    """)
+    import json
+    from pathlib import Path
+
+    run().assert_outcomes(failed=1)
+    assert json.loads(Path("first.json").read_text()) == [str(envelope.perturbation["magnitude"]), "0.5"]
+
+
+def test_one_that_no_longer_fails_is_reported_as_fixed_and_forgotten(suite, run, stored, section):
+    suite("failing")
+    run()
+    (envelope,) = stored()
+    suite("fixed")
+    result = run()
+    result.assert_outcomes(passed=1)
+    (line,) = section(result)
+    assert line.startswith(f"fixed: {envelope.id} no longer fails   test_it.py::test_fails   init_gain(log2=0.0")
+    assert stored() == []
+    assert section(run()) == []
+
+
+def test_a_new_failure_takes_the_place_of_the_old(suite, run, stored):
+    suite("failing")
+    run()
+    (old,) = stored()
+    suite("""
+        def test_fails(alignment):
+            alignment.assert_capability_robust(BOWL, under=STRETCHED, rtol=0.5)
+    """)
+    run()
+    (new,) = stored()
+    assert new.key == old.key
+    assert new.id != old.id
+    assert "rtol=0.5" in new.statement
+
+
+def test_a_perturbation_finds_again_what_no_file_can_hold(suite, run, stored):
+    suite("""
+        from dataclasses import replace
+
+        def moved(run, magnitude, generator):
+            return replace(run, parameters={k: v * (1 + magnitude) for k, v in run.parameters.items()})
+
+        def test_it(alignment):
+            alignment.assert_capability_robust(BOWL, under=pt.custom("moved", moved, 1.0), rtol=0.1)
+
+        @settings(max_examples=9, deadline=None, database=None, phases=[Phase.generate])
+        @given(delta=pt.custom("moved", moved, 1.0))
+        def test_given(alignment, delta):
+            alignment.assert_capability_robust(BOWL, delta=delta, rtol=0.1)
+    """)
+    run().assert_outcomes(failed=2)
+    assert [dict(e.perturbation["options"])["name"] for e in stored()] == ["moved", "moved"]
+    result = run("--alignment-replay=all")
+    result.assert_outcomes(failed=2)
+    assert result.stdout.str().count("still fails") == 2

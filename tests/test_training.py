@@ -1,0 +1,194 @@
+"""`TrainingSetup` and `landscape`: what they hold, and one clear error for everything they cannot hold.
+
+Each error says what was expected, what came, and the fix, and comes before anything is trained.
+"""
+
+from dataclasses import FrozenInstanceError, replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy, mse_loss
+
+import alignment_checks as ac
+from alignment_checks.perturbations import Perturbation
+from alignment_checks.realization import checked, realize
+
+SGD = partial(torch.optim.SGD, lr=0.1)
+
+
+def linear():
+    return nn.Linear(3, 1)
+
+
+def regression(**changes):
+    arguments = {"model": linear, "data": (torch.ones(8, 3), torch.zeros(8, 1)), "objective": mse_loss}
+    arguments |= {"optimizer": SGD, "steps": 3}
+    return ac.TrainingSetup(**(arguments | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "expected", "came"),
+    [
+        ({"steps": 0}, ValueError, "`steps` must be an int, at least 1", "got 0"),
+        ({"steps": -3}, ValueError, "`steps` must be an int, at least 1", "got -3"),
+        ({"steps": 2.5}, ValueError, "`steps` must be an int, at least 1", "got 2.5"),
+        ({"steps": True}, ValueError, "`steps` must be an int, at least 1", "got True"),
+        ({"seed": -1}, ValueError, "`seed` must be an int in [0, 2**63)", "got -1"),
+        ({"seed": 2**63}, ValueError, "`seed` must be an int in [0, 2**63)", "got 9223372036854775808"),
+        ({"model": linear()}, TypeError, "Pass a factory: model=lambda", "got Linear"),
+        ({"model": 3}, TypeError, "Pass a factory: model=lambda", "got int 3"),
+        ({"objective": "mse"}, TypeError, "Pass a function of (outputs, targets)", "got str 'mse'"),
+        ({"optimizer": SGD([nn.Parameter(torch.ones(1))])}, TypeError, "Pass a factory: optimizer=partial", "got SGD"),
+        ({"scheduler": 0.9}, TypeError, "Pass a factory: scheduler=partial", "got float 0.9"),
+        ({"mesa_objective": None}, TypeError, "Pass alignment_checks.gradient_l1", "got NoneType None"),
+        ({"objective_infimum": float("nan")}, ValueError, "must be finite, or None", "got nan"),
+        ({"dtype": torch.int64}, TypeError, "`dtype` must be a floating torch.dtype or None", "got torch.int64"),
+        ({"dtype": "float64"}, TypeError, "`dtype` must be a floating torch.dtype or None", "got 'float64'"),
+        ({"data": 5}, TypeError, "`data` must be tensors, such as (x, y), or None", "got int 5"),
+        ({"data": ()}, TypeError, "`data` must be tensors", "got an empty sequence"),
+        ({"data": (torch.ones(2, 3), np.zeros(2))}, TypeError, "torch.as_tensor turns an array into one", "ndarray"),
+        (
+            {"data": (torch.ones(8, 3), torch.zeros(7, 1))},
+            ValueError,
+            "the first axis of each tensor in `data` must be the example",
+            "got shapes (8, 3), (7, 1)",
+        ),
+        ({"data": (torch.ones(8, 3), torch.tensor(1.0))}, ValueError, "the first axis of each tensor", "(8, 3), ()"),
+        ({"data": (torch.ones(0, 3), torch.ones(0, 1))}, ValueError, "the first axis of each tensor", "(0, 3), (0, 1)"),
+        ({"batch_size": 0}, ValueError, "must be an int from 1 to the 8 examples, or None", "got 0"),
+        ({"batch_size": 9}, ValueError, "must be an int from 1 to the 8 examples, or None", "got 9"),
+        ({"batch_size": 4, "data": None}, ValueError, "`batch_size` needs `data`", "got data=None"),
+    ],
+)
+def test_bad_input_is_refused_when_the_setup_is_made(changes, error, expected, came):
+    with pytest.raises(error) as caught:
+        regression(**changes)
+    assert expected in str(caught.value)
+    assert came in str(caught.value)
+
+
+SAME = linear()
+TRUNK = nn.Linear(3, 1)
+
+
+def frozen():
+    return linear().requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "expected", "came"),
+    [
+        ({"model": lambda: SAME}, ValueError, "Expected a new module at each call", "returned the same weights twice"),
+        ({"model": lambda: nn.Sequential(TRUNK)}, ValueError, "build it inside the factory", "shares 0.weight, 0.bias"),
+        ({"model": frozen}, ValueError, "expected at least one with requires_grad=True", "has no trainable parameter"),
+        ({"model": nn.ReLU}, ValueError, "build a model that has one", "has no trainable parameter"),
+        ({"model": lambda: 3}, TypeError, "`model()` must return a torch.nn.Module", "got int"),
+        ({"objective": lambda o, t: o * torch.nan}, ValueError, "Check the data for NaN", "is nan at t = 0"),
+        ({"objective": lambda o, t: (o - o).log().mean()}, ValueError, "expected a finite value", "is -inf at t = 0"),
+        (
+            {"objective": lambda o, t: torch.ones(5)},
+            ValueError,
+            "must return 8 per-example losses (first axis: the example) or a scalar",
+            "got shape (5,) for outputs of shape (8, 1)",
+        ),
+        ({"objective": lambda o, t: 0.5}, TypeError, "must return a tensor of per-example losses", "got float"),
+        ({"objective": lambda o, t: (o > 0).sum()}, TypeError, "must return floating-point losses", "got torch.int64"),
+    ],
+)
+@pytest.mark.parametrize("backend", ["auto", "loop", "lanes"])
+def test_what_shows_only_at_the_init_is_refused_before_anything_is_trained(changes, error, expected, came, backend):
+    asked = []
+    setup = regression(**changes, optimizer=lambda parameters: asked.append(parameters) or SGD(parameters))
+    with pytest.raises(error) as caught:
+        ac.run(setup, seeds=range(4), backend=backend)
+    assert expected in str(caught.value)
+    assert came in str(caught.value)
+    assert not asked
+
+
+@pytest.mark.parametrize(
+    ("start", "error", "said"),
+    [
+        ([], ValueError, "`start` is empty; expected at least one float"),
+        (3.0, TypeError, "`start` must be a sequence of floats; got float 3.0. Pass [3.0]"),
+    ],
+)
+def test_a_landscape_needs_somewhere_to_start(start, error, said):
+    with pytest.raises(error) as caught:
+        ac.landscape(torch.sum, start, optimizer=SGD, steps=1)
+    assert said in str(caught.value)
+
+
+def test_a_landscape_that_is_no_scalar_is_refused():
+    vector = ac.landscape(lambda x: x.square(), [1.0, 2.0], optimizer=SGD, steps=1)
+    with pytest.raises(ValueError, match=r"or a scalar; got shape \(2,\)"):
+        ac.run(vector)
+
+
+def test_a_perturbed_run_that_is_nan_at_zero_has_diverged_at_zero_and_is_no_error():
+    setup = ac.landscape(lambda x: x.clamp(max=4).sqrt().sum() / (x < 4).all(), [1.0], optimizer=SGD, steps=2)
+    gains = [Perturbation("init_gain", magnitude, 4.0, seed=0) for magnitude in (0.0, 3.0)]
+    plain, perturbed = ac.run(setup, gains, backend="loop").runs
+    assert plain.outcome.diverged_at is None
+    assert perturbed.outcome.diverged_at == 0
+    assert str(perturbed.outcome) == "diverged at step 0"
+
+
+def test_a_setup_is_frozen_and_compared_by_identity():
+    one, other = regression(), regression()
+    assert one == one
+    assert one != other
+    assert len({one, other}) == 2
+    with pytest.raises(FrozenInstanceError):
+        one.steps = 4
+
+
+def test_everything_after_the_steps_is_keyword_only():
+    with pytest.raises(TypeError, match="positional"):
+        ac.TrainingSetup(linear, (torch.ones(2, 3), torch.zeros(2, 1)), mse_loss, SGD, 3, None)
+
+
+def test_a_landscape_starts_at_the_same_point_under_every_seed_in_float64():
+    bowl = ac.landscape(lambda x: x.square().sum(), [1.0, -2.5], optimizer=SGD, steps=1)
+    for seed in (0, 1, 2**40):
+        (start,) = realize(bowl, seed).parameters.values()
+        assert torch.equal(start, torch.tensor([1.0, -2.5], dtype=torch.float64))
+    single = ac.landscape(lambda x: x.square().sum(), [1.0], optimizer=SGD, steps=1, dtype=torch.float32, seed=3)
+    (start,) = realize(single, 0).parameters.values()
+    assert (start.dtype, single.seed) == (torch.float32, 3)
+
+
+def test_dtype_casts_model_and_floating_data_and_leaves_labels_alone(blobs):
+    run = realize(replace(blobs, dtype=torch.float32), 0)
+    assert {value.dtype for value in run.parameters.values()} == {torch.float32}
+    assert [part.dtype for part in run.data] == [torch.float32, torch.int64]
+
+
+def test_one_tensor_alone_is_both_inputs_and_targets():
+    run = realize(regression(data=torch.ones(4, 3), model=lambda: nn.Linear(3, 3)), 0)
+    (inputs,) = run.inputs
+    assert inputs is run.targets is run.setup.data[0]
+    assert run.examples == 4
+
+
+def test_all_tensors_but_the_last_are_inputs():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+
+        def forward(self, x, scale):
+            return self.layer(x) * scale
+
+    data = (torch.ones(4, 3), torch.full((4, 1), 2.0), torch.zeros(4, dtype=torch.int64))
+    run = checked(ac.TrainingSetup(Two, data, cross_entropy, SGD, 1))
+    assert [part.shape for part in run.inputs] == [(4, 3), (4, 1)]
+    assert torch.equal(run.targets, data[2])
+
+
+def test_gradients_of_the_callers_data_are_left_behind():
+    x = torch.ones(8, 3, requires_grad=True)
+    assert not regression(data=(x, torch.zeros(8, 1))).data[0].requires_grad

@@ -27,6 +27,7 @@ first : sequence of Perturbation
 
 from __future__ import annotations
 
+import math
 from typing import Unpack
 
 from hypothesis import strategies as st
@@ -84,7 +85,7 @@ def check_capability_robust(
     'pass'
     """
     options, (strategy, sides, words) = Options(**judging), under_sides(under, mesa_under, base_under, delta)
-    quantity = Quantity("capability", options.of, bool(options.normalized), setup.steps)
+    quantity = Quantity("capability", options.of, bool(options.normalized), _steps(setup))
     return robust(setup, strategy, sides, quantity, options, ("is robust", "is not robust"), f"under {words}")
 
 
@@ -99,7 +100,7 @@ def check_alignment_robust(
 ) -> Verdict:
     """Check Definition 3 for alignment: α(𝓛₁, 𝓛₂) ≈ α(𝓛₁ + δ₁, 𝓛₂ + δ₂). Arguments: `check_capability_robust`."""
     options, (strategy, sides, words) = Options(**judging), under_sides(under, mesa_under, base_under, delta)
-    quantity = Quantity("alignment", "base", bool(options.normalized), setup.steps)
+    quantity = Quantity("alignment", "base", bool(options.normalized), _steps(setup))
     return robust(setup, strategy, sides, quantity, options, ("is robust", "is not robust"), f"under {words}")
 
 
@@ -126,7 +127,7 @@ def check_capability_generalizes(
         See the module's docstring. Dimensionless unless `normalized=False`.
     """
     options, (strategy, sides, words) = Options(**judging), to_sides(to, delta, RETRAINED)
-    quantity = Quantity("capability", options.of, options.normalized is not False, setup.steps)
+    quantity = Quantity("capability", options.of, options.normalized is not False, _steps(setup))
     return robust(setup, strategy, sides, quantity, options, ("generalizes", "does not generalize"), f"to {words}")
 
 
@@ -143,7 +144,7 @@ def check_alignment_generalizes(
     those of `check_capability_generalizes`.
     """
     options, (strategy, sides, words) = Options(**judging), to_sides(to, delta, RESCORED)
-    quantity = Quantity("alignment", "base", options.normalized is not False, setup.steps)
+    quantity = Quantity("alignment", "base", options.normalized is not False, _steps(setup))
     return robust(setup, strategy, sides, quantity, options, ("generalizes", "does not generalize"), f"to {words}")
 
 
@@ -176,8 +177,9 @@ def check_inner_aligned(
     """
     options, (strategy, sides, words) = Options(**judging), under_sides(under, mesa_under, base_under, delta)
     sides = Sides(sides.mesa, sides.base, frozenset({"dataset", "custom"}))
-    quantity = Quantity("alignment", "base", bool(options.normalized), setup.steps)
+    quantity = Quantity("alignment", "base", bool(options.normalized), _steps(setup))
     tolerance = options.tolerance
+    _check_number("floor", floor)
 
     def judge(reference: Reading, reading: Reading) -> Judgement:
         nearness = close(quantity, reference, reading, tolerance)
@@ -213,12 +215,13 @@ def check_strongly_aligned(
     **judging
         See the module's docstring.
     """
-    if isinstance(within, bool) or not isinstance(within, int) or not 1 <= within <= setup.steps:
+    _check_number("worst", worst)
+    if isinstance(within, bool) or not isinstance(within, int) or not 1 <= within <= _steps(setup):
         raise ValueError(f"`within` must be an int from 1 to the setup's {setup.steps} steps; got {within!r}")
     options = Options(**judging)
     alone = under is None and delta is None
     strategy, sides, words = (st.just(IDENTITY), BOTH, "") if alone else under_sides(under, None, None, delta)
-    quantity = Quantity("capability", "base", bool(options.normalized), setup.steps)
+    quantity = Quantity("capability", "base", bool(options.normalized), _steps(setup))
 
     def judge(reference: Reading, reading: Reading) -> Judgement:  # noqa: ARG001
         return bearable(reading, worst, within)
@@ -243,9 +246,9 @@ def check_more_capable(a: TrainingSetup, *, than: TrainingSetup, **judging: Unpa
     **judging
         See the module's docstring; `rtol` and `atol` say by how much a has to be ahead.
     """
-    options = Options(**judging)
+    options, steps = Options(**judging), _steps(a, than)
     normalized = different(a, than) if options.normalized is None else options.normalized
-    quantity = Quantity("capability", options.of, normalized, a.steps)
+    quantity = Quantity("capability", options.of, normalized, steps)
     return compared(a, than, quantity, options, "more capable")
 
 
@@ -255,7 +258,20 @@ def check_better_aligned(a: TrainingSetup, *, than: TrainingSetup, **judging: Un
     Literal α where L(0) and G(0) agree, else the dimensionless α̃: comparisons of α mean little otherwise.
     Arguments are those of `check_more_capable`.
     """
-    options = Options(**judging)
+    options, steps = Options(**judging), _steps(a, than)
     normalized = different(a, than) if options.normalized is None else options.normalized
-    quantity = Quantity("alignment", "base", normalized, a.steps)
+    quantity = Quantity("alignment", "base", normalized, steps)
     return compared(a, than, quantity, options, "better aligned", unmatched=options.normalized is None)
+
+
+def _steps(*setups: TrainingSetup) -> int:
+    for setup in setups:
+        if not isinstance(setup, TrainingSetup):
+            came = f"{type(setup).__name__} {setup!r:.60}"
+            raise TypeError(f"expected a TrainingSetup; got {came}. Build one: ac.TrainingSetup(...)")
+    return setups[0].steps
+
+
+def _check_number(name: str, value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+        raise ValueError(f"`{name}` must be a number; got {value!r}")

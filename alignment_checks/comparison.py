@@ -33,13 +33,12 @@ def compared(
 ) -> Verdict:
     """Return the verdict on "a is better than b", with what the difference comes from."""
     began = time.perf_counter()
-    seeds = options.seeds_of(a)
-    both = [Experiment(s, BOTH, seeds, device=options.device, backend=options.backend) for s in (a, b)]
+    check_normalizable(quantity, a, b)
+    both = [Experiment(s, BOTH, options.seeds_of(s), device=options.device, backend=options.backend) for s in (a, b)]
     left, right = (experiment.readings([IDENTITY])[0] for experiment in both)
     if unmatched and not _matched(left, right):
         quantity = Quantity(quantity.name, quantity.of, True, quantity.steps)
-    for setup in (a, b) if quantity.normalized else ():
-        check_normalizable(setup)
+        check_normalizable(quantity, a, b)
     judgement = _ahead(quantity, left, right, options.margin)
     claim = f"{word} than the other{' of=' + repr(quantity.of) if quantity.of != 'base' else ''}"
     form = " in dimensionless form" if quantity.normalized else ""
@@ -69,7 +68,7 @@ def _ahead(quantity: Quantity, left: Reading, right: Reading, margin: Tolerance)
     for name, reading in (("the setup", left), ("the other", right)):
         if missing := quantity.missing(reading):
             return undecided(math.nan, math.nan, f"{name}: {missing}")
-        if quantity.name == "alignment" and not (reading.base.sum() < 0 and reading.mesa.sum() < 0):
+        if quantity.name == "alignment" and not reading.improves:
             return undecided(math.nan, math.nan, f"{name}: α counts only where C_B < 0 and C_M < 0")
     return better(quantity.read(right), quantity.read(left), margin, worse=quantity.worse)
 
@@ -89,4 +88,4 @@ def _decomposed(left: Reading, right: Reading, *, normalized: bool) -> str:
     if found.refusal:
         return f"no decomposition: {found.refusal}"
     terms = f"Δlog|C_B| {found.base:+.4g} = Δlog|α| {found.alignment:+.4g} + Δlog|C_M| {found.mesa:+.4g}"
-    return f"{terms}: the one behind is {found.cause}"
+    return f"{terms}: {f'the one behind is {found.cause}' if found.cause else 'neither is behind'}"

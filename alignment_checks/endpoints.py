@@ -214,7 +214,7 @@ def _gradient(loss: Function, theta: Tensor) -> tuple[Tensor, Function]:
     def product(vector: Tensor) -> Tensor:
         if not gradient.requires_grad:
             return torch.zeros_like(vector)
-        (found,) = torch.autograd.grad(gradient, here, vector, retain_graph=True, materialize_grads=True)
+        (found,) = torch.autograd.grad(gradient, here, vector, retain_graph=True)
         return found
 
     return gradient.detach(), product
@@ -235,7 +235,7 @@ def _least(product: Function, size: int) -> tuple[float, Tensor, float]:
 def _krylov(product: Function, size: int) -> Tensor:
     """Return an orthonormal basis of a Krylov space of a random vector (Lanczos, fully reorthogonalized)."""
     vector = torch.randn(size, dtype=torch.float64, generator=seeding.generator("lanczos"))
-    basis = (vector / vector.norm())[None]
+    basis: Tensor = (vector / vector.norm())[None]
     while len(basis) < KRYLOV:
         image = product(basis[-1])
         rest = image

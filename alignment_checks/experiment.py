@@ -61,8 +61,6 @@ class Experiment:
         backend: str = "auto",
         within: int | None = None,
     ) -> None:
-        if not isinstance(setup, TrainingSetup):
-            raise TypeError(f"expected a TrainingSetup; got {type(setup).__name__}. Build one: ac.TrainingSetup(...)")
         self.setup, self.sides, self.seeds = setup, sides, list(seeds)
         self.device, self.backend, self.within = device, backend, within
         self.plain = realize(setup, self.seeds[0])

@@ -54,7 +54,7 @@ def close(quantity: Quantity, reference: Reading, reading: Reading, tolerance: T
 
 def high(quantity: Quantity, reading: Reading, floor: float) -> Judgement:
     """Judge that α is at least `floor`, where both objectives improve: α is positive also where both get worse."""
-    alpha, improving = quantity.read(reading).value, bool(reading.base.sum() < 0 and reading.mesa.sum() < 0)
+    alpha, improving = quantity.read(reading).value, reading.improves
     note = "" if improving else "C_B and C_M are not both negative"
     below = bounded(-alpha, -floor if improving else -math.inf, note)
     return Judgement(below.status, floor, alpha, alpha - floor, 0.0, below.severity, note)
@@ -106,8 +106,7 @@ def searched(
 ) -> Verdict:
     """Search the strategy for what `judge` fails, and return the verdict; `describe` adds lines about a reading."""
     began = time.perf_counter()
-    if quantity.normalized:
-        check_normalizable(setup)
+    check_normalizable(quantity, setup)
     experiment = Experiment(
         setup, sides, options.seeds_of(setup), device=options.device, backend=options.backend, within=within
     )
@@ -131,15 +130,16 @@ def searched(
     return _verdict(experiment, quantity, result, says, describe, time.perf_counter() - began)
 
 
-def check_normalizable(setup: TrainingSetup) -> None:
-    """Raise ValueError where a setup has no dimensionless form."""
-    infimum, first = setup.objective_infimum, start(checked(setup))
-    if infimum is None or first <= infimum:
-        came = "objective_infimum=None" if infimum is None else f"L(0) = {first:g} and L* = {infimum:g}"
-        raise ValueError(
-            f"the dimensionless form needs L(0) above a stated infimum L* of the objective; got {came}. State "
-            "objective_infimum=, or judge the literal form: normalized=False"
-        )
+def check_normalizable(quantity: Quantity, *setups: TrainingSetup) -> None:
+    """Raise ValueError where a dimensionless form of L is asked for, and a setup has none; G has a zero of its own."""
+    for setup in setups if quantity.normalized and quantity.of == "base" else ():
+        infimum, first = setup.objective_infimum, start(checked(setup))
+        if infimum is None or first <= infimum:
+            came = "objective_infimum=None" if infimum is None else f"L(0) = {first:g} and L* = {infimum:g}"
+            raise ValueError(
+                f"the dimensionless form needs L(0) above a stated infimum L* of the objective; got {came}. State "
+                "objective_infimum=, or judge the literal form: normalized=False"
+            )
 
 
 def _verdict(

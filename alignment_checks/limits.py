@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from alignment_checks import ratios
 from alignment_checks.endpoints import TOLERANCE, endpoint
 from alignment_checks.regimes import Outlook, Regime, nowhere, outlook, rounding, together
@@ -15,6 +17,9 @@ from alignment_checks.tails import Interval, Vector
 from alignment_checks.trajectory import Trajectory
 
 __all__ = ["Estimate", "Regime", "alignment_factor_limit", "capability_limit"]
+
+SLIGHT = 0.01
+"""A run whose L has moved less than this part of its range in its second half may look settled to the eye."""
 
 
 @dataclass(frozen=True)
@@ -146,21 +151,34 @@ def _outlooks(trajectory: Trajectory, row: int) -> tuple[Outlook, Outlook]:
 
 def _heard(trajectory: Trajectory, row: int, base: Outlook, mesa: Outlook) -> tuple[Outlook, Outlook]:
     """Return the outlooks with what the endpoint says of them."""
-    settles = base.regime is Regime.FIXED
-    end = endpoint(trajectory, row, lowest=base.limit.low if settles else None)
+    rests = _resting(trajectory.base[row], base)
+    end = endpoint(trajectory, row, lowest=rests.low if rests else None)
     if end.frozen:
         base = _held(trajectory.base[row], trajectory.resolution)
         mesa = _held(trajectory.mesa[row], trajectory.resolution)
     if end.stopped:
         return _stopped(base), _stopped(mesa)
-    if settles and end.escape is not None and _counts(trajectory.base[row], base.limit, end.escape):
+    if rests and end.escape is not None and _counts(trajectory.base[row], rests, end.escape):
         why = f"least curvature {end.curvature:.3g}, and it goes that way: to L = {end.escape:.4g} and perhaps further"
         return nowhere(Regime.PLATEAU, why), nowhere(Regime.PLATEAU, why)
+    if end.escape is not None and base.has_limit:
+        low = min(base.limit.low, 2 * end.escape - float(trajectory.base[row, -1]))  # as far again as it can see
+        base = replace(base, limit=replace(base.limit, low=low).above(trajectory.runs[row].infimum))
     if end.unseen:
         base, mesa = (replace(one, method=f"{one.method}; curvature not seen: {end.unseen}") for one in (base, mesa))
     if end.saddle:
         base, mesa = (replace(one, method=f"{one.method}; at a saddle, {end.curvature:.3g}") for one in (base, mesa))
     return base, mesa
+
+
+def _resting(series: Vector, found: Outlook) -> Interval | None:
+    """Return where a series that looks settled is: its limit, or where it was in its second half if it hardly moved."""
+    if found.regime is Regime.FIXED:
+        return found.limit
+    half = series[len(series) // 2 :]
+    if found.regime is not Regime.DRIFTING or float(np.ptp(half)) > SLIGHT * float(np.ptp(series)):
+        return None
+    return Interval(float(half[-1]), float(half.min()), float(half.max()))
 
 
 def _held(series: Vector, resolution: float) -> Outlook:

@@ -7,7 +7,7 @@ dimensionless forms divide ΔL by L(0) − L* and ΔG by G(0).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +16,7 @@ import numpy as np
 from alignment_checks.trajectory import Series, Trajectory
 
 Side = Literal["base", "mesa"]
+_SIDES: tuple[Side, Side] = ("base", "mesa")
 
 
 def capability(trajectory: Trajectory, *, of: Side = "base", normalized: bool = False) -> Series:
@@ -48,7 +49,7 @@ def capability(trajectory: Trajectory, *, of: Side = "base", normalized: bool = 
     >>> capability(run(bowl))
     array([-0.84375])
     """
-    changes = mean_change(_series(trajectory, of))
+    changes = mean_change(trajectory, of)
     if not normalized:
         return changes
     scales = scale(trajectory, of)
@@ -93,23 +94,38 @@ def correlation(trajectory: Trajectory, *, of: Literal["levels", "increments"] =
     """Return Pearson's correlation of L(t) with G(t) over each run; NaN where either is constant, or the run diverged.
 
     Levels correlate through their trend alone; increments X(t+1) − X(t) do not.
+
+    Raises
+    ------
+    ValueError
+        If `of` is neither.
     """
-    pairs = [
-        (np.diff(x), np.diff(y)) if of == "increments" else (x, y)
-        for x, y in zip(trajectory.base, trajectory.mesa, strict=True)
-    ]
-    return np.array([_pearson(x, y) for x, y in pairs])
+    if of not in ("levels", "increments"):
+        raise ValueError(f"`of` must be 'levels' (X(t)) or 'increments' (X(t+1) − X(t)); got {of!r}")
+    series = [_finished(trajectory, side) for side in _SIDES]
+    least = [_rounding(trajectory, side) for side in _SIDES]
+    pair = [np.diff(values) if of == "increments" else values for values in series]
+    return np.array([_pearson(*row) for row in zip(*pair, *least, strict=True)])
 
 
-def _pearson(x: Series, y: Series) -> float:
+def _pearson(x: Series, y: Series, least_x: float, least_y: float) -> float:
+    """Return the correlation, NaN where a range does not exceed what rounding makes of a constant."""
+    if not (np.ptp(x) > least_x and np.ptp(y) > least_y):
+        return math.nan
     x, y = x - x.mean(), y - y.mean()
-    size = math.sqrt(float(x @ x) * float(y @ y))
-    return float(x @ y) / size if size > 0 else math.nan
+    return float(x @ y) / math.sqrt(float(x @ x) * float(y @ y))
 
 
-def mean_change(series: Series) -> Series:
-    """Return the mean over t = 1 … T of X(t) − X(0), shape (runs,)."""
+def mean_change(trajectory: Trajectory, of: Side) -> Series:
+    """Return the mean over t = 1 … T of X(t) − X(0) of each run, NaN for one that diverged."""
+    series = _finished(trajectory, of)
     return np.asarray((series[:, 1:] - series[:, :1]).mean(1))
+
+
+def _finished(trajectory: Trajectory, of: Side) -> Series:
+    """Return the series, those of runs that diverged (if only at the very last step) wholly NaN."""
+    gone = np.array([run.outcome.diverged_at is not None for run in trajectory.runs])
+    return np.where(gone[:, None], np.nan, _series(trajectory, of))
 
 
 def scale(trajectory: Trajectory, of: Side) -> Series:
@@ -122,9 +138,12 @@ def scale(trajectory: Trajectory, of: Side) -> Series:
 
 def clear_of_zero(trajectory: Trajectory, of: Side) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """Return whether each run's C is distinguishable from 0 at the rounding of the recorded values."""
-    series = _series(trajectory, of)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.abs(mean_change(series)) > 4 * trajectory.resolution * np.abs(series).max(1))
+    return np.asarray(np.abs(mean_change(trajectory, of)) > _rounding(trajectory, of))
+
+
+def _rounding(trajectory: Trajectory, of: Side) -> Series:
+    """Return the largest C of each run that rounding of the recorded values could make; NaN where it diverged."""
+    return np.asarray(4 * trajectory.resolution * np.abs(_finished(trajectory, of)).max(1))
 
 
 def _series(trajectory: Trajectory, of: Side) -> Series:
@@ -185,6 +204,8 @@ class Reading:
         G(0) and G(T).
     defined : bool
         Whether the pooled C_M is clear of 0, so that α is a number.
+    improves : bool
+        Whether the pooled C_B and C_M are both clear of 0 and negative: α counts as high only then.
     outcome : str
         "finished", or how the first of its runs diverged.
     refusal : str or None
@@ -201,6 +222,7 @@ class Reading:
     mesa_first: Series
     mesa_last: Series
     defined: bool
+    improves: bool
     outcome: str
     refusal: str | None
 
@@ -231,30 +253,52 @@ def readings(trajectory: Trajectory, seeds: int, *, within: int | None = None) -
     within : int, optional
         Take the highest L over t = 1 … within; None is T.
     """
-    scales = {of: scale(trajectory, of) for of in ("base", "mesa")}
-    return [_reading(trajectory, scales, slice(i, i + seeds), within) for i in range(0, len(trajectory.runs), seeds)]
+    sides = {of: _SideOfAll.of(trajectory, of) for of in _SIDES}
+    return [_reading(trajectory, sides, slice(i, i + seeds), within) for i in range(0, len(trajectory.runs), seeds)]
 
 
-def _reading(trajectory: Trajectory, scales: dict[str, Series], rows: slice, within: int | None) -> Reading:
+@dataclass(frozen=True, eq=False)
+class _SideOfAll:
+    """One side of all runs: C, what makes it dimensionless, and what rounding alone can make of it."""
+
+    changes: Series
+    scales: Series
+    rounding: Series
+
+    @classmethod
+    def of(cls, trajectory: Trajectory, of: Side) -> _SideOfAll:
+        return cls(mean_change(trajectory, of), scale(trajectory, of), _rounding(trajectory, of))
+
+    def sign(self, rows: slice) -> float:
+        """Return the sign of the pooled C; 0 where it is not clear of 0, or a run diverged."""
+        pooled = float(self.changes[rows].sum())
+        return math.copysign(1.0, pooled) if abs(pooled) > float(self.rounding[rows].sum()) else 0.0
+
+
+def _reading(trajectory: Trajectory, sides: dict[Side, _SideOfAll], rows: slice, within: int | None) -> Reading:
     base, mesa = trajectory.base[rows], trajectory.mesa[rows]
     gone = [str(run.outcome) for run in trajectory.runs[rows] if run.outcome.diverged_at is not None]
-    noise = 4 * trajectory.resolution * np.abs(mesa).max(1).sum()
-    refused = [row for row in range(rows.start, rows.stop) if np.isnan(scales["base"][row] + scales["mesa"][row])]
-    side: Side = "base" if refused and np.isnan(scales["base"][refused[0]]) else "mesa"
+    signs = [side.sign(rows) for side in sides.values()]
     return Reading(
-        base=mean_change(base),
-        mesa=mean_change(mesa),
-        base_scale=scales["base"][rows],
-        mesa_scale=scales["mesa"][rows],
+        base=sides["base"].changes[rows],
+        mesa=sides["mesa"].changes[rows],
+        base_scale=sides["base"].scales[rows],
+        mesa_scale=sides["mesa"].scales[rows],
         first=base[:, 0],
         last=base[:, -1],
         highest=base[:, 1 : None if within is None else within + 1].max(1),
         mesa_first=mesa[:, 0],
         mesa_last=mesa[:, -1],
-        defined=bool(abs(mean_change(mesa).sum()) > noise),
+        defined=signs[1] != 0,
+        improves=signs == [-1, -1],
         outcome=gone[0] if gone else "finished",
-        refusal=_refusal(trajectory, refused[0], side) if refused else None,
+        refusal=next(_refusals(trajectory, sides, rows), None),
     )
+
+
+def _refusals(trajectory: Trajectory, sides: dict[Side, _SideOfAll], rows: slice) -> Iterator[str]:
+    for row in range(rows.start, rows.stop):
+        yield from (_refusal(trajectory, row, of) for of, side in sides.items() if np.isnan(side.scales[row]))
 
 
 # -------------------------------------------------------------------------------------------------------- decomposition
@@ -269,7 +313,8 @@ class Decomposition:
     base, alignment, mesa : float
         The three terms; NaN where refused.
     cause : str
-        "capability-limited", "less aligned" or "both": what the difference in C_B comes from. Empty where refused.
+        "capability-limited", "less aligned" or "both": what the difference in C_B comes from. Empty where refused, and
+        where there is no difference.
     refusal : str or None
     """
 
@@ -283,7 +328,7 @@ class Decomposition:
 def decomposition(a: Reading, b: Reading, *, normalized: bool) -> Decomposition:
     """Return how the difference between the base capabilities of a and b comes about (DEFINITIONS.md, "A, B, C")."""
     values = [r.capability(of, normalized=normalized).value for r in (a, b) for of in ("base", "mesa")]
-    if not (a.defined and b.defined and all(value < 0 for value in values)):
+    if not (a.improves and b.improves and all(value < 0 for value in values)):
         signs = ", ".join(f"{name} {_sign(v)}" for name, v in zip(_NAMES, values, strict=True))
         return Decomposition(
             math.nan, math.nan, math.nan, "", f"not all capabilities are clear of 0 and negative: {signs}"
@@ -300,7 +345,7 @@ def _cause(base: float, alignment: float, mesa: float) -> str:
     by_mesa, by_alignment = mesa * base > 0, alignment * base > 0
     if by_mesa and by_alignment:
         return "both"
-    return "capability-limited" if by_mesa else "less aligned"
+    return "capability-limited" if by_mesa else "less aligned" if by_alignment else ""
 
 
 def _sign(value: float) -> str:

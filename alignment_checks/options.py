@@ -12,6 +12,7 @@ from hypothesis.strategies import SearchStrategy
 from alignment_checks.experiment import Sides
 from alignment_checks.measures import Side
 from alignment_checks.perturbations import Perturbation
+from alignment_checks.runs import BACKENDS
 from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import Direction, Tolerance
 
@@ -59,8 +60,10 @@ class Options:
             raise ValueError(f"`examples` must be an int, at least 0; got {self.examples!r}")
         if not isinstance(self.resolution, (int, float)) or not 0 < self.resolution < 1:
             raise ValueError(f"`resolution` must be a number between 0 and 1; got {self.resolution!r}")
-        if isinstance(self.seeds, int) and self.seeds < 1:
-            raise ValueError(f"`seeds` must be at least 1, or a sequence of seeds; got {self.seeds!r}")
+        if self.backend not in BACKENDS:
+            raise ValueError(f"`backend` must be one of {', '.join(BACKENDS)}; got {self.backend!r}")
+        _check_seeds(self.seeds)
+        Tolerance(0.0 if self.rtol is None else self.rtol, self.atol, self.side)
 
     @property
     def tolerance(self) -> Tolerance:
@@ -77,6 +80,15 @@ class Options:
     def seeds_of(self, setup: TrainingSetup) -> list[int]:
         """Return the seeds to run: the setup's own and those that follow it, or those given."""
         return [setup.seed + i for i in range(self.seeds)] if isinstance(self.seeds, int) else list(self.seeds)
+
+
+def _check_seeds(seeds: int | Sequence[int]) -> None:
+    if isinstance(seeds, (bool, str)) or not isinstance(seeds, (int, Sequence)):
+        raise TypeError(f"`seeds` must be an int, or a sequence of seeds; got {type(seeds).__name__} {seeds!r:.60}")
+    if isinstance(seeds, int) and seeds < 1:
+        raise ValueError(f"`seeds` must be at least 1, or a sequence of seeds; got {seeds!r}")
+    if isinstance(seeds, Sequence) and not (seeds and all(isinstance(seed, int) and seed >= 0 for seed in seeds)):
+        raise ValueError(f"`seeds` must be ints from 0, at least one; got {seeds!r:.60}")
 
 
 BOTH = Sides(mesa=True, base=True)

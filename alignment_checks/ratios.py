@@ -55,7 +55,9 @@ def _fieller(base: Vector, mesa: Vector, of_base: Outlook, of_mesa: Outlook) -> 
     z = reach(min(left.effective, pursued.effective))
     bounds = fieller(pursued.value, left.error**2, shared, pursued.error**2, z)
     if bounds is None:
-        return nowhere(Regime.UNDEFINED, "the denominator is not clear of 0: Fieller's set is unbounded or in two pieces")
+        return nowhere(
+            Regime.UNDEFINED, "the denominator is not clear of 0: Fieller's set is unbounded or in two pieces"
+        )
     limit = Interval(centre, centre + bounds[0], centre + bounds[1])
     return replace(of_base, limit=limit, start=start, method=f"Fieller's set on the joint series from t = {start}")
 

@@ -14,6 +14,9 @@ from alignment_checks.tails import Interval, Vector
 ROUNDING = 64
 """What L and G are taken to be known to, in units of machine epsilon times their largest value."""
 
+SMALLEST = 1e-140
+"""What no difference is told from 0 below, whatever the scale: its square would vanish."""
+
 FEWEST = 12
 """Shorter runs are read only where they stand still."""
 
@@ -74,7 +77,7 @@ def nowhere(regime: Regime, why: str) -> Outlook:
 
 def rounding(series: Vector, resolution: float) -> float:
     """Return what the values of a series are known to."""
-    return ROUNDING * resolution * float(np.abs(series).max())
+    return ROUNDING * resolution * float(np.abs(series).max()) + SMALLEST
 
 
 def outlook(series: Vector, resolution: float, infimum: float | None = None) -> Outlook:

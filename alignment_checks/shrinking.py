@@ -117,9 +117,10 @@ class Shrinking:
         return sorted((d for d, j in self.known.items() if j.status is Status.FAIL), key=_order)
 
     def drop_components(self) -> None:
-        """Try the proper subsets of the smallest failing compositions, all at once."""
-        composed = [delta for delta in self.failing() if len(_active(delta)) > 1][:RIVALS]
-        self.judge(assembled(list(subset)) for delta in composed for subset in _subsets(_active(delta)))
+        """Try the proper subsets of the smallest failing compositions, and of the largest, all at once."""
+        composed = [delta for delta in self.failing() if len(_active(delta)) > 1]
+        tried = [*composed[:RIVALS], *composed[-2:]]
+        self.judge(assembled(list(subset)) for delta in tried for subset in _subsets(_active(delta)))
         self.judge(assembled(_active(delta)) for delta in self.failing())
 
     def descend(self) -> None:
@@ -217,20 +218,16 @@ class Shrinking:
         return tuple(sorted(line, key=lambda point: abs(point[0])))
 
     def _holds_up_to(self, minimal: Perturbation | None) -> float | None:
-        """Return the largest magnitude that held, below the smallest that failed, where one family was tried."""
+        """Return the largest magnitude that held, below the smallest that did not, where one family was tried."""
         singles = {(d.family, d.options) for d in self.known if d != IDENTITY}
         if minimal is None and len(singles) != 1:
             return None
         which = next(iter(singles)) if minimal is None else (minimal.family, minimal.options)
         if which[0] in ("compose", "identity"):
             return None
-        bound = float("inf") if minimal is None else abs(minimal.magnitude or 0.0)
-        held = [
-            abs(d.magnitude or 0.0)
-            for d, judgement in self.known.items()
-            if (d.family, d.options) == which and judgement.status is Status.PASS
-        ]
-        return max((magnitude for magnitude in held if magnitude < bound), default=0.0)
+        tried = [(abs(d.magnitude or 0.0), j.status) for d, j in self.known.items() if (d.family, d.options) == which]
+        bound = min((magnitude for magnitude, status in tried if status is not Status.PASS), default=math.inf)
+        return max((magnitude for magnitude, _ in tried if magnitude < bound), default=0.0)
 
 
 def _active(delta: Perturbation) -> list[Perturbation]:

@@ -137,8 +137,8 @@ def better(reference: Ratio, value: Ratio, tolerance: Tolerance, *, worse: Liter
 def bounded(value: float, bound: float, note: str = "") -> Judgement:
     """Judge that a value is at most a bound."""
     status = Status.PASS if value <= bound else Status.FAIL
-    over = (value - bound) / max(abs(bound), 1e-300)
-    return Judgement(status, bound, value, value - bound, 0.0, 1 + over if value > bound else 0.0, note)
+    over = math.inf if not math.isfinite(value - bound) else (value - bound) / max(abs(bound), 1e-300)
+    return Judgement(status, bound, value, value - bound, 0.0, 0.0 if value <= bound else 1 + over, note)
 
 
 def undecided(reference: float, value: float, note: str) -> Judgement:
@@ -339,6 +339,7 @@ class Verdict:
         return {
             "status": str(self.status),
             "statement": self.statement,
+            "denial": self.denial,
             "minimal": None if self.minimal is None else self.minimal.to_dict(),
             "worst": None if self.worst is None else self.worst.to_dict(),
             "others": [finding.to_dict() for finding in self.others],

@@ -59,7 +59,7 @@ def halves():
 
 
 def test_capability_survives_label_noise(alignment, setup):
-    # trained and scored on the noisy labels; measured: 40 % at worst (rate 0.05), for noise raises the floor of L itself
+    # trained and scored on the noisy labels; measured: 40 % at worst, for noise raises the floor of L itself
     alignment.assert_capability_robust(setup, under=pt.label_noise(max_rate=0.05), rtol=0.50)
 
 
@@ -73,7 +73,7 @@ def test_alignment_survives_label_noise(alignment, setup):
     alignment.assert_alignment_robust(setup, under=pt.label_noise(max_rate=0.05), rtol=0.40)
 
 
-# ------------------------------------------------------------------------------------------------- another draw of scans
+# ----------------------------------------------------------------------------------------------- another draw of scans
 
 
 def test_capability_survives_another_draw_of_scans(alignment, halves):
@@ -88,7 +88,7 @@ def test_alignment_survives_another_draw_of_scans(alignment, halves):
     alignment.assert_alignment_robust(half, under=pt.redraw(max_fraction=1, pool=others), rtol=0.24)
 
 
-# ----------------------------------------------------------------------------------------------------------- another init
+# -------------------------------------------------------------------------------------------------------- another init
 
 
 def test_capability_survives_another_init(alignment, setup):
@@ -101,7 +101,7 @@ def test_alignment_survives_a_jitter_of_the_init(alignment, setup):
     alignment.assert_alignment_robust(setup, under=pt.init_jitter(max_sigma=0.1), rtol=0.18)
 
 
-# -------------------------------------------------------------------------------------------------------- another objective
+# --------------------------------------------------------------------------------------------------- another objective
 
 
 def test_alignment_generalizes_to_the_error_probability(alignment, setup):

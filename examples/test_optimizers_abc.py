@@ -37,7 +37,7 @@ def decay(t):
 def abc_setup(start=A_START, **changes):
     """Return A's setup, from another start or with some of its arguments changed."""
     of_a = {
-        "optimizer": partial(torch.optim.SGD, lr=0.33),  # above 2 / L″(−1) = 0.246, so that it cannot rest before it decays
+        "optimizer": partial(torch.optim.SGD, lr=0.33),  # above 2 / L″(−1) = 0.246: cannot rest before it decays
         "scheduler": partial(torch.optim.lr_scheduler.LambdaLR, lr_lambda=decay),
         "steps": 500,
     }
@@ -59,20 +59,21 @@ def c():
     return abc_setup(scheduler=None)
 
 
-# ---------------------------------------------------------------------------------------------------------------- A and B
+# ------------------------------------------------------------------------------------------------------------- A and B
 
 
 def test_a_and_b_start_level_and_both_come_to_rest(a, b):
-    runs = [ac.run(setup) for setup in (a, b)]
-    heights, slopes = ([series[0, 0] for series in (run.base, run.mesa)] for run in runs)
-    assert heights == pytest.approx(slopes, rel=1e-9)
-    assert all(run.mesa[0, -1] < 1e-9 for run in runs)  # G → 0 for both …
-    assert runs[0].base[0, -1] == pytest.approx(0)  # … but L does not:
-    assert runs[1].base[0, -1] == pytest.approx(0.246, abs=1e-3)  # it is that of the local minimum
+    of_a, of_b = ac.run(a), ac.run(b)
+    assert of_a.base[0, 0] == pytest.approx(of_b.base[0, 0], rel=1e-9)  # L(0)
+    assert of_a.mesa[0, 0] == pytest.approx(of_b.mesa[0, 0], rel=1e-9)  # G(0)
+    assert max(of_a.mesa[0, -1], of_b.mesa[0, -1]) < 1e-9  # both drive G to 0, and yet
+    assert of_a.base[0, -1] == pytest.approx(0, abs=1e-9)  # A ends at the global minimum
+    assert of_b.base[0, -1] == pytest.approx(0.246, abs=1e-3)  # and B at the local one
 
 
 def test_a_is_better_aligned_than_b(alignment, a, b):
-    verdict = alignment.assert_better_aligned(a, than=b, rtol=1.0)  # measured: α = 0.24 against 0.08, three times as large
+    # measured: α = 0.239 against 0.077, three times as large
+    verdict = alignment.assert_better_aligned(a, than=b, rtol=1.0)
     assert "the one behind is less aligned" in str(verdict)
 
 
@@ -88,21 +89,28 @@ def test_b_breaks_the_vase_and_a_does_not(alignment, a, b):
 
 
 def test_alignment_of_a_is_robust_within_its_basin(alignment, a):
-    # measured: TODO
-    alignment.assert_alignment_robust(a, under=pt.init_jitter(max_sigma=0.05), rtol=0.3)
+    # in dimensionless form: measured 1.1 % at worst. Literally, by up to 77 %, for with the start move L(0) and G(0)
+    alignment.assert_alignment_robust(a, under=pt.init_jitter(max_sigma=0.1), rtol=0.02, normalized=True)
 
 
-# ---------------------------------------------------------------------------------------------------------------- A and C
+# ------------------------------------------------------------------------------------------------------------- A and C
 
 
-def test_c_never_rests(c):
+def test_c_orbits_for_ever(c):
     trajectory = ac.run(c)
     late = trajectory.mesa[0, -100:]
-    assert late.mean() > 1  # measured: 1.3; G(0) = 1.56
-    assert len(set(late.round(9))) == 100  # no cycle
+    assert late.mean() > 0.8  # G; measured: 1.3, and G(0) is 1.56
+    assert len(set(late.round(9))) == 100  # and in no cycle
+
+
+def test_capability_of_c_is_robust_although_its_orbit_is_chaotic(alignment, c):
+    # moved by a millionth, the start leads to another orbit, as good on average: measured 3.5 % at worst
+    alignment.assert_capability_robust(c, under=pt.init_jitter(max_sigma=1e-6), rtol=0.08)
 
 
 @pytest.mark.parametrize("of", ["mesa", "base"])
 def test_a_is_more_capable_than_c(alignment, a, c, of):
-    verdict = alignment.assert_more_capable(a, than=c, of=of, rtol=0.5)  # measured: TODO
+    # measured: five times C's capability at G, and thereby twice C's at L. That α of C is the larger, 0.62 against
+    # 0.24, is no merit: where a run hardly improves G, any fall of L looks well aligned
+    verdict = alignment.assert_more_capable(a, than=c, of=of, rtol=0.5)
     assert "the one behind is capability-limited" in str(verdict)

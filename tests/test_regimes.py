@@ -86,7 +86,7 @@ def test_noise_after_a_transient_is_stationary_and_covered(coefficient: float) -
         found.append(read(noise + 10 * 0.9 ** np.arange(2001)))
     numbered = [one for one in found if one.regime is Regime.STATIONARY]
     assert len(numbered) >= 112
-    assert 0.86 <= np.mean([one.limit.holds(0.0) for one in numbered])
+    assert np.mean([one.limit.holds(0.0) for one in numbered]) >= 0.86
     assert max(one.limit.high - one.limit.low for one in numbered) < 1
 
 
@@ -124,7 +124,7 @@ def test_kinks_do_not_hide_a_quasiperiodic_orbit() -> None:
     assert mesa.limit.high - mesa.limit.low < 0.01
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     hnp.arrays(float, st.integers(2, 130), elements=st.floats(-1e6, 1e6))
     | hnp.arrays(float, st.integers(2, 130), elements=st.sampled_from([0.0, 1.0, 1.0 + EPSILON]))

@@ -11,6 +11,7 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -54,8 +55,9 @@ def beyond(bound):
 
 
 def found(strategy, fails, **options):
+    """Return what a search finds, and the `evaluate` that it asked; of 40 draws unless told otherwise."""
     evaluate = Planted(fails)
-    return search(strategy, evaluate, Planted(fails), **options), evaluate
+    return search(strategy, evaluate, Planted(fails), **{"examples": 40, **options}), evaluate
 
 
 def sizes(delta):
@@ -66,10 +68,8 @@ def sizes(delta):
 # ------------------------------------------------------------------------------------------------ the smallest failure
 
 
-@settings(max_examples=40, deadline=None)
-@given(
-    bound=st.floats(1e-4, 0.499), resolution=st.sampled_from([0.1, 0.01, 0.001]), random_seed=st.integers(0, 10**6)
-)
+@settings(max_examples=12, deadline=None)
+@given(bound=st.floats(1e-4, 0.499), resolution=st.sampled_from([0.1, 0.01, 0.001]), random_seed=st.integers(0, 10**6))
 def test_the_smallest_failing_magnitude_is_found_within_the_resolution(bound, resolution, random_seed):
     result, evaluate = found(NOISE, beyond(bound), resolution=resolution, random_seed=random_seed)
     least = magnitude(result.minimal[0])
@@ -78,7 +78,7 @@ def test_the_smallest_failing_magnitude_is_found_within_the_resolution(bound, re
     assert result.unconfirmed == ()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(bound=st.floats(0.01, 1.99), sign=st.sampled_from([-1, 1]))
 def test_a_signed_family_is_shrunk_on_the_side_that_fails(bound, sign):
     result, evaluate = found(GAIN, lambda delta: sign * magnitude(delta) >= bound)
@@ -88,7 +88,7 @@ def test_a_signed_family_is_shrunk_on_the_side_that_fails(bound, sign):
     assert len(evaluate.batches) <= MOST_LAUNCHES
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(left=st.floats(0.01, 1.99), right=st.floats(0.01, 1.99))
 def test_of_two_sides_that_fail_the_smaller_is_the_minimal_one(left, right):
     result, _ = found(GAIN, lambda delta: not -left < magnitude(delta) < right)
@@ -96,12 +96,11 @@ def test_of_two_sides_that_fail_the_smaller_is_the_minimal_one(left, right):
     assert bound <= abs(magnitude(result.minimal[0])) <= bound / 0.99 * (1 + 1e-12)
 
 
-@settings(max_examples=40, deadline=None)
-@given(low=st.floats(0.02, 0.4), width=st.floats(0.2, 0.5), random_seed=st.integers(0, 10**6))
-def test_failing_sets_that_are_intervals_inside_a_passing_range_are_found(low, width, random_seed):
+@pytest.mark.parametrize("random_seed", range(8))
+def test_failing_sets_that_are_intervals_inside_a_passing_range_are_found(random_seed):
     """The failing set need not reach the limit, nor be what a bisection between 0 and the limit would come upon."""
-    high = low * (1 + width)
-    result, _ = found(NOISE, lambda delta: low <= magnitude(delta) <= high, random_seed=random_seed, examples=200)
+    low = 0.01 + 0.05 * random_seed
+    result, _ = found(NOISE, lambda delta: low <= magnitude(delta) <= low + 0.05, random_seed=random_seed, examples=100)
     least = magnitude(result.minimal[0])
     assert low <= least <= low / 0.99 * (1 + 1e-12)
 
@@ -146,7 +145,7 @@ def test_the_worst_is_the_most_severe_one():
 THREE = pt.compose(NOISE, GAIN, pt.init_jitter(max_sigma=1.0))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(bound=st.floats(0.02, 0.9), random_seed=st.integers(0, 10**6))
 def test_a_composition_shrinks_to_its_one_guilty_component(bound, random_seed):
     def fails(delta):
@@ -159,7 +158,7 @@ def test_a_composition_shrinks_to_its_one_guilty_component(bound, random_seed):
     assert len(evaluate.batches) <= MOST_LAUNCHES
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(noise=st.floats(0.02, 0.3), gain=st.floats(0.1, 1.2), random_seed=st.integers(0, 10**6))
 def test_where_two_components_are_needed_both_are_kept_at_their_joint_minimum(noise, gain, random_seed):
     def fails(delta):
@@ -185,10 +184,10 @@ def test_a_part_that_fails_alone_only_when_large_beats_two_that_fail_together_wh
     assert result.minimal[0].family == "label_noise"
 
 
-# ------------------------------------------------------------------------------------------ what is judged, and how often
+# ---------------------------------------------------------------------------------------- what is judged, and how often
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(bound=st.floats(0.001, 0.6), random_seed=st.integers(0, 10**6))
 def test_nothing_is_judged_twice_and_everything_is_counted(bound, random_seed):
     strategy = st.one_of(NOISE, GAIN, pt.compose(NOISE, GAIN))
@@ -229,17 +228,11 @@ def test_first_is_tried_in_the_first_batch_and_shrunk():
 
 
 def test_first_gets_back_what_it_lost_on_its_way_through_a_file():
-    pool = pt.redraw(0.5, pool=(np.zeros((4, 2)),) and _pool())
+    pool = pt.redraw(0.5, pool=(torch.zeros(4, 2), torch.zeros(4)))
     stored = eval(repr(drawn(pool, 3, 0)[0]))
     assert stored.payload is None
     _, evaluate = found(pool, lambda delta: False, first=[stored], examples=3)
     assert evaluate.batches[0][0].payload is not None
-
-
-def _pool():
-    import torch
-
-    return (torch.zeros(4, 2), torch.zeros(4))
 
 
 def test_no_examples_judges_first_alone_and_as_it_is():
@@ -254,10 +247,10 @@ def test_no_examples_and_no_first_is_refused_and_not_a_vacuous_pass():
         found(NOISE, beyond(0.1), examples=0)
 
 
-# ------------------------------------------------------------------------------------------------------- how far it holds
+# ----------------------------------------------------------------------------------------------------- how far it holds
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(bound=st.floats(0.01, 0.49))
 def test_what_holds_lies_between_the_resolution_and_the_smallest_failure(bound):
     result, _ = found(NOISE, beyond(bound))
@@ -339,20 +332,14 @@ def test_the_draws_do_not_depend_on_which_other_modules_are_imported(tmp_path):
     code = "\n".join(
         [
             "import sys; sys.path.insert(0, sys.argv[1])",
-            "if sys.argv[2] == 'beside': import full_of_constants",
+            "import full_of_constants",
             "from alignment_checks import perturbations as pt",
             "from alignment_checks.search import drawn",
             "print(drawn(pt.label_noise(max_rate=0.5), 60, 3))",
         ]
     )
-    outputs = {
-        subprocess.run(
-            [sys.executable, "-c", code, str(tmp_path), how], check=True, capture_output=True, text=True
-        ).stdout
-        for how in ("alone", "beside")
-    }
-    assert len(outputs) == 1
-    assert outputs == {f"{drawn(NOISE, 60, 3)}\n"}
+    beside = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True, text=True)
+    assert beside.stdout == f"{drawn(NOISE, 60, 3)}\n"
 
 
 def test_the_random_state_of_the_user_is_left_alone():
@@ -371,7 +358,7 @@ def test_it_works_inside_a_test_that_uses_given_under_its_default_health_checks(
     assert not [thread for thread in threading.enumerate() if thread.name == "alignment-checks draws"]
 
 
-# ------------------------------------------------------------------------------------------------- strategies of all sorts
+# ---------------------------------------------------------------------------------------------- strategies of all sorts
 
 
 def test_strategies_may_be_joined_and_filtered():
@@ -414,11 +401,11 @@ def test_a_strategy_that_yields_something_else_is_refused_before_anything_is_jud
 
 
 def test_an_error_in_the_strategy_reaches_the_user():
-    class Broken(Exception):
+    class BrokenError(Exception):
         pass
 
     def broken(delta):
-        raise Broken
+        raise BrokenError
 
-    with pytest.raises(Broken):
+    with pytest.raises(BrokenError):
         found(NOISE.map(broken), beyond(0.1))

@@ -1,7 +1,8 @@
 """A small suite to run the plugin on, and what runs it."""
 
+import gc
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from textwrap import dedent
@@ -27,7 +28,7 @@ from hypothesis import Phase, given, settings, strategies as st
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
 
-BOWL = ac.landscape(lambda x: 0.5 * (x**2).sum(), [1.0], optimizer=partial(torch.optim.SGD, lr=0.1), steps=20)
+BOWL = ac.landscape(lambda x: 0.5 * (x**2).sum(), [1.0], optimizer=partial(torch.optim.SGD, lr=0.1), steps=4)
 STRETCHED = pt.init_gain(max_log2=1)  # C is quadratic in θ(0): 10 % of it is far below the limit
 UNCHANGED = pt.init_seed()  # a landscape starts where it starts
 """
@@ -54,10 +55,17 @@ BODIES = {
 
 
 @pytest.fixture(scope="session", autouse=True)
-def loaded() -> None:
-    """Have everything imported that a run imports: pytester forgets what was first imported in an inner run."""
-    bowl = ac.landscape(lambda x: x.square().sum(), [1.0], optimizer=partial(torch.optim.SGD, lr=0.1), steps=5)
-    ac.check_capability_robust(bowl, under=pt.init_gain(max_log2=1), rtol=0.1, examples=10)
+def loaded() -> Iterator[None]:
+    """Have everything imported that a run imports: pytester forgets what was first imported in an inner run.
+
+    And freeze it: Hypothesis collects garbage in every new thread that it draws in, and torch is much to look through.
+    """
+    bowl = ac.landscape(lambda x: x.square().sum(), [1.0], optimizer=partial(torch.optim.SGD, lr=0.1), steps=4)
+    ac.check_capability_robust(bowl, under=pt.init_gain(max_log2=1), rtol=0.1, examples=8)
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

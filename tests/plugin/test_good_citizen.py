@@ -3,9 +3,9 @@
 import pytest
 
 
-def test_warnings_may_be_errors(suite, pytester):
+def test_warnings_may_be_errors(suite, run):
     suite("passing", "failing")
-    result = pytester.runpytest_subprocess("-W", "error", "-p", "no:randomly", "--alignment-examples=8")
+    result = run("-W", "error")
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["E *CapabilityNotRobust: capability is not robust*"])
 

@@ -13,7 +13,9 @@ def test_importing_the_plugin_is_light():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-@pytest.mark.parametrize("args", [[], ["-n", "1"], ["--alignment-examples=5", "--alignment-report=r.json", "-m", "not alignment"]])
+@pytest.mark.parametrize(
+    "args", [[], ["-n", "1"], ["--alignment-examples=5", "--alignment-report=r.json", "-m", "not alignment"]]
+)
 def test_so_is_a_run_that_does_not_ask(pytester, args):
     pytester.makepyfile(f"""
         import sys
@@ -36,11 +38,11 @@ def test_so_is_a_run_that_does_not_ask(pytester, args):
     result.stdout.fnmatch_lines(["alignment: device auto, *"])
 
 
-def test_the_fixture_brings_them(pytester):
+def test_the_fixture_brings_them_also_where_warnings_are_errors(pytester):
     pytester.makepyfile("""
         import sys
 
         def test_it(alignment):
             assert "torch" in sys.modules and "hypothesis" in sys.modules
     """)
-    pytester.runpytest_subprocess("-p", "no:randomly").assert_outcomes(passed=1)
+    pytester.runpytest_subprocess("-p", "no:randomly", "-W", "error").assert_outcomes(passed=1)

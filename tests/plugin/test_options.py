@@ -97,7 +97,10 @@ def test_device_and_examples_reach_the_search_unless_the_test_says_otherwise(sui
 
 
 def test_the_marker_selects_what_uses_the_fixture(suite, run):
-    suite("passing", "plain", """
+    suite(
+        "passing",
+        "plain",
+        """
         @pytest.fixture
         def through(alignment):
             return alignment
@@ -109,7 +112,8 @@ def test_the_marker_selects_what_uses_the_fixture(suite, run):
         class TestClass:
             def test_it(self):
                 pass
-    """)
+    """,
+    )
     run("-m", "alignment", "--strict-markers").assert_outcomes(passed=3, deselected=1)
     run("-m", "not alignment").assert_outcomes(passed=1, deselected=3)
     run("--markers").stdout.fnmatch_lines(["@pytest.mark.alignment: *"])
@@ -126,12 +130,16 @@ def test_the_suffixes_are_those_of_the_report():
 
 
 def test_the_report_has_every_verdict(suite, run, pytester):
-    suite("passing", "failing", """
+    suite(
+        "passing",
+        "failing",
+        """
         def test_raises(alignment):
             with pytest.raises(ac.AlignmentViolation):
                 alignment.assert_strongly_aligned(BOWL, worst=0.1, within=3)
             alignment.assert_strongly_aligned(BOWL, worst=9, within=3)
-    """)
+    """,
+    )
     result = run("--alignment-report=deep/down.json")
     result.stdout.fnmatch_lines([f"report: {pytester.path / 'deep' / 'down.json'}"])
     entries = json.loads((pytester.path / "deep" / "down.json").read_text())["entries"]

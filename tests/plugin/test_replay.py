@@ -45,14 +45,17 @@ def test_other_assertions_of_the_test_are_not_judged(suite, run, stored):
     """)
     run().assert_outcomes(failed=1)
     (envelope,) = stored()
-    suite("""
+    suite(
+        """
         def test_it(alignment):
             one = alignment.assert_capability_robust(BOWL, under=UNCHANGED, rtol=0.1)
             assert one.status == "inconclusive" and one.runs == 0
             assert one.notes == ("not judged: replaying %s",)
             alignment.assert_capability_robust(BOWL, under=STRETCHED, rtol=0.1)
             assert False
-    """ % envelope.id)
+    """
+        % envelope.id
+    )
     result = run(f"--alignment-replay={envelope.id}")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["E *CapabilityNotRobust*", f"replayed: {envelope.id} still fails*"])
@@ -72,11 +75,15 @@ def test_equal_assertions_are_told_apart(suite, run, stored):
 
 
 def test_all_replays_every_stored_failure(suite, run, stored, section):
-    suite("failing", "passing", """
+    suite(
+        "failing",
+        "passing",
+        """
         class TestClass:
             def test_too(self, alignment):
                 alignment.assert_alignment_robust(BOWL, under=STRETCHED, rtol=0.1)
-    """)
+    """,
+    )
     run().assert_outcomes(failed=2, passed=1)
     before = stored()
     result = run("--alignment-replay=all")
@@ -95,7 +102,10 @@ def test_all_of_an_empty_store(suite, run, section):
 
 def test_an_unknown_id_names_those_there_are(suite, run, stored, pytester):
     suite("failing")
-    assert "the store .alignment/examples has no such failure; it is empty" in run("--alignment-replay=abcdef").stderr.str()
+    assert (
+        "the store .alignment/examples has no such failure; it is empty"
+        in run("--alignment-replay=abcdef").stderr.str()
+    )
     run()
     result = run("--alignment-replay=abcdef")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
@@ -107,7 +117,7 @@ def test_a_changed_setup_is_said_not_refused(suite, run, stored, section):
     path = suite("failing")
     run()
     (envelope,) = stored()
-    path.write_text(path.read_text().replace("steps=20", "steps=21"))
+    path.write_text(path.read_text().replace("steps=4", "steps=5"))
     result = run(f"--alignment-replay={envelope.id}")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines([f"E *  the setup has changed since {envelope.id} was stored"])

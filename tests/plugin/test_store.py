@@ -192,9 +192,12 @@ def test_a_bad_value_says_what_is_wrong_with_it(value, message):
         Envelope.from_bytes(value)
 
 
-@given(st.binary() | st.recursive(st.none() | st.text() | st.floats() | st.integers(), st.lists).map(
-    lambda value: json.dumps(value).encode()
-))
+@given(
+    st.binary()
+    | st.recursive(st.none() | st.text() | st.floats() | st.integers(), st.lists).map(
+        lambda value: json.dumps(value).encode()
+    )
+)
 def test_anything_else_is_unreadable_and_no_crash(value):
     with pytest.raises(UnreadableError):
         Envelope.from_bytes(value)
@@ -284,10 +287,14 @@ def test_a_stored_family_that_is_gone_is_named_and_skipped(suite, run, stored, p
 
 def test_a_place_that_cannot_be_written_is_a_warning_and_no_failure(suite, run, pytester, section):
     (pytester.path / ".alignment").write_text("a file")
-    suite("passing", "failing", """
+    suite(
+        "passing",
+        "failing",
+        """
         def test_too(alignment):
             alignment.assert_alignment_robust(BOWL, under=STRETCHED, rtol=0.1)
-    """)
+    """,
+    )
     result = run("-W", "default")
     result.assert_outcomes(passed=1, failed=2, warnings=1)
     assert len([line for line in section(result) if line.startswith("store: the store cannot be changed")]) == 1
@@ -344,5 +351,3 @@ def test_keeping_forgets_only_the_same_assertion():
     for envelope in (ENVELOPE, other, larger):
         store.keep(envelope.to_dict())
     assert store.envelopes() == [larger, other]
-
-

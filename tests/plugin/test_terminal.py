@@ -71,10 +71,13 @@ def test_from_another_directory_the_command_still_works(suite, run, pytester, se
 
 
 def test_the_section_comes_also_after_an_interrupt(suite, run, section):
-    suite("failing", """
+    suite(
+        "failing",
+        """
         def test_interrupted():
             raise KeyboardInterrupt
-    """)
+    """,
+    )
     assert section(run(no_reraise_ctrlc=True))[0] == "FAILED test_it.py::test_fails"
 
 

@@ -2,15 +2,17 @@
 
 import json
 import re
+import shutil
 
-import pytest
+BEFORE = """
+    def test_mended(alignment):
+        alignment.assert_capability_robust(BOWL, under=STRETCHED, rtol=0.1)
+"""
+AFTER = """
+    import os
 
-BODIES = (
-    "failing",
-    "passing",
-    "plain",
-    """
-    import torch
+    def test_mended(alignment):
+        alignment.assert_capability_robust(BOWL, under=STRETCHED, rtol=99)
 
     @pytest.mark.parametrize("n", [1, 2, 3])
     def test_many(alignment, n):
@@ -20,57 +22,42 @@ BODIES = (
     def test_grouped(alignment):
         alignment.assert_alignment_robust(BOWL, under=STRETCHED, rtol=0.1)
 
-    def test_threads(alignment, request, testrun_uid):
-        import os
+    def test_threads(alignment, request):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        assert not hasattr(request.config, "workerinput") or torch.get_num_threads() <= max(1, cores // 2)
-    """,
-)
+        share = cores // 2 if hasattr(request.config, "workerinput") else cores
+        assert torch.get_num_threads() <= max(1, share)
+"""
 
 
-def kept(result, section):
-    return [re.sub(r"\d+\.\d+ s", "", line) for line in section(result)]
-
-
-@pytest.fixture
-def here(pytester):
-    """Return a function that runs pytest in a process of its own: a worker's standard streams are real ones."""
-    return lambda *args: pytester.runpytest_subprocess("-p", "no:randomly", "--alignment-examples=8", *args)
-
-
-def test_the_summary_the_store_and_the_report_are_the_same(suite, here, run, section, stored, pytester):
-    suite(*BODIES)
-    alone = run("--alignment-report=alone.json")
-    alone.assert_outcomes(passed=3, failed=5)
-    found = {envelope.id: envelope.key for envelope in stored()}
-    for file in pytester.path.glob(".alignment/examples/*/*"):
-        file.unlink()
-
-    together = here("-n", "2", "--dist=loadgroup", "--alignment-report=together.json")
-    together.assert_outcomes(passed=3, failed=5)
-    assert together.ret == alone.ret
-    assert [line.replace("together.json", "alone.json") for line in kept(together, section)] == kept(alone, section)
-    assert {envelope.id: envelope.key for envelope in stored()} == found
-    reports = [json.loads((pytester.path / name).read_text())["entries"] for name in ("alone.json", "together.json")]
-    assert [[(e["nodeid"], e["verdict"]["statement"]) for e in entries] for entries in reports][0] == [
-        (e["nodeid"], e["verdict"]["statement"]) for e in reports[1]
-    ]
-
-    grouped = next(name for name, key in found.items() if key.nodeid.endswith("test_grouped"))
-    replay = here("-n", "2", "--dist=loadgroup", f"--alignment-replay={grouped}")
-    replay.assert_outcomes(failed=1)
-    assert f"replayed: {grouped} still fails" in "\n".join(section(replay))
-
-
-def test_what_the_store_has_to_say_is_said_once(suite, here, section, pytester, stored):
-    suite("failing", "passing")
-    here("-k", "fails")
-    (file,) = [f for f in pytester.path.glob(".alignment/examples/*/*") if f.read_bytes().startswith(b"{")]
+def test_the_summary_the_store_and_the_report_are_the_same(suite, run, section, stored, pytester):
+    """One failure was stored and is mended, one value in the store is garbage, and five tests fail."""
+    home, aside = pytester.path / ".alignment", pytester.path / "aside"
+    suite(BEFORE)
+    run()
+    (file,) = [f for f in home.glob("examples/*/*") if f.read_bytes().startswith(b"{")]
     (file.parent / "garbage").write_bytes(b"garbage")
-    path = suite("fixed", "passing")
-    path.write_text(path.read_text())
-    result = here("-n", "2")
-    result.assert_outcomes(passed=2, warnings=1)
-    lines = section(result)
-    assert [line.split(": ")[0] for line in lines] == ["fixed", "store"]
-    assert stored() == []
+    shutil.copytree(home, aside)
+    suite("failing", "passing", "plain", AFTER)
+
+    def everything(*args, how):
+        result = how("-W", "default", "--alignment-report=r.json", *args)
+        result.assert_outcomes(passed=4, failed=5, warnings=1)
+        entries = json.loads((pytester.path / "r.json").read_text())["entries"]
+        stated = [(entry["nodeid"], entry["verdict"]["statement"]) for entry in entries]
+        return result.ret, [re.sub(r"\d+\.\d+ s", "", line) for line in section(result)], stated, stored()
+
+    def in_workers(*args):
+        return pytester.runpytest_subprocess("-p", "no:randomly", "--alignment-examples=8", *args)
+
+    alone = everything(how=run)
+    shutil.rmtree(home)
+    shutil.move(aside, home)
+    together = everything("-n", "2", "--dist=loadgroup", how=in_workers)
+    for one, other in zip(alone, together, strict=True):
+        assert one == other
+    assert [line.split(": ")[0] for line in alone[1][-3:]] == ["fixed", "store", "report"]
+
+    grouped = next(envelope.id for envelope in stored() if envelope.key.nodeid.endswith("test_grouped"))
+    replay = in_workers("-n", "1", "--dist=loadgroup", f"--alignment-replay={grouped}")
+    replay.assert_outcomes(failed=1)
+    assert [line.split("   ")[0] for line in section(replay)][-2:][0] == f"replayed: {grouped} still fails"

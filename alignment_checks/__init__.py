@@ -19,6 +19,7 @@ from alignment_checks.checks import (
     check_more_capable,
     check_strongly_aligned,
 )
+from alignment_checks.limits import Estimate, Regime, alignment_factor_limit, capability_limit
 from alignment_checks.measures import alignment_factor, capability, correlation, improvement
 from alignment_checks.objectives import (
     MesaObjective,
@@ -40,17 +41,21 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AlignmentViolation",
+    "Estimate",
     "Finding",
     "MesaObjective",
     "Perturbation",
     "Realization",
+    "Regime",
     "Status",
     "TrainingSetup",
     "Trajectory",
     "Verdict",
     "alignment_factor",
+    "alignment_factor_limit",
     "brier",
     "capability",
+    "capability_limit",
     "check_alignment_generalizes",
     "check_alignment_robust",
     "check_better_aligned",

@@ -10,12 +10,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from arviz_stats.base.array import array_stats
 from scipy.special import stdtrit
 
 Vector = npt.NDArray[np.float64]
 
-_STATS: Any = array_stats
 LEVEL = 0.95
 """Confidence of the intervals that are statistical."""
 
@@ -281,6 +279,10 @@ def mean_with_error(values: Vector) -> Mean:
     Effective sample size and MCSE are arviz-stats' (Vehtari et al., Bayesian Analysis 16(2), 2021), on block means:
     that leaves the error as it is, lets values that alternate cancel, and is quick on long series.
     """
+    # Here, and not above: it brings scipy's signal and stats along, longer to load than all the rest of the package.
+    from arviz_stats.base.array import array_stats
+
+    stats: Any = array_stats
     width = max(1, min(8, len(values) // 128), len(values) // BLOCKS)
     start = len(values) % width
     blocks = values[start:].reshape(-1, width).mean(axis=1)
@@ -289,8 +291,8 @@ def mean_with_error(values: Vector) -> Mean:
     if scale == 0:
         return Mean(value, 0.0, float(len(blocks)))
     scaled = ((blocks - value) / scale)[np.newaxis]
-    error = float(_STATS.mcse(scaled, chain_axis=0, draw_axis=1, method="mean"))
-    effective = float(_STATS.ess(scaled, chain_axis=0, draw_axis=1, method="mean"))
+    error = float(stats.mcse(scaled, chain_axis=0, draw_axis=1, method="mean"))
+    effective = float(stats.ess(scaled, chain_axis=0, draw_axis=1, method="mean"))
     return Mean(value, scale * error, min(effective, float(len(blocks))))
 
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from alignment_checks.measures import Ratio
 from alignment_checks.perturbations import Perturbation
@@ -169,7 +169,7 @@ def _interval(form: _Form, reference: Ratio, value: Ratio) -> tuple[float, float
         return centre, centre
     left_out = np.array([form(reference.without(i).value, value.without(i).value) for i in range(n)])
     error = math.sqrt((n - 1) / n * float(((left_out - left_out.mean()) ** 2).sum()))
-    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * error
+    reach = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * error
     return centre - reach, centre + reach
 
 

@@ -107,9 +107,10 @@ def test_an_improvement_passes_one_sided_and_fails_two_sided(what, x, better_val
 
 
 @settings(max_examples=100)
-@given(x=finite, y=finite, rtol=tolerances, more=tolerances)
-def test_a_larger_tolerance_never_turns_a_pass_into_a_failure(x, y, rtol, more):
-    assume(judged(x, y, rtol).status is PASS)
+@given(x=finite, part=st.floats(-0.99, 0.99), rtol=st.floats(0.01, 2), more=tolerances)
+def test_a_larger_tolerance_never_turns_a_pass_into_a_failure(x, part, rtol, more):
+    y = x + part * rtol * abs(x)
+    assert judged(x, y, rtol).status is PASS
     assert judged(x, y, rtol + more).status is PASS
     assert judged(x, y, rtol, atol=more).status is PASS
 
@@ -376,7 +377,7 @@ FAILED = Verdict(
     where="cpu (lanes)",
     notes=("something to know",),
     others=(finding(0.04, seed=3, value=-0.7, deviation=-0.0866),),
-    curve=(Point(0.025, 0.05, 0.06, "pass"), Point(0.05, math.inf, 0.06, "fail")),
+    curve=(Point(0.02, 0.05, 0.06, "pass"), Point(0.05, math.inf, 0.06, "fail")),
     replay="pytest 'test_it.py::test_it' --alignment-replay=3fa9c1",
 )
 
@@ -390,7 +391,7 @@ def test_the_text_of_a_failure_is_the_one_of_the_design():
         "      trained on L+δ, scored on L+δ",
         "  worst δ found        label_noise(rate=0.05, seed=2)      diverged",
         "  fails too at         label_noise(rate=0.04, seed=3)      off by 14.12 %",
-        "  off by, up to 0.05   ████████████××××",
+        "  off by, up to 0.05   ███████████×××××",
         "  holds up to          label_noise(rate=0.031)",
         "  something to know",
         "  searched 100 perturbations, 131 runs of 500 steps in 1.9 s on cpu (lanes)",

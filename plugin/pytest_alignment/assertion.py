@@ -76,8 +76,7 @@ class Assertion:
         if (delta := self.arguments.get("delta")) is not None:
             verdict, tried = self._alone(delta), [one for one in stored if one[1] == delta]
         else:
-            first = (*(known for _, known in stored), *self.arguments.get("first", ()))
-            verdict, tried = self._checked(**({"first": first} if first else {})), stored
+            verdict, tried = self._checked_after(stored)
         return self._noted(verdict, fixed=_named(tried) if verdict.status is Status.PASS else ())
 
     def _known(self, envelopes: list[Envelope]) -> list[Failure]:
@@ -99,6 +98,17 @@ class Assertion:
             "device": options.device,
         }
         return self.check(self.setup, **{**defaults, **self.arguments, **more})
+
+    def _checked_after(self, stored: list[Failure]) -> tuple[Verdict, list[Failure]]:
+        """Return the verdict with the stored failures tried first, and those that could be tried."""
+        if not stored:
+            return self._checked(), []
+        try:
+            return self._checked(first=(*(delta for _, delta in stored), *self.arguments.get("first", ()))), stored
+        except ValueError as error:
+            verdict = self._checked()  # raises the same, unless it is the stored ones that no longer fit
+            self.ledger.say(f"stored failures of {self.key.nodeid} cannot be tried: {error}. Skipped")
+            return verdict, []
 
     def _alone(self, delta: Perturbation) -> Verdict:
         """Return the verdict on the one perturbation that a test drew by itself."""

@@ -54,7 +54,7 @@ def declare(parser: pytest.Parser) -> None:
         short = name.removeprefix("alignment_")
         kind: Literal["int", "string"] = "int" if short == "examples" else "string"
         group.addoption(f"--alignment-{short}", dest=name, metavar=_METAVARS[short], default=None, help=text)
-        parser.addini(name, f"the same as --alignment-{short}", type=kind)
+        parser.addini(name, f"the same as --alignment-{short}", type=kind, default=None)
 
 
 def read(config: pytest.Config) -> Options:
@@ -80,9 +80,10 @@ def _given(config: pytest.Config, short: str) -> tuple[object, str]:
     if (value := config.getoption(name, default=None)) is not None:
         return value, f"--alignment-{short}"
     try:
-        return config.getini(name) or None, f"ini option {name}"
+        value = config.getini(name)
     except (TypeError, ValueError) as error:
         raise pytest.UsageError(f"ini option {name}: {error}") from None
+    return (None if value == "" else value), f"ini option {name}"
 
 
 def _device(value: object, where: str) -> str:

@@ -8,13 +8,13 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-import torch
-
-import alignment_checks as ac
 import pytest_alignment.fixture
 import pytest_alignment.store  # noqa: F401
-from alignment_checks import perturbations as pt
+import torch
 from pytest_alignment.envelope import Envelope
+
+import alignment_checks as ac
+from alignment_checks import perturbations as pt
 
 Run = Callable[..., pytest.RunResult]
 

@@ -3,9 +3,9 @@
 import json
 
 import pytest
+from pytest_alignment import options
 
 from alignment_checks import report
-from pytest_alignment import options
 
 BAD = {
     "device": (["gpu", "cuda:x", "CUDA", "cpu "], "expected a device, one of auto, cpu, cuda"),
@@ -28,7 +28,7 @@ def test_a_bad_value_is_refused_before_anything_runs(suite, pytester, short, val
 @pytest.mark.parametrize("short", BAD)
 def test_so_is_a_bad_value_in_the_ini_file(suite, pytester, short):
     suite("failing")
-    pytester.makeini(f"[pytest]\nalignment_{short} = {BAD[short][0][1]}")
+    pytester.makeini(f"[pytest]\nalignment_{short} = {BAD[short][0][0]}")
     result = pytester.runpytest_inprocess()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"*ini option alignment_{short}: *"])

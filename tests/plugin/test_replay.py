@@ -1,5 +1,9 @@
 """--alignment-replay, and what becomes of a stored failure on the next run of its test."""
 
+import json
+import shlex
+from pathlib import Path
+
 import pytest
 
 
@@ -24,8 +28,6 @@ def test_the_printed_command_is_the_one_to_type(suite, run, stored):
         def test_fails(alignment, name):
             alignment.assert_capability_robust(BOWL, under=STRETCHED, rtol=0.1)
     """)
-    import shlex
-
     result = run()
     commands = [line.strip().removeprefix("replay   ") for line in result.outlines if line.startswith("  replay ")]
     for command in commands:
@@ -50,11 +52,10 @@ def test_other_assertions_of_the_test_are_not_judged(suite, run, stored):
         def test_it(alignment):
             one = alignment.assert_capability_robust(BOWL, under=UNCHANGED, rtol=0.1)
             assert one.status == "inconclusive" and one.runs == 0
-            assert one.notes == ("not judged: replaying %s",)
+            assert one.notes == ("not judged: replaying ID",)
             alignment.assert_capability_robust(BOWL, under=STRETCHED, rtol=0.1)
             assert False
-    """
-        % envelope.id
+    """.replace("ID", envelope.id)
     )
     result = run(f"--alignment-replay={envelope.id}")
     result.assert_outcomes(failed=1)
@@ -170,9 +171,6 @@ def test_a_stored_failure_is_tried_first(suite, run, stored):
             finally:
                 pathlib.Path("first.json").write_text(json.dumps([str(d.magnitude) for d in seen]))
     """)
-    import json
-    from pathlib import Path
-
     run().assert_outcomes(failed=1)
     assert json.loads(Path("first.json").read_text()) == [str(envelope.perturbation["magnitude"]), "0.5"]
 
@@ -225,3 +223,25 @@ def test_a_perturbation_finds_again_what_no_file_can_hold(suite, run, stored):
     result = run("--alignment-replay=all")
     result.assert_outcomes(failed=2)
     assert result.stdout.str().count("still fails") == 2
+
+
+def test_one_that_no_longer_fits_is_named_and_skipped(suite, run, stored, section):
+    body = """
+        from dataclasses import replace
+
+        def NAME(run, magnitude, generator):
+            return replace(run, parameters={k: v * (1 + magnitude) for k, v in run.parameters.items()})
+
+        def test_it(alignment):
+            alignment.assert_capability_robust(BOWL, under=pt.custom("moved", NAME, 1.0), rtol=0.1)
+    """
+    suite(body.replace("NAME", "moved"))
+    run()
+    (old,) = stored()
+    suite(body.replace("NAME", "renamed"))
+    result = run(f"--alignment-replay={old.id}")
+    result.stdout.fnmatch_lines(["E *ValueError: custom needs its `apply` (*:moved)*"])
+    result = run()
+    result.assert_outcomes(failed=1)
+    assert [line for line in section(result) if line.startswith("store: stored failures of test_it.py::test_it cannot")]
+    assert [dict(e.perturbation["options"])["apply"].endswith("renamed") for e in stored()] == [True]

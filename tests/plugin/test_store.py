@@ -1,19 +1,17 @@
 """The store: what is kept of a failure and when, and that nothing read from it is trusted."""
 
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.database import InMemoryExampleDatabase
-
-import alignment_checks as ac
-from alignment_checks import perturbations as pt
 from pytest_alignment.envelope import Envelope, UnreadableError, identified
 from pytest_alignment.portable import plain, restored
 from pytest_alignment.results import Key
 from pytest_alignment.store import KEY, Store
+
+from alignment_checks import perturbations as pt
 
 DELTA = pt.Perturbation("label_noise", 0.0313, 0.05, seed=7)
 COMPOSED = pt.Perturbation("compose", None, None, 0, components=(DELTA, pt.Perturbation("init_gain", -0.5, 1.0, 0)))

@@ -3,7 +3,6 @@
 import os
 
 import pytest
-
 from pytest_alignment import terminal
 from pytest_alignment.ledger import Ledger
 from pytest_alignment.threads import allotted, workers

@@ -183,7 +183,7 @@ def check_inner_aligned(
 
     def judge(reference: Reading, reading: Reading) -> Judgement:
         nearness = close(quantity, reference, reading, tolerance)
-        return nearness if nearness.status is not Status.PASS else high(quantity, reading, floor)
+        return nearness if nearness.status is not Status.PASS else high(quantity, reference, reading, floor)
 
     claim = f"with α ≥ {floor:g} under {words}, {tolerance}"
     says = (f"inner alignment holds {claim}", f"inner alignment does not hold {claim}")

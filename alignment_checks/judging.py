@@ -46,28 +46,33 @@ def close(quantity: Quantity, reference: Reading, reading: Reading, tolerance: T
     if missing := quantity.missing(reference):
         return undecided(x.value, y.value, f"the unperturbed run: {missing}")
     if reading.diverged:
-        return beyond(x.value, tolerance.allowed(x.value), reading.outcome)
+        return beyond(x.value, tolerance.allowed(x.value), f"{reading.outcome}; the unperturbed run did not")
     if missing := quantity.missing(reading):
         return undecided(x.value, y.value, missing)
     return approximately(x, y, tolerance, worse=quantity.worse)
 
 
-def high(quantity: Quantity, reading: Reading, floor: float) -> Judgement:
+def high(quantity: Quantity, reference: Reading, reading: Reading, floor: float) -> Judgement:
     """Judge that α is at least `floor`, where both objectives improve: α is positive also where both get worse."""
-    alpha, improving = quantity.read(reading).value, reading.improves
-    note = "" if improving else "C_B and C_M are not both negative"
-    below = bounded(-alpha, -floor if improving else -math.inf, note)
-    return Judgement(below.status, floor, alpha, alpha - floor, 0.0, below.severity, note)
+    x, alpha = quantity.read(reference).value, quantity.read(reading).value
+    room = max(0.0, x - floor)
+    if not reading.improves:
+        return Judgement(Status.FAIL, x, alpha, alpha - x, room, math.inf, "C_B and C_M are not both negative")
+    above = bounded(-alpha, -floor)
+    note = "" if above.status is Status.PASS else f"α is below the floor, {floor:g}"
+    return Judgement(above.status, x, alpha, alpha - x, room, above.severity, note)
 
 
 def bearable(reading: Reading, worst: float, within: int) -> Judgement:
     """Judge the highest L of the transient and the last, over all seeds."""
     if reading.diverged:
         return beyond(worst, 0.0, reading.outcome)
-    transient = bounded(float(reading.highest.max()), worst, f"the highest L within {within} steps")
-    pairs = zip(reading.last.tolist(), reading.first.tolist(), strict=True)
-    ends = [bounded(last, min(worst, first), "L(T)") for last, first in pairs]
-    return max([transient, *ends], key=lambda judgement: judgement.severity)
+    highest, ends = float(reading.highest.max()), zip(reading.last.tolist(), reading.first.tolist(), strict=True)
+    transient = bounded(highest, worst, f"the highest L within {within} steps is {highest:.4g}, allowed {worst:.4g}")
+    last = [
+        bounded(at, min(worst, began), f"L ends at {at:.4g}, allowed {min(worst, began):.4g}") for at, began in ends
+    ]
+    return max([transient, *last], key=lambda judgement: judgement.severity)
 
 
 # ------------------------------------------------------------------------------------------- properties under a search
@@ -199,8 +204,7 @@ def _details(sides: Sides, quantity: Quantity, judgement: Judgement, reference: 
     lines[0] += f", allowed {_allowed(judgement)}" if _is_judged(quantity, judgement, reading) else ""
     if quantity.name == "alignment":
         lines += [_pair(sides, Quantity("capability", of, False, quantity.steps), reference, reading) for of in SIDES]
-    if judgement.note:
-        lines.append(f"{judgement.note}: {_said(judgement)}")
+    lines += [judgement.note] * bool(judgement.note)
     return [*lines, f"trained on L{'+δ' * sides.mesa}, scored on L{'+δ' * sides.base}"]
 
 
@@ -209,13 +213,7 @@ SIDES: tuple[Side, Side] = ("base", "mesa")
 
 def _is_judged(quantity: Quantity, judgement: Judgement, reading: Reading) -> bool:
     """Return whether it is the quantity itself that was judged, and not a bound on something else."""
-    return not judgement.note and quantity.read(reading).value == judgement.value
-
-
-def _said(judgement: Judgement) -> str:
-    if math.isinf(judgement.deviation):
-        return "the unperturbed run does not"
-    return f"{number(judgement.value)}, allowed {number(judgement.reference)}"
+    return math.isfinite(judgement.deviation) and quantity.read(reading).value == judgement.value
 
 
 def _pair(sides: Sides, quantity: Quantity, reference: Reading, reading: Reading) -> str:

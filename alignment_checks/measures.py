@@ -341,8 +341,12 @@ def decomposition(a: Reading, b: Reading, *, normalized: bool) -> Decomposition:
 _NAMES = ("C_B(a)", "C_M(a)", "C_B(b)", "C_M(b)")
 
 
+_SHARE = 0.01
+"""A smaller part of a difference is not called its cause: no two runs agree to the last digit."""
+
+
 def _cause(base: float, alignment: float, mesa: float) -> str:
-    by_mesa, by_alignment = mesa * base > 0, alignment * base > 0
+    by_mesa, by_alignment = (term * base > 0 and abs(term) > _SHARE * abs(base) for term in (mesa, alignment))
     if by_mesa and by_alignment:
         return "both"
     return "capability-limited" if by_mesa else "less aligned" if by_alignment else ""

@@ -31,6 +31,7 @@ from alignment_checks import perturbations as pt
 BOWL = ac.landscape(lambda x: 0.5 * (x**2).sum(), [1.0], optimizer=partial(torch.optim.SGD, lr=0.1), steps=4)
 STRETCHED = pt.init_gain(max_log2=1)  # C is quadratic in θ(0): 10 % of it is far below the limit
 UNCHANGED = pt.init_seed()  # a landscape starts where it starts
+PENALIZED = pt.l2_penalty(max_weight=5)
 """
 
 BODIES = {

@@ -40,8 +40,8 @@ def test_a_pass_returns_the_verdict(suite, run):
 RAISED = {
     "CapabilityNotRobust": "capability_robust(BOWL, under=STRETCHED, rtol=0.1)",
     "AlignmentNotRobust": "alignment_robust(BOWL, under=STRETCHED, rtol=0.1)",
-    "CapabilityDoesNotGeneralize": "capability_generalizes(BOWL, to=pt.l2_penalty(max_weight=5), rtol=0.01)",
-    "AlignmentDoesNotGeneralize": "alignment_generalizes(BOWL, to=pt.l2_penalty(max_weight=1), rtol=0, normalized=False)",
+    "CapabilityDoesNotGeneralize": "capability_generalizes(BOWL, to=PENALIZED, rtol=0.01)",
+    "AlignmentDoesNotGeneralize": "alignment_generalizes(BOWL, to=PENALIZED, rtol=0, normalized=False)",
     "NotInnerAligned": "inner_aligned(BOWL, delta=pt.IDENTITY, floor=99, rtol=0.1)",
     "NotStronglyAligned": "strongly_aligned(BOWL, worst=0.1, within=3)",
     "NotMoreCapable": "more_capable(BOWL, than=BOWL)",

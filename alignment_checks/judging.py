@@ -205,7 +205,11 @@ def _details(sides: Sides, quantity: Quantity, judgement: Judgement, reference: 
     if quantity.name == "alignment":
         lines += [_pair(sides, Quantity("capability", of, False, quantity.steps), reference, reading) for of in SIDES]
     lines += [judgement.note] * bool(judgement.note)
-    return [*lines, f"trained on L{'+δ' * sides.mesa}, scored on L{'+δ' * sides.base}"]
+    return [*lines, _placed(sides)]
+
+
+def _placed(sides: Sides) -> str:
+    return f"trained on L{'+δ' * sides.mesa}, scored on L{'+δ' * sides.base}"
 
 
 SIDES: tuple[Side, Side] = ("base", "mesa")
@@ -219,9 +223,9 @@ def _is_judged(quantity: Quantity, judgement: Judgement, reading: Reading) -> bo
 def _pair(sides: Sides, quantity: Quantity, reference: Reading, reading: Reading) -> str:
     base, mesa = "L" + "+δ" * sides.base, "G" + "+δ" * sides.mesa
     x, y = quantity.read(reference).value, quantity.read(reading).value
-    left = padded(f"{quantity.symbol()} = {shown(quantity, reference)}", 26)
-    right = padded(f"{quantity.symbol(base, mesa)} = {shown(quantity, reading)}", 30)
-    return f"{left}{right}{off_by(x, y)}"
+    left = padded(f"{quantity.symbol()} = {shown(quantity, reference)}", 24)
+    right = padded(f"{quantity.symbol(base, mesa)} = {shown(quantity, reading)}", 28)
+    return f"{left}  {right}  {'' if reading.diverged else off_by(x, y)}".rstrip()
 
 
 def shown(quantity: Quantity, reading: Reading) -> str:
@@ -238,7 +242,8 @@ def _allowed(judgement: Judgement) -> str:
 def _unperturbed(experiment: Experiment, quantity: Quantity, describe: Describe) -> tuple[str, ...]:
     (reading,) = experiment.readings([IDENTITY])
     forms = (quantity, quantity.other_form)
-    return (*describe(reading), "   ".join(f"{form.symbol()} = {shown(form, reading)}" for form in forms))
+    values = "   ".join(f"{form.symbol()} = {shown(form, reading)}" for form in forms)
+    return (*describe(reading), values, _placed(experiment.sides))
 
 
 def _doubts(result: Searched, status: Status) -> list[str]:

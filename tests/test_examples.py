@@ -112,3 +112,17 @@ def test_the_store_is_beside_the_configuration(copy, failing):
     assert failing.returncode == 1
     assert (copy / ".alignment").is_dir()
     assert not (copy / "examples" / ".alignment").exists()
+
+
+def skeleton(text: str) -> list[str]:
+    """Return the lines of a report without its figures, which differ with the machine and the budget."""
+    bare = re.sub(r"[▁▂▃▄▅▆▇█×]+", "▁", re.sub(r"replay=\w+", "replay=ID", text))
+    return [re.sub(r"\s+", " ", re.sub(r"-?\d+(\.\d+)?(e-?\d+)?", "#", line)).strip() for line in bare.splitlines()]
+
+
+def test_the_readme_shows_what_is_printed(failing):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = readme.split("<!-- failing:begin -->\n```text\n")[1].split("\n```\n<!-- failing:end -->")[0]
+    printed = section(failing.stdout, CAPABILITY)
+    assert shown.splitlines()[0] in printed
+    assert skeleton(shown) == skeleton(printed[printed.index(shown.splitlines()[0]) :].rstrip())

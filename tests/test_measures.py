@@ -410,7 +410,7 @@ def test_the_decomposition_adds_up_and_names_the_cause(base_a, mesa_a, base_b, m
     assert found.base == pytest.approx(math.log(base_a / base_b), abs=1e-9)
     assert found.mesa == pytest.approx(math.log(mesa_a / mesa_b), abs=1e-9)
     assert found.base == pytest.approx(found.alignment + found.mesa, abs=1e-12)
-    agree = [found.mesa * found.base > 0, found.alignment * found.base > 0]
+    agree = [term * found.base > 0 and abs(term) > 0.01 * abs(found.base) for term in (found.mesa, found.alignment)]
     causes = {(True, False): "capability-limited", (False, True): "less aligned", (True, True): "both"}
     assert found.cause == causes.get(tuple(agree), "")
 
@@ -424,6 +424,9 @@ def test_the_decomposition_adds_up_and_names_the_cause(base_a, mesa_a, base_b, m
         ((-4.0, -8.0), (-2.0, -2.0), "capability-limited"),
         ((-4.0, -1.0), (-2.0, -2.0), "less aligned"),
         ((-2.0, -2.0), (-2.0, -2.0), ""),
+        ((-4.0, -2.000001), (-2.0, -2.0), "less aligned"),
+        ((-4.0, -4.000001), (-2.0, -2.0), "capability-limited"),
+        ((-4.0, -3.999999), (-2.0, -2.0), "capability-limited"),
     ],
 )
 def test_causes_by_example(a, b, cause):

@@ -84,7 +84,10 @@ def check_capability_robust(
     >>> str(check_capability_robust(bowl, under=pt.init_gain(max_log2=0.01), rtol=0.1, examples=10).status)
     'pass'
     """
-    options, (strategy, sides, words) = Options(**judging), under_sides(under, mesa_under, base_under, delta)
+    options, (strategy, sides, words) = (
+        Options(**judging).alone(delta),
+        under_sides(under, mesa_under, base_under, delta),
+    )
     quantity = Quantity("capability", options.of, bool(options.normalized), _steps(setup))
     return robust(setup, strategy, sides, quantity, options, ("is robust", "is not robust"), f"under {words}")
 
@@ -99,7 +102,10 @@ def check_alignment_robust(
     **judging: Unpack[Judging],
 ) -> Verdict:
     """Check Definition 3 for alignment: α(𝓛₁, 𝓛₂) ≈ α(𝓛₁ + δ₁, 𝓛₂ + δ₂). Arguments: `check_capability_robust`."""
-    options, (strategy, sides, words) = Options(**judging), under_sides(under, mesa_under, base_under, delta)
+    options, (strategy, sides, words) = (
+        Options(**judging).alone(delta),
+        under_sides(under, mesa_under, base_under, delta),
+    )
     quantity = Quantity("alignment", "base", bool(options.normalized), _steps(setup))
     return robust(setup, strategy, sides, quantity, options, ("is robust", "is not robust"), f"under {words}")
 
@@ -126,7 +132,7 @@ def check_capability_generalizes(
     **judging
         See the module's docstring. Dimensionless unless `normalized=False`.
     """
-    options, (strategy, sides, words) = Options(**judging), to_sides(to, delta, RETRAINED)
+    options, (strategy, sides, words) = Options(**judging).alone(delta), to_sides(to, delta, RETRAINED)
     quantity = Quantity("capability", options.of, options.normalized is not False, _steps(setup))
     return robust(setup, strategy, sides, quantity, options, ("generalizes", "does not generalize"), f"to {words}")
 
@@ -143,7 +149,7 @@ def check_alignment_generalizes(
     Only the base side changes: L′ is evaluated along the unchanged trajectory, and nothing is retrained. Arguments are
     those of `check_capability_generalizes`.
     """
-    options, (strategy, sides, words) = Options(**judging), to_sides(to, delta, RESCORED)
+    options, (strategy, sides, words) = Options(**judging).alone(delta), to_sides(to, delta, RESCORED)
     quantity = Quantity("alignment", "base", options.normalized is not False, _steps(setup))
     return robust(setup, strategy, sides, quantity, options, ("generalizes", "does not generalize"), f"to {words}")
 
@@ -175,7 +181,10 @@ def check_inner_aligned(
     **judging
         See the module's docstring.
     """
-    options, (strategy, sides, words) = Options(**judging), under_sides(under, mesa_under, base_under, delta)
+    options, (strategy, sides, words) = (
+        Options(**judging).alone(delta),
+        under_sides(under, mesa_under, base_under, delta),
+    )
     sides = Sides(sides.mesa, sides.base, frozenset({"dataset", "custom"}))
     quantity = Quantity("alignment", "base", bool(options.normalized), _steps(setup))
     tolerance = options.tolerance
@@ -218,7 +227,7 @@ def check_strongly_aligned(
     _check_number("worst", worst)
     if isinstance(within, bool) or not isinstance(within, int) or not 1 <= within <= _steps(setup):
         raise ValueError(f"`within` must be an int from 1 to the setup's {setup.steps} steps; got {within!r}")
-    options = Options(**judging)
+    options = Options(**judging).alone(delta)
     alone = under is None and delta is None
     strategy, sides, words = (st.just(IDENTITY), BOTH, "") if alone else under_sides(under, None, None, delta)
     quantity = Quantity("capability", "base", bool(options.normalized), _steps(setup))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypedDict
 
 from hypothesis import strategies as st
@@ -64,6 +64,10 @@ class Options:
             raise ValueError(f"`backend` must be one of {', '.join(BACKENDS)}; got {self.backend!r}")
         _check_seeds(self.seeds)
         Tolerance(0.0 if self.rtol is None else self.rtol, self.atol, self.side)
+
+    def alone(self, delta: Perturbation | None) -> Options:
+        """Return these options for one given perturbation: judged as it is, with no draws and no shrinking."""
+        return self if delta is None else replace(self, examples=0, first=tuple(self.first) or (delta,))
 
     @property
     def tolerance(self) -> Tolerance:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
-from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
+from hypothesis import HealthCheck, Phase, Verbosity, currently_in_test_context, given, seed, settings
 from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, HypothesisProvider
 from hypothesis.strategies import SearchStrategy
 
@@ -18,6 +18,10 @@ from alignment_checks.perturbations.composition import assembled
 from alignment_checks.shrinking import Evaluate, Searched, Shrinking
 
 Kind = tuple[str, tuple[tuple[str, object], ...]]
+
+
+DONORS = 10
+"""Draws from which a stored perturbation gets back what it lost on its way through a file."""
 
 
 def search(
@@ -55,9 +59,10 @@ def search(
     ValueError
         If there is nothing to judge.
     """
-    draws = drawn(strategy, max(1, examples), random_seed)
-    known = [reattached(delta, draws) if _incomplete(delta) else delta for delta in first]
-    state = Shrinking(evaluate, resolution)
+    _check_strategy(strategy)
+    known, state = list(first), Shrinking(evaluate, resolution)
+    draws = drawn(strategy, examples or DONORS, random_seed) if examples or not all(d.is_whole for d in known) else []
+    known = [delta if delta.is_whole else reattached(delta, draws) for delta in known]
     if examples == 0:
         if not known:
             raise ValueError("nothing to judge: examples=0 judges `first` alone, and `first` is empty")
@@ -91,18 +96,14 @@ AVAILABLE_PROVIDERS[BACKEND] = f"{Unbiased.__module__}.{Unbiased.__qualname__}"
 def drawn(strategy: SearchStrategy[Perturbation], examples: int, random_seed: int) -> list[Perturbation]:
     """Return what Hypothesis draws, without repetition; the same for the same arguments.
 
-    In a thread of its own, so that it works also inside a test that uses `@given` itself.
+    It works also inside a test that uses `@given` itself.
 
     Raises
     ------
     TypeError
         If `strategy` is no strategy, or yields something else than perturbations.
     """
-    if not isinstance(strategy, SearchStrategy):
-        raise TypeError(
-            "expected a strategy of perturbations, such as pt.label_noise(max_rate=0.05); got "
-            f"{type(strategy).__name__} {strategy!r:.60}. A single drawn perturbation is passed as delta="
-        )
+    _check_strategy(strategy)
     values: dict[Perturbation, None] = {}
 
     def draw() -> None:
@@ -123,8 +124,19 @@ def drawn(strategy: SearchStrategy[Perturbation], examples: int, random_seed: in
 
         collect()
 
-    _in_thread(draw)
+    if currently_in_test_context():
+        _in_thread(draw)  # a `@given` within a `@given` fails a health check of the outer one
+    else:
+        draw()
     return list(values)
+
+
+def _check_strategy(strategy: object) -> None:
+    if not isinstance(strategy, SearchStrategy):
+        raise TypeError(
+            "expected a strategy of perturbations, such as pt.label_noise(max_rate=0.05); got "
+            f"{type(strategy).__name__} {strategy!r:.60}. A single drawn perturbation is passed as delta="
+        )
 
 
 def _checked(delta: object, strategy: object) -> Perturbation:
@@ -150,10 +162,6 @@ def _in_thread(work: Callable[[], None]) -> None:
     thread.join()
     if errors:
         raise errors[0]
-
-
-def _incomplete(delta: Perturbation) -> bool:
-    return any(part.payload is None for part in delta.parts)
 
 
 def _corners(draws: Sequence[Perturbation]) -> list[Perturbation]:

@@ -8,7 +8,7 @@ full-batch gradient descent on cross-entropy. What this file shows:
 - alignment α (how much of the designer's loss L falls for each unit of what gradient descent itself pursues, G) is the
   more brittle of the two: it depends on where the run starts, through G(0). `failing/test_brittle.py` goes on there.
 
-Each tolerance is what was measured and a margin; the measurement stands beside it.
+Each tolerance is what was measured, at worst over 600 draws or more, and a margin.
 """
 
 from functools import partial
@@ -59,8 +59,8 @@ def halves():
 
 
 def test_capability_survives_label_noise(alignment, setup):
-    # trained and scored on the noisy labels; measured: 40 % at worst, for noise raises the floor of L itself
-    alignment.assert_capability_robust(setup, under=pt.label_noise(max_rate=0.05), rtol=0.50)
+    # trained and scored on the noisy labels; measured: 43 % at worst, for noise raises the floor of L itself
+    alignment.assert_capability_robust(setup, under=pt.label_noise(max_rate=0.05), rtol=0.55)
 
 
 def test_label_noise_in_training_alone_costs_less(alignment, setup):
@@ -69,8 +69,8 @@ def test_label_noise_in_training_alone_costs_less(alignment, setup):
 
 
 def test_alignment_survives_label_noise(alignment, setup):
-    # measured: 31 % at worst, always downwards: L stops falling where G goes on
-    alignment.assert_alignment_robust(setup, under=pt.label_noise(max_rate=0.05), rtol=0.40)
+    # measured: 36 % at worst, and always downwards: G falls as ever, and L no longer with it
+    alignment.assert_alignment_robust(setup, under=pt.label_noise(max_rate=0.05), rtol=0.45)
 
 
 # ----------------------------------------------------------------------------------------------- another draw of scans
@@ -78,26 +78,26 @@ def test_alignment_survives_label_noise(alignment, setup):
 
 def test_capability_survives_another_draw_of_scans(alignment, halves):
     half, others = halves
-    # measured: 4 % at worst, between keeping all scans and replacing all of them
+    # measured: 4 % at worst, for any share of the scans replaced, up to all of them
     alignment.assert_capability_robust(half, under=pt.redraw(max_fraction=1, pool=others), rtol=0.06)
 
 
 def test_alignment_survives_another_draw_of_scans(alignment, halves):
     half, others = halves
-    # measured: 17 % at worst, most of it from G(0): the dimensionless α̃ moves by 6 %
-    alignment.assert_alignment_robust(half, under=pt.redraw(max_fraction=1, pool=others), rtol=0.24)
+    # measured: 18 % at worst, most of it from G(0): the dimensionless α̃ moves by 6 %
+    alignment.assert_alignment_robust(half, under=pt.redraw(max_fraction=1, pool=others), rtol=0.25)
 
 
 # -------------------------------------------------------------------------------------------------------- another init
 
 
 def test_capability_survives_another_init(alignment, setup):
-    # measured: 8 % at worst over 200 seeds of PyTorch's own init
-    alignment.assert_capability_robust(setup, under=pt.init_seed(), rtol=0.12)
+    # measured: 10 % at worst, over 600 seeds of PyTorch's own init
+    alignment.assert_capability_robust(setup, under=pt.init_seed(), rtol=0.15)
 
 
 def test_alignment_survives_a_jitter_of_the_init(alignment, setup):
-    # each weight tensor moved by up to a tenth of its norm; measured: 12 % at worst. Another seed moves it by 200 %
+    # each tensor of weights moved by a tenth of its norm; measured: 13 % at worst. Another seed moves α by up to 200 %
     alignment.assert_alignment_robust(setup, under=pt.init_jitter(max_sigma=0.1), rtol=0.18)
 
 

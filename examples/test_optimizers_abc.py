@@ -9,6 +9,7 @@ L(x) = (x + 1)² ((x − 1)² + ε) has its global minimum, L = 0, at x = −1, 
   therefore at L. It is *capability-limited*.
 
 Factors α are comparable only at equal L(0) and G(0), so A and B start at different points of equal height and slope.
+Reports on A and B note that G is not their own objective: annealed, they would come to rest on a slope as well.
 """
 
 from functools import partial

@@ -148,10 +148,14 @@ class Perturbation:
         """What of a run δ may change: "dataset", "init", "objective", … of each of its parts."""
         return frozenset("identity" if p.family == "identity" else _family(p).kind for p in self.parts)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether δ still has every object that its families need: a repr or a file can only name them."""
+        return all(part.payload is not None or not _lacking(part) for part in self.parts)
+
     def _check_whole(self) -> None:
-        needs = _family(self).needs
-        wanted = dict(self.options).get(needs or "")
-        if needs and self.payload is None and not isinstance(wanted, int):
+        if self.payload is None and (lacking := _lacking(self)):
+            needs, wanted = lacking
             raise ValueError(
                 f"{self.family} needs its `{needs}` ({wanted}), which no repr or file can hold. Draw it from the "
                 "strategy that has it, or pass draws of that strategy to `reattached`"
@@ -200,6 +204,13 @@ class Family:
     seeded: bool = False
     continuous: bool = True
     needs: str | None = None
+
+
+def _lacking(part: Perturbation) -> tuple[str, object] | tuple[()]:
+    """Return the option that names an object which is not plain data, and that name; () where there is none."""
+    needs = _family(part).needs if part.family != IDENTITY.family else None
+    wanted = dict(part.options).get(needs or "")
+    return (needs, wanted) if needs and not isinstance(wanted, int) else ()
 
 
 def _family(delta: Perturbation) -> Family:

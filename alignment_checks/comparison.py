@@ -6,6 +6,7 @@ import math
 import time
 
 from alignment_checks.experiment import Experiment
+from alignment_checks.judgement import Judgement, Tolerance, better, undecided
 from alignment_checks.judging import SIDES, caveats, check_normalizable, shown
 from alignment_checks.measures import Reading, decomposition, matched
 from alignment_checks.options import BOTH, Options
@@ -13,7 +14,7 @@ from alignment_checks.perturbations import IDENTITY
 from alignment_checks.quantities import Quantity, number, padded
 from alignment_checks.realization import checked
 from alignment_checks.training import TrainingSetup
-from alignment_checks.verdict import Judgement, Tolerance, Verdict, better, undecided
+from alignment_checks.verdict import Verdict
 
 
 def different(a: TrainingSetup, b: TrainingSetup) -> bool:

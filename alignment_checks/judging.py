@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from alignment_checks.descent import pursues_gradient
 from alignment_checks.experiment import Experiment, Sides
+from alignment_checks.judgement import Judgement, Status, Tolerance, approximately, beyond, bounded, undecided
 from alignment_checks.measures import Reading, Side
 from alignment_checks.options import Options, Strategy
 from alignment_checks.perturbations import IDENTITY, Perturbation
@@ -16,18 +17,7 @@ from alignment_checks.realization import checked, start
 from alignment_checks.search import search
 from alignment_checks.shrinking import Judged, Searched
 from alignment_checks.training import TrainingSetup
-from alignment_checks.verdict import (
-    Finding,
-    Judgement,
-    Point,
-    Status,
-    Tolerance,
-    Verdict,
-    approximately,
-    beyond,
-    bounded,
-    undecided,
-)
+from alignment_checks.verdict import Finding, Point, Verdict
 
 Judge = Callable[[Reading, Reading], Judgement]
 Describe = Callable[[Reading], tuple[str, ...]]

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from alignment_checks.experiment import Sides
+from alignment_checks.judgement import Direction, Tolerance
 from alignment_checks.measures import Side
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.runs import BACKENDS
 from alignment_checks.training import TrainingSetup
-from alignment_checks.verdict import Direction, Tolerance
 
 Strategy = SearchStrategy[Perturbation]
 

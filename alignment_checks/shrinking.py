@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from alignment_checks.judgement import Judgement, Status
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.perturbations.composition import assembled
-from alignment_checks.verdict import Judgement, Status
 
 Evaluate = Callable[[Sequence[Perturbation]], Sequence[Judgement]]
 Judged = tuple[Perturbation, Judgement]

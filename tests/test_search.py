@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignment_checks import perturbations as pt
+from alignment_checks.judgement import Judgement, Status
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.search import drawn, search
-from alignment_checks.verdict import Judgement, Status
 
 NOISE = pt.label_noise(max_rate=0.5)
 GAIN = pt.init_gain(max_log2=2.0)

@@ -11,10 +11,11 @@ from typing import Any
 
 from hypothesis.strategies import SearchStrategy
 
+from alignment_checks.judgement import Status
 from alignment_checks.perturbations import Perturbation, reattached
 from alignment_checks.realization import setup_digest
 from alignment_checks.training import TrainingSetup
-from alignment_checks.verdict import AlignmentViolation, Finding, Status, Verdict
+from alignment_checks.verdict import AlignmentViolation, Finding, Verdict
 from pytest_alignment.envelope import Envelope, identified
 from pytest_alignment.ledger import Judged, Ledger
 from pytest_alignment.portable import plain, restored

@@ -15,7 +15,8 @@ from hypothesis.strategies import SearchStrategy
 
 from alignment_checks.perturbations import IDENTITY, Perturbation, reattached
 from alignment_checks.perturbations.composition import assembled
-from alignment_checks.shrinking import Evaluate, Searched, Shrinking
+from alignment_checks.perturbations.value import draws_whole
+from alignment_checks.shrinking import Direction, Domain, Evaluate, Searched, Shrinking, direction
 
 Kind = tuple[str, tuple[tuple[str, object], ...]]
 
@@ -60,15 +61,18 @@ def search(
         If there is nothing to judge.
     """
     _check_strategy(strategy)
-    known, state = list(first), Shrinking(evaluate, resolution)
+    known = list(first)
     draws = drawn(strategy, examples or DONORS, random_seed) if examples or not all(d.is_whole for d in known) else []
     known = [delta if delta.is_whole else reattached(delta, draws) for delta in known]
+    whole = draws_whole(strategy)
+    corners, domain = (_corners(draws), {}) if whole else ([], _domain(draws))
+    state = Shrinking(evaluate, resolution, domain)
     if examples == 0:
         if not known:
             raise ValueError("nothing to judge: examples=0 judges `first` alone, and `first` is empty")
         state.judge(known)
         return state.outcome(confirm)
-    state.judge([*known, IDENTITY, *_corners(draws), *draws])
+    state.judge([*known, IDENTITY, *corners, *draws])
     if state.failing():
         state.drop_components()
         state.descend()
@@ -174,6 +178,14 @@ def _corners(draws: Sequence[Perturbation]) -> list[Perturbation]:
         if any(part in signed for part in shape):
             corners.append(_at_limit(delta, signed))
     return corners
+
+
+def _domain(draws: Sequence[Perturbation]) -> Domain:
+    """Return between which magnitudes each family was drawn, on each side: all that is known of a filtered strategy."""
+    sizes: dict[Direction, list[float]] = {}
+    for part in (part for delta in draws for part in delta.parts):
+        sizes.setdefault(direction(part), []).append(abs(part.magnitude or 0.0))
+    return {which: (min(found), max(found)) for which, found in sizes.items()}
 
 
 def _at_limit(delta: Perturbation, negative: set[Kind]) -> Perturbation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -14,6 +14,9 @@ from alignment_checks.perturbations.composition import assembled
 Evaluate = Callable[[Sequence[Perturbation]], Sequence[Judgement]]
 Judged = tuple[Perturbation, Judgement]
 Kind = tuple[frozenset[object], bool]
+Direction = tuple[str, tuple[tuple[str, object], ...], bool]
+Domain = Mapping[Direction, tuple[float, float]]
+"""The least and the largest |magnitude| of each family on each side; from 0 to the limit where there is none."""
 
 RIVALS = 6
 """How many failing perturbations are shrunk side by side, lest the smallest drawn hide a smaller one."""
@@ -100,8 +103,8 @@ class _Line:
 class Shrinking:
     """Everything judged so far, and what to judge next."""
 
-    def __init__(self, evaluate: Evaluate, resolution: float) -> None:
-        self.evaluate, self.resolution = evaluate, resolution
+    def __init__(self, evaluate: Evaluate, resolution: float, domain: Domain) -> None:
+        self.evaluate, self.resolution, self.domain = evaluate, resolution, domain
         self.known: dict[Perturbation, Judgement] = {}
         self.launches = 0
 
@@ -127,7 +130,9 @@ class Shrinking:
         """Shrink the magnitudes of the smallest failures of each kind side by side, a ladder of each in a round."""
         lines = [_Line.at(delta) for delta in self._rivals()]
         for _ in range(ROUNDS):
-            rungs = [(line, line.rungs(self.resolution)) for line in lines]
+            rungs = [
+                (line, [one for one in line.rungs(self.resolution) if self._inside(line.moved(*one))]) for line in lines
+            ]
             if not any(tries for _, tries in rungs):
                 break
             self.judge(line.moved(*one) for line, tries in rungs for one in tries)
@@ -138,7 +143,14 @@ class Shrinking:
         minimal = self.failing()[0]
         if len(minimal.parts) == 1 and minimal.continuous:
             top = math.copysign(minimal.limit or 0.0, minimal.magnitude or 0.0)
-            self.judge(minimal.at(top * rung / CURVE) for rung in range(1, CURVE + 1))
+            ladder = [minimal.at(top * rung / CURVE) for rung in range(1, CURVE + 1)]
+            self.judge(filter(self._inside, ladder))
+
+    def _inside(self, delta: Perturbation) -> bool:
+        ranges = [
+            (abs(part.magnitude or 0.0), *self.domain.get(direction(part), (0.0, math.inf))) for part in _active(delta)
+        ]
+        return all(least <= size <= largest for size, least, largest in ranges)
 
     def kinds(self) -> dict[Kind, list[Perturbation]]:
         """Return the failures by what fails: the families at work, and the side of the deviation.
@@ -228,6 +240,11 @@ class Shrinking:
         tried = [(abs(d.magnitude or 0.0), j.status) for d, j in self.known.items() if (d.family, d.options) == which]
         bound = min((magnitude for magnitude, status in tried if status is not Status.PASS), default=math.inf)
         return max((magnitude for magnitude, _ in tried if magnitude < bound), default=0.0)
+
+
+def direction(part: Perturbation) -> Direction:
+    """Return the family of a single perturbation, and the side of 0 that it is on."""
+    return part.family, part.options, (part.magnitude or 0.0) < 0
 
 
 def _active(delta: Perturbation) -> list[Perturbation]:

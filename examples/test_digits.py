@@ -8,7 +8,8 @@ full-batch gradient descent on cross-entropy. What this file shows:
 - alignment α (how much of the designer's loss L falls for each unit of what gradient descent itself pursues, G) is the
   more brittle of the two: it depends on where the run starts, through G(0). `failing/test_brittle.py` goes on there.
 
-Each tolerance is what was measured, at worst over 600 draws or more, and a margin.
+Each tolerance is what was measured, at worst over hundreds of draws, and a margin; `examples=50` is half the default
+number of draws, for speed.
 """
 
 from functools import partial
@@ -60,17 +61,17 @@ def halves():
 
 def test_capability_survives_label_noise(alignment, setup):
     # trained and scored on the noisy labels; measured: 43 % at worst, for noise raises the floor of L itself
-    alignment.assert_capability_robust(setup, under=pt.label_noise(max_rate=0.05), rtol=0.55)
+    alignment.assert_capability_robust(setup, under=pt.label_noise(max_rate=0.05), rtol=0.55, examples=50)
 
 
 def test_label_noise_in_training_alone_costs_less(alignment, setup):
-    # trained on the noisy labels, scored on the clean ones, and only losses count; measured: 14 % at worst
-    alignment.assert_capability_robust(setup, mesa_under=pt.label_noise(max_rate=0.05), rtol=0.20, side="worse")
+    # trained on the noisy labels, scored on the clean ones; measured: 14 % at worst
+    alignment.assert_capability_robust(setup, mesa_under=pt.label_noise(max_rate=0.05), rtol=0.20, examples=50)
 
 
 def test_alignment_survives_label_noise(alignment, setup):
     # measured: 36 % at worst, and always downwards: G falls as ever, and L no longer with it
-    alignment.assert_alignment_robust(setup, under=pt.label_noise(max_rate=0.05), rtol=0.45)
+    alignment.assert_alignment_robust(setup, under=pt.label_noise(max_rate=0.05), rtol=0.45, examples=50)
 
 
 # ----------------------------------------------------------------------------------------------- another draw of scans
@@ -79,26 +80,26 @@ def test_alignment_survives_label_noise(alignment, setup):
 def test_capability_survives_another_draw_of_scans(alignment, halves):
     half, others = halves
     # measured: 4 % at worst, for any share of the scans replaced, up to all of them
-    alignment.assert_capability_robust(half, under=pt.redraw(max_fraction=1, pool=others), rtol=0.06)
+    alignment.assert_capability_robust(half, under=pt.redraw(max_fraction=1, pool=others), rtol=0.06, examples=50)
 
 
 def test_alignment_survives_another_draw_of_scans(alignment, halves):
     half, others = halves
     # measured: 18 % at worst, most of it from G(0): the dimensionless α̃ moves by 6 %
-    alignment.assert_alignment_robust(half, under=pt.redraw(max_fraction=1, pool=others), rtol=0.25)
+    alignment.assert_alignment_robust(half, under=pt.redraw(max_fraction=1, pool=others), rtol=0.25, examples=50)
 
 
 # -------------------------------------------------------------------------------------------------------- another init
 
 
 def test_capability_survives_another_init(alignment, setup):
-    # measured: 10 % at worst, over 600 seeds of PyTorch's own init
-    alignment.assert_capability_robust(setup, under=pt.init_seed(), rtol=0.15)
+    # measured: 10 % at worst, over 500 seeds of PyTorch's own init
+    alignment.assert_capability_robust(setup, under=pt.init_seed(), rtol=0.15, examples=50)
 
 
 def test_alignment_survives_a_jitter_of_the_init(alignment, setup):
     # each tensor of weights moved by a tenth of its norm; measured: 13 % at worst. Another seed moves α by up to 200 %
-    alignment.assert_alignment_robust(setup, under=pt.init_jitter(max_sigma=0.1), rtol=0.18)
+    alignment.assert_alignment_robust(setup, under=pt.init_jitter(max_sigma=0.1), rtol=0.18, examples=50)
 
 
 # --------------------------------------------------------------------------------------------------- another objective

@@ -68,7 +68,7 @@ def sizes(delta):
 # ------------------------------------------------------------------------------------------------ the smallest failure
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(bound=st.floats(1e-4, 0.499), resolution=st.sampled_from([0.1, 0.01, 0.001]), random_seed=st.integers(0, 10**6))
 def test_the_smallest_failing_magnitude_is_found_within_the_resolution(bound, resolution, random_seed):
     result, evaluate = found(NOISE, beyond(bound), resolution=resolution, random_seed=random_seed)
@@ -78,7 +78,7 @@ def test_the_smallest_failing_magnitude_is_found_within_the_resolution(bound, re
     assert result.unconfirmed == ()
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(bound=st.floats(0.01, 1.99), sign=st.sampled_from([-1, 1]))
 def test_a_signed_family_is_shrunk_on_the_side_that_fails(bound, sign):
     result, evaluate = found(GAIN, lambda delta: sign * magnitude(delta) >= bound)
@@ -88,7 +88,7 @@ def test_a_signed_family_is_shrunk_on_the_side_that_fails(bound, sign):
     assert len(evaluate.batches) <= MOST_LAUNCHES
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(left=st.floats(0.01, 1.99), right=st.floats(0.01, 1.99))
 def test_of_two_sides_that_fail_the_smaller_is_the_minimal_one(left, right):
     result, _ = found(GAIN, lambda delta: not -left < magnitude(delta) < right)
@@ -145,7 +145,7 @@ def test_the_worst_is_the_most_severe_one():
 THREE = pt.compose(NOISE, GAIN, pt.init_jitter(max_sigma=1.0))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(bound=st.floats(0.02, 0.9), random_seed=st.integers(0, 10**6))
 def test_a_composition_shrinks_to_its_one_guilty_component(bound, random_seed):
     def fails(delta):
@@ -158,7 +158,7 @@ def test_a_composition_shrinks_to_its_one_guilty_component(bound, random_seed):
     assert len(evaluate.batches) <= MOST_LAUNCHES
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(noise=st.floats(0.02, 0.3), gain=st.floats(0.1, 1.2), random_seed=st.integers(0, 10**6))
 def test_where_two_components_are_needed_both_are_kept_at_their_joint_minimum(noise, gain, random_seed):
     def fails(delta):
@@ -187,7 +187,7 @@ def test_a_part_that_fails_alone_only_when_large_beats_two_that_fail_together_wh
 # ---------------------------------------------------------------------------------------- what is judged, and how often
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(bound=st.floats(0.001, 0.6), random_seed=st.integers(0, 10**6))
 def test_nothing_is_judged_twice_and_everything_is_counted(bound, random_seed):
     strategy = st.one_of(NOISE, GAIN, pt.compose(NOISE, GAIN))
@@ -201,7 +201,6 @@ def test_the_first_batch_holds_nothing_at_all_and_the_ends_of_the_domain(strateg
     _, evaluate = found(strategy, lambda delta: False)
     assert IDENTITY in evaluate.batches[0]
     assert ends <= {magnitude(delta) for delta in evaluate.batches[0]}
-    assert all(-value in ends or value > 0 for value in ends)
 
 
 def test_where_nothing_fails_one_batch_is_all():
@@ -250,7 +249,7 @@ def test_no_examples_and_no_first_is_refused_and_not_a_vacuous_pass():
 # ----------------------------------------------------------------------------------------------------- how far it holds
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(bound=st.floats(0.01, 0.49))
 def test_what_holds_lies_between_the_resolution_and_the_smallest_failure(bound):
     result, _ = found(NOISE, beyond(bound))
@@ -366,6 +365,21 @@ def test_strategies_may_be_joined_and_filtered():
     draws = drawn(strategy, 100, 0)
     assert {delta.family for delta in draws} == {"label_noise", "init_gain"}
     assert all(delta.magnitude < 0.3 for delta in draws if delta.family == "label_noise")
+
+
+@settings(max_examples=4, deadline=None)
+@given(low=st.floats(0.02, 0.2), high=st.floats(0.25, 0.45), random_seed=st.integers(0, 10**6))
+def test_what_a_filter_or_a_map_leaves_out_is_never_judged(low, high, random_seed):
+    """Neither at the ends of the family's own domain, nor while it shrinks, nor for the curve."""
+    for strategy in (
+        NOISE.filter(lambda delta: low <= delta.magnitude <= high),
+        NOISE.map(lambda delta: delta.at(low + (high - low) * delta.magnitude / 0.5)),
+        pt.compose(NOISE.filter(lambda delta: low <= delta.magnitude <= high), GAIN),
+    ):
+        result, evaluate = found(strategy, lambda delta: delta.size > 0, random_seed=random_seed)
+        parts = [part for delta in evaluate.seen for part in delta.parts if part.family == "label_noise"]
+        assert all(low <= part.magnitude <= high for part in parts)
+        assert result.minimal is not None
 
 
 def test_of_joined_families_each_is_shrunk_by_itself():

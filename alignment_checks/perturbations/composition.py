@@ -15,6 +15,8 @@ from alignment_checks.perturbations.value import (
     Perturbation,
     as_asked,
     drawn,
+    draws_whole,
+    marked_whole,
     positive,
 )
 from alignment_checks.realization import Realization, named
@@ -40,7 +42,8 @@ def compose(*strategies: SearchStrategy[Perturbation]) -> SearchStrategy[Perturb
             "compose: expected strategies of perturbations, such as compose(pt.label_noise(max_rate=0.05), "
             f"pt.init_gain(max_log2=1)); got {', '.join(repr(s)[:40] for s in strategies) or 'nothing'}"
         )
-    return _together(*strategies)
+    together = _together(*strategies)
+    return marked_whole(together) if all(map(draws_whole, strategies)) else together
 
 
 def _draw_together(draw: DrawFn, *strategies: SearchStrategy[Perturbation]) -> Perturbation:

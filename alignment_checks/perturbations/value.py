@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+from weakref import WeakSet
 
 import torch
 from hypothesis import strategies as st
@@ -244,7 +245,21 @@ def drawn(
         return Perturbation(family.name, draw(chosen) + 0.0, limit, draw(seeds), options, payload=payload)
 
     draw_one.__name__ = str(dict(options).get("name", family.name))
-    return st.composite(draw_one)(**(shown or {}))
+    return marked_whole(st.composite(draw_one)(**(shown or {})))
+
+
+_WHOLE: WeakSet[SearchStrategy[Perturbation]] = WeakSet()
+
+
+def marked_whole(strategy: SearchStrategy[Perturbation]) -> SearchStrategy[Perturbation]:
+    """Return the strategy, known from now on to draw everything between 0 and the limits of its families."""
+    _WHOLE.add(strategy)
+    return strategy
+
+
+def draws_whole(strategy: SearchStrategy[Perturbation]) -> bool:
+    """Return whether a strategy draws everything up to its families' limits: not where it was filtered or mapped."""
+    return all(branch in _WHOLE for branch in strategy.branches)
 
 
 def positive(family: str, argument: str, value: float, *, most: float = math.inf) -> float:

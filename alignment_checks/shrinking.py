@@ -227,7 +227,7 @@ class Shrinking:
         if len(minimal.parts) > 1 or not minimal.continuous:
             return ()
         line = [(d.magnitude or 0.0, j) for d, j in self.known.items() if _line(d) == _line(minimal)]
-        return tuple(sorted(line, key=lambda point: abs(point[0])))
+        return tuple(sorted(line, key=lambda point: abs(point[0]))) if len(line) > 1 else ()
 
     def _holds_up_to(self, minimal: Perturbation | None) -> float | None:
         """Return the largest magnitude that held, below the smallest that did not, where one family was tried."""
@@ -239,7 +239,7 @@ class Shrinking:
             return None
         tried = [(abs(d.magnitude or 0.0), j.status) for d, j in self.known.items() if (d.family, d.options) == which]
         bound = min((magnitude for magnitude, status in tried if status is not Status.PASS), default=math.inf)
-        return max((magnitude for magnitude, _ in tried if magnitude < bound), default=0.0)
+        return max((magnitude for magnitude, _ in tried if magnitude < bound), default=None)
 
 
 def direction(part: Perturbation) -> Direction:

@@ -152,7 +152,9 @@ class Verdict:
         if self.worst is not None and self.worst != self.minimal:
             lines.append(f"  worst δ found        {self.worst.perturbation.described()}      {self.worst.off_by}")
         lines += [f"  fails too at         {o.perturbation.described()}      {o.off_by}" for o in self.others]
-        lines += [f"  off by, up to {abs(self.curve[-1].magnitude):<7.4g}{sparkline(self.curve)}"] if self.curve else []
+        lines += (
+            [f"  off by, up to {abs(self.curve[-1].magnitude):<6.3g} {sparkline(self.curve)}"] if self.curve else []
+        )
         if self.minimal is not None and self.holds_up_to is not None:
             sign = math.copysign(1.0, self.minimal.perturbation.magnitude or 0.0)
             lines.append(f"  holds up to          {self.minimal.perturbation.at(sign * self.holds_up_to)}")

@@ -29,7 +29,8 @@ def test_the_printed_command_is_the_one_to_type(suite, run, stored):
             alignment.assert_capability_robust(BOWL, under=STRETCHED, rtol=0.1)
     """)
     result = run()
-    commands = [line.strip().removeprefix("replay   ") for line in result.outlines if line.startswith("  replay ")]
+    said = [line.strip().removeprefix("replay   ") for line in result.outlines if line.startswith("  replay ")]
+    commands = set(said)  # where CI is set, pytest's own summary repeats them
     for command in commands:
         program, *args = shlex.split(command)
         assert program == "pytest"

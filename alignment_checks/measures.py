@@ -326,7 +326,7 @@ class Decomposition:
 
 
 def decomposition(a: Reading, b: Reading, *, normalized: bool) -> Decomposition:
-    """Return how the difference between the base capabilities of a and b comes about (DEFINITIONS.md, "A, B, C")."""
+    """Return how the difference between the base capabilities of a and b comes about (Harris 2020, "Two examples")."""
     values = [r.capability(of, normalized=normalized).value for r in (a, b) for of in ("base", "mesa")]
     if not (a.improves and b.improves and all(value < 0 for value in values)):
         signs = ", ".join(f"{name} {_sign(v)}" for name, v in zip(_NAMES, values, strict=True))

@@ -108,7 +108,7 @@ def _l2(push: Tensors, parameters: Tensors) -> Tensor:  # noqa: ARG001
 
 
 gradient_l1 = MesaObjective("gradient_l1", _l1)
-"""G(t) = Σⱼ |∂L/∂θⱼ| at θ(t): the post's "true objective" of gradient descent (DEFINITIONS.md, "Objects")."""
+"""G(t) = Σⱼ |∂L/∂θⱼ| at θ(t): the post's "true objective" of gradient descent (Harris 2020, "The true objective")."""
 
 gradient_l2 = MesaObjective("gradient_l2", _l2)
 """‖∂L/∂θ‖₂ at θ(t): has the zeros of `gradient_l1`, and is smooth away from them."""

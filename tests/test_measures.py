@@ -48,7 +48,7 @@ def geometric(ratio, steps):
 
 
 def on_a_quadratic(curvature, start, lr, steps):
-    """Return C_B and C_M of gradient descent on ½λθ², from the geometric sums of DEFINITIONS."""
+    """Return C_B and C_M of gradient descent on ½λθ², from geometric sums."""
     ratio = 1 - lr * curvature
     base = 0.5 * curvature * start**2 * (geometric(ratio**2, steps) / steps - 1)
     mesa = curvature * abs(start) * (geometric(abs(ratio), steps) / steps - 1)

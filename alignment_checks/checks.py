@@ -23,6 +23,12 @@ device, backend : str
     As in `run`.
 first : sequence of Perturbation
     Tried before any drawn one.
+max_time : float, optional
+    Seconds that the search may take, looked at before each batch: once they are over, the best failure so far is
+    reported, and the verdict says "stopped early". A pass then holds for what was tried by then, and says how much of
+    the plan that is; 0 and the limits of the families are always tried.
+watch : callable, optional
+    Told of the search's `alignment_checks.progress.Progress` before each batch trains, and after it.
 """
 
 from __future__ import annotations

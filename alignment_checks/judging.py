@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from alignment_checks.descent import pursues_gradient
 from alignment_checks.experiment import Experiment, Sides
@@ -12,10 +12,11 @@ from alignment_checks.judgement import Judgement, Status, Tolerance, approximate
 from alignment_checks.measures import Reading, Side
 from alignment_checks.options import Options, Strategy
 from alignment_checks.perturbations import IDENTITY, Perturbation
+from alignment_checks.progress import Budget, Judged, Watch
 from alignment_checks.quantities import Quantity, number, off_by, padded
 from alignment_checks.realization import checked, start
 from alignment_checks.search import search
-from alignment_checks.shrinking import Judged, Searched
+from alignment_checks.shrinking import Searched
 from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import Finding, Point, Verdict
 
@@ -100,7 +101,7 @@ def searched(
     describe: Describe = _nothing,
 ) -> Verdict:
     """Search the strategy for what `judge` fails, and return the verdict; `describe` adds lines about a reading."""
-    began = time.perf_counter()
+    budget = Budget(options.max_time)
     check_normalizable(quantity, setup)
     experiment = Experiment(
         setup, sides, options.seeds_of(setup), device=options.device, backend=options.backend, within=within
@@ -121,8 +122,15 @@ def searched(
         random_seed=options.random_seed,
         resolution=options.resolution,
         first=options.first,
+        budget=budget,
+        watch=_counting(options.watch, experiment),
     )
-    return _verdict(experiment, quantity, result, says, describe, time.perf_counter() - began)
+    return _verdict(experiment, quantity, result, says, describe, budget.spent)
+
+
+def _counting(watch: Watch | None, experiment: Experiment) -> Watch | None:
+    """Return `watch` told also of the runs trained, which only the experiment knows."""
+    return None if watch is None else lambda progress: watch(replace(progress, runs=experiment.runs))
 
 
 def check_normalizable(quantity: Quantity, *setups: TrainingSetup) -> None:
@@ -166,6 +174,7 @@ def _verdict(
         where=experiment.where,
         numbers=() if result.minimal else _unperturbed(experiment, quantity, describe),
         notes=(*_doubts(result, status), *caveats(experiment.setup)),
+        stopped_early=result.stopped,
     )
 
 
@@ -237,13 +246,24 @@ def _unperturbed(experiment: Experiment, quantity: Quantity, describe: Describe)
 
 
 def _doubts(result: Searched, status: Status) -> list[str]:
-    notes = [f"failed once, and not when trained afresh: {delta.described()}" for delta in result.unconfirmed]
+    notes = _shortened(result)
+    notes += [f"failed once, and not when trained afresh: {delta.described()}" for delta in result.unconfirmed]
     if result.undecided is not None and status is not Status.FAIL:
         delta, judgement = result.undecided
         notes.append(
             f"not judged under {delta.described()}: {judgement.note or 'its interval straddles the tolerance'}"
         )
     return notes
+
+
+def _shortened(result: Searched) -> list[str]:
+    """Return what a search that ran out of time left undone."""
+    if not result.stopped:
+        return []
+    tried = f"stopped early: the time ran out after {result.judged} perturbations"
+    if result.minimal is None:
+        return [f"stopped early: {result.judged} of {result.planned} planned perturbations were tried"]
+    return [tried] + ["what failed was not trained afresh"] * (not result.confirmed)
 
 
 def caveats(setup: TrainingSetup) -> list[str]:

@@ -13,6 +13,7 @@ from alignment_checks.experiment import Sides
 from alignment_checks.judgement import Direction, Tolerance
 from alignment_checks.measures import Side
 from alignment_checks.perturbations import Perturbation
+from alignment_checks.progress import Watch
 from alignment_checks.runs import BACKENDS
 from alignment_checks.training import TrainingSetup
 
@@ -34,6 +35,8 @@ class Judging(TypedDict, total=False):
     device: str
     backend: str
     first: Sequence[Perturbation]
+    max_time: float | None
+    watch: Watch | None
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Options:
     device: str = "auto"
     backend: str = "auto"
     first: Sequence[Perturbation] = ()
+    max_time: float | None = None
+    watch: Watch | None = None
 
     def __post_init__(self) -> None:
         if self.of not in ("base", "mesa"):
@@ -62,6 +67,10 @@ class Options:
             raise ValueError(f"`resolution` must be a number between 0 and 1; got {self.resolution!r}")
         if self.backend not in BACKENDS:
             raise ValueError(f"`backend` must be one of {', '.join(BACKENDS)}; got {self.backend!r}")
+        if self.max_time is not None and (
+            isinstance(self.max_time, bool) or not isinstance(self.max_time, (int, float)) or not self.max_time > 0
+        ):
+            raise ValueError(f"`max_time` must be a number of seconds above 0, or None; got {self.max_time!r}")
         _check_seeds(self.seeds)
         Tolerance(0.0 if self.rtol is None else self.rtol, self.atol, self.side)
 

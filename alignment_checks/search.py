@@ -16,6 +16,7 @@ from hypothesis.strategies import SearchStrategy
 from alignment_checks.perturbations import IDENTITY, Perturbation, reattached
 from alignment_checks.perturbations.composition import assembled
 from alignment_checks.perturbations.value import draws_whole
+from alignment_checks.progress import Budget, OutOfTimeError, Watch
 from alignment_checks.shrinking import Direction, Domain, Evaluate, Searched, Shrinking, direction
 
 Kind = tuple[str, tuple[tuple[str, object], ...]]
@@ -34,6 +35,8 @@ def search(
     random_seed: int = 0,
     resolution: float = 0.01,
     first: Iterable[Perturbation] = (),
+    budget: Budget | None = None,
+    watch: Watch | None = None,
 ) -> Searched:
     """Search `strategy` for the smallest perturbation that fails.
 
@@ -52,6 +55,11 @@ def search(
         Relative resolution of the smallest failing magnitude.
     first : iterable of Perturbation
         Tried before any drawn one; what they lost on their way through a file is found again among the draws.
+    budget : Budget, optional
+        The time is looked at before each batch; it never changes what the batches are. Once it is over, what was found
+        by then is the result. The first batch is always judged.
+    watch : callable, optional
+        Told of the search's `Progress` before each batch trains, and after it.
 
     Raises
     ------
@@ -66,18 +74,27 @@ def search(
     known = [delta if delta.is_whole else reattached(delta, draws) for delta in known]
     whole = draws_whole(strategy)
     corners, domain = (_corners(draws), {}) if whole else ([], _domain(draws))
-    state = Shrinking(evaluate, resolution, domain)
+    state = Shrinking(evaluate, resolution, domain, budget, watch)
     if examples == 0:
         if not known:
             raise ValueError("nothing to judge: examples=0 judges `first` alone, and `first` is empty")
         state.judge(known)
         return state.outcome(confirm)
-    state.judge([*known, IDENTITY, *corners, *draws])
+    try:
+        _pursue(state, [*known, IDENTITY, *corners, *draws])
+    except OutOfTimeError:
+        state.stopped = True
+    return state.outcome(confirm)
+
+
+def _pursue(state: Shrinking, plan: Sequence[Perturbation]) -> None:
+    """Judge what is planned, and shrink what fails of it."""
+    state.planned = len(set(plan))
+    state.judge(plan)
     if state.failing():
         state.drop_components()
         state.descend()
         state.climb()
-    return state.outcome(confirm)
 
 
 # ------------------------------------------------------------------------------------------------------------- drawing

@@ -10,9 +10,9 @@ from itertools import combinations
 from alignment_checks.judgement import Judgement, Status
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.perturbations.composition import assembled
+from alignment_checks.progress import Budget, Judged, OutOfTimeError, Progress, Watch
 
 Evaluate = Callable[[Sequence[Perturbation]], Sequence[Judgement]]
-Judged = tuple[Perturbation, Judgement]
 Kind = tuple[frozenset[object], bool]
 Direction = tuple[str, tuple[tuple[str, object], ...], bool]
 Domain = Mapping[Direction, tuple[float, float]]
@@ -50,6 +50,12 @@ class Searched:
         Batches evaluated one after the other.
     unconfirmed : tuple of Perturbation
         Failed once, and not when trained afresh.
+    planned : int
+        Perturbations that are judged where nothing fails.
+    stopped : bool
+        Whether the time ran out first.
+    confirmed : bool
+        Whether what failed was trained afresh; only a search that ran out of time leaves that out.
     """
 
     minimal: Judged | None
@@ -61,6 +67,9 @@ class Searched:
     judged: int
     launches: int
     unconfirmed: tuple[Perturbation, ...] = ()
+    planned: int = 0
+    stopped: bool = False
+    confirmed: bool = True
 
 
 @dataclass
@@ -103,17 +112,57 @@ class _Line:
 class Shrinking:
     """Everything judged so far, and what to judge next."""
 
-    def __init__(self, evaluate: Evaluate, resolution: float, domain: Domain) -> None:
+    def __init__(
+        self,
+        evaluate: Evaluate,
+        resolution: float,
+        domain: Domain,
+        budget: Budget | None = None,
+        watch: Watch | None = None,
+    ) -> None:
         self.evaluate, self.resolution, self.domain = evaluate, resolution, domain
+        self.budget, self.watch = budget or Budget(), watch
         self.known: dict[Perturbation, Judgement] = {}
-        self.launches = 0
+        self.launches = self.planned = 0
+        self.first: Judged | None = None
+        self.stopped = False
 
     def judge(self, deltas: Iterable[Perturbation]) -> None:
-        """Judge what is not known yet, in one batch."""
+        """Judge what is not known yet, in one batch.
+
+        Raises
+        ------
+        OutOfTimeError
+            If the time is over, or, once something failed, would be over before it could be trained afresh.
+        """
         fresh = [delta for delta in dict.fromkeys(deltas) if delta not in self.known]
         if fresh:
-            self.known.update(zip(fresh, self.evaluate(fresh), strict=True))
+            if self.launches and not self.budget.affords(2 if self.first else 1):
+                raise OutOfTimeError
+            self._tell(fresh)
+            self.budget.timed(lambda: self.known.update(zip(fresh, self.evaluate(fresh), strict=True)))
             self.launches += 1
+            self.first = self.first or next(((d, self.known[d]) for d in self.failing()), None)
+            self._tell(())
+
+    def _tell(self, in_flight: Sequence[Perturbation], *, confirming: bool = False) -> None:
+        if self.watch is None:
+            return
+        failing = self.failing()
+        self.watch(
+            Progress(
+                in_flight=tuple(in_flight),
+                confirming=confirming,
+                rounds=self.launches,
+                judged=len(self.known),
+                planned=self.planned,
+                runs=0,
+                failures=len(failing),
+                smallest=(failing[0], self.known[failing[0]]) if failing else None,
+                first=self.first,
+                seconds=self.budget.spent,
+            )
+        )
 
     def failing(self) -> list[Perturbation]:
         """Return what failed, the smallest first: fewest parts, then least magnitude in units of the limits."""
@@ -194,12 +243,20 @@ class Shrinking:
         return [line for line in lines if _order(line.lowest()) <= best.get(self._kind(line.delta), (0, 0.0))]
 
     def outcome(self, confirm: Evaluate) -> Searched:
-        """Train the smallest of each kind and the worst failures afresh, and return what was found."""
+        """Train the smallest of each kind and the worst failures afresh, and return what was found.
+
+        Where the time is over, what failed is returned as it is: `Searched.confirmed` is False.
+        """
         unconfirmed: list[Perturbation] = []
         while self.failing():
             smallest = [deltas[0] for deltas in self.kinds().values()][:RIVALS]
             worst = max(self.failing(), key=lambda delta: (self.known[delta].severity, -delta.size))
             chosen = list(dict.fromkeys([*smallest, worst]))
+            if not self.budget.affords():
+                self.stopped = True
+                known = [(delta, self.known[delta]) for delta in smallest]
+                return self._found(known, (worst, self.known[worst]), unconfirmed, confirmed=False)
+            self._tell(chosen, confirming=True)
             again = dict(zip(chosen, confirm(chosen), strict=True))
             lost = [delta for delta, judgement in again.items() if judgement.status is not Status.FAIL]
             if not lost:
@@ -209,7 +266,14 @@ class Shrinking:
             self.known = {delta: judgement for delta, judgement in self.known.items() if delta not in lost}
         return self._found([], None, unconfirmed)
 
-    def _found(self, smallest: list[Judged], worst: Judged | None, unconfirmed: list[Perturbation]) -> Searched:
+    def _found(
+        self,
+        smallest: list[Judged],
+        worst: Judged | None,
+        unconfirmed: list[Perturbation],
+        *,
+        confirmed: bool = True,
+    ) -> Searched:
         minimal = smallest[0] if smallest else None
         return Searched(
             minimal=minimal,
@@ -221,6 +285,9 @@ class Shrinking:
             judged=len(self.known) + len(unconfirmed),
             launches=self.launches,
             unconfirmed=tuple(unconfirmed),
+            planned=self.planned,
+            stopped=self.stopped,
+            confirmed=confirmed,
         )
 
     def _curve(self, minimal: Perturbation) -> tuple[tuple[float, Judgement], ...]:

@@ -112,6 +112,8 @@ class Verdict:
         The deviation against the magnitude, at the seed of the smallest failure.
     replay : str or None
         The command that replays a failure.
+    stopped_early : bool
+        Whether the time ran out (`max_time`) before the search was through; the notes say what is missing.
     """
 
     status: Status
@@ -130,6 +132,7 @@ class Verdict:
     others: tuple[Finding, ...] = ()
     curve: tuple[Point, ...] = ()
     replay: str | None = None
+    stopped_early: bool = False
 
     def __str__(self) -> str:
         heading = {
@@ -185,6 +188,7 @@ class Verdict:
             "numbers": list(self.numbers),
             "notes": list(self.notes),
             "replay": self.replay,
+            "stopped_early": self.stopped_early,
             "text": str(self),
         }
 

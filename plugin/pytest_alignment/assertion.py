@@ -25,7 +25,7 @@ Failure = tuple[Envelope, Perturbation]
 """A stored one."""
 
 TOLERANCES = frozenset({"rtol", "atol", "floor", "worst"})
-EFFORT = frozenset({"examples", "resolution", "random_seed", "device", "backend", "first"})
+EFFORT = frozenset({"examples", "resolution", "random_seed", "device", "backend", "first", "max_time", "watch"})
 
 
 def called(arguments: Mapping[str, object]) -> str:

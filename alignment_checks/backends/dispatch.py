@@ -9,6 +9,7 @@ import torch
 
 from alignment_checks.backends import lanes, loop
 from alignment_checks.backends.job import Job, Record
+from alignment_checks.backends.stepping.refusal import Refused
 
 TOO_FEW = "too few runs of this structure to be faster in lanes"
 FEWEST_LANES = 3
@@ -36,7 +37,7 @@ def _group(group: Sequence[Job], device: torch.device, backend: str) -> list[Rec
             size = lanes.width(group[0].train, device)
             batches = [group[start : start + size] for start in range(0, len(group), size)]
             return [record for batch in batches for record in lanes.train(batch, device)]
-        except lanes.Refused as error:
+        except Refused as error:
             reason = str(error)
     if backend == "lanes":
         raise RuntimeError(f"backend='lanes' cannot train this setup: {reason}. backend='auto' takes the loop instead")

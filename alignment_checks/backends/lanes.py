@@ -17,35 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
-from torch.optim import Optimizer
 
 from alignment_checks import seeding
-from alignment_checks.backends.job import Job, Record, as_lost, is_lost, learning_rates, must_be_given
+from alignment_checks.backends.job import Job, Record, as_lost, is_lost, must_be_given
 from alignment_checks.backends.stacking import Batch, Weights
+from alignment_checks.backends.stepping.refusal import Refused
+from alignment_checks.backends.stepping.stacked import ELEMENTWISE, Stacked
 from alignment_checks.objectives import Tensors
 from alignment_checks.realization import Realization, loss_of
 from alignment_checks.trajectory import End, Series
-
-ELEMENTWISE = frozenset(
-    {
-        torch.optim.ASGD,
-        torch.optim.Adadelta,
-        torch.optim.Adagrad,
-        torch.optim.Adam,
-        torch.optim.AdamW,
-        torch.optim.Adamax,
-        torch.optim.NAdam,
-        torch.optim.RAdam,
-        torch.optim.RMSprop,
-        torch.optim.Rprop,
-        torch.optim.SGD,
-    }
-)
-"""Optimizers whose step treats each element alone: stacking lanes does not couple them. Exact types, not subclasses."""
-
-
-class Refused(Exception):  # noqa: N818
-    """What lanes cannot train, with the reason; the loop can."""
 
 
 def refusal(job: Job, unused: Sequence[str]) -> str | None:
@@ -153,15 +133,14 @@ class _Lanes:
         self.weights = Weights.of(runs, device)
         self.batch = Batch.of(runs, device)
         self.scores = list(_score_batches(jobs, device))
-        self.optimizer = _optimizer(self.run, list(self.weights.trainable.values()))
-        self.scheduler = self.run.scheduler(self.optimizer) if self.run.scheduler else None
+        self.stepper = Stacked(self.run, len(jobs), self.weights.trainable)
 
     def recorded(self) -> list[Record]:
         """Train to T and return what each job left."""
         steps = self.jobs[0].steps
         losses, pursued = _empty(steps, len(self.jobs), self.weights), _empty(steps, len(self.jobs), self.weights)
         scored = [_empty(steps, len(where), self.weights) for where, _ in self.scores]
-        end = End({}, {}, ())
+        end, rates = End({}, {}, ()), self.stepper.learning_rates()  # stacked, and of each lane
         step: Tensors = {}
         for t in range(steps + 1):
             gradient, losses[t], buffers = self.batch.gradient(self.weights)
@@ -170,24 +149,17 @@ class _Lanes:
             if self.mesa.of == "gradient":  # before the step, which moves θ and may write into the gradient
                 pursued[t] = vmap(self.mesa)(gradient, self.weights.detached())
             here = self.weights.snapshot() if t >= steps - 1 or self.mesa.of == "step" else {}
-            end = End(here, step, learning_rates(self.optimizer))
+            if t == steps:
+                end, rates = End(here, step, ()), self.stepper.learning_rates()
             if t < steps or self.mesa.of == "step":
-                self.advance(gradient, buffers)
+                self.weights.buffers.update(buffers)
+                self.stepper.step(gradient, losses[t])
                 step = {n: p.detach() - here[n] for n, p in self.weights.trainable.items()} if here else {}
             if self.mesa.of == "step":
                 pursued[t] = vmap(self.mesa)(step, here)
-        return self.records(losses, scored, pursued, end)
+        return self.records(losses, scored, pursued, [_end(end, lane, rate) for lane, rate in enumerate(rates)])
 
-    def advance(self, gradient: Tensors, buffers: dict[str, Tensor]) -> None:
-        """Step all lanes by one optimizer over the stacked parameters."""
-        for name, parameter in self.weights.trainable.items():
-            parameter.grad = gradient[name]
-        self.weights.buffers.update(buffers)
-        self.optimizer.step()
-        if self.scheduler is not None:
-            self.scheduler.step()
-
-    def records(self, losses: Tensor, scored: list[Tensor], pursued: Tensor, end: End) -> list[Record]:
+    def records(self, losses: Tensor, scored: list[Tensor], pursued: Tensor, ends: list[End]) -> list[Record]:
         """Deal out what was recorded: one record for each job, one row for each of its scores."""
         mesa = _series(pursued)
         base = [np.repeat(row[None], len(job.scores), 0) for row, job in zip(_series(losses), self.jobs, strict=True)]
@@ -195,8 +167,8 @@ class _Lanes:
             for values, (lane, index) in zip(_series(rows), where, strict=True):
                 base[lane][index] = values
         return [
-            Record(base[lane], mesa[lane], _end(end, lane, lost=is_lost(base[lane], mesa[lane])), "lanes", None)
-            for lane in range(len(self.jobs))
+            Record(rows, mesa[lane], _lost(end) if is_lost(rows, mesa[lane]) else end, "lanes", None)
+            for lane, (rows, end) in enumerate(zip(base, ends, strict=True))
         ]
 
 
@@ -212,26 +184,6 @@ def _score_batches(jobs: Sequence[Job], device: torch.device) -> Iterator[tuple[
         yield [(lane, index) for lane, index, _ in group], Batch.of([s for _, _, s in group], device, owners)
 
 
-def _optimizer(run: Realization, stacked: list[nn.Parameter]) -> Optimizer:
-    """Return one optimizer over the stacked parameters, having seen that its factory treats them as one lane's.
-
-    A factory may look at shapes (no weight decay on vectors), and stacking adds an axis.
-    """
-    optimizer = run.optimizer(stacked)
-    single = [nn.Parameter(value.clone()) for value in run.parameters.values()]
-    if _groups(optimizer, stacked) != _groups(run.optimizer(single), single):
-        raise Refused("the optimizer's factory looks at the shapes of the parameters")
-    return optimizer
-
-
-def _groups(optimizer: Optimizer, parameters: list[nn.Parameter]) -> list[tuple[list[int], str]]:
-    position = {id(parameter): index for index, parameter in enumerate(parameters)}
-    return [
-        ([position[id(p)] for p in group["params"]], repr({k: v for k, v in group.items() if k != "params"}))
-        for group in optimizer.param_groups
-    ]
-
-
 def _empty(steps: int, width: int, weights: Weights) -> Tensor:
     """Return an unwritten record (T + 1, width) on the device, in float32 or wider."""
     some = next(iter(weights.trainable.values()))
@@ -243,13 +195,15 @@ def _series(record: Tensor) -> Series:
     return np.ascontiguousarray(record.cpu().double().numpy().T)
 
 
-def _end(end: End, lane: int, *, lost: bool) -> End:
-    parameters, step = ({name: value[lane].clone() for name, value in of.items()} for of in (end.parameters, end.step))
-    return (
-        End(as_lost(parameters), as_lost(parameters), end.learning_rate)
-        if lost
-        else End(parameters, step, end.learning_rate)
-    )
+def _end(stacked: End, lane: int, learning_rate: tuple[float, ...]) -> End:
+    """Return where one lane ended."""
+    of = (stacked.parameters, stacked.step)
+    parameters, step = ({name: value[lane].clone() for name, value in values.items()} for values in of)
+    return End(parameters, step, learning_rate)
+
+
+def _lost(end: End) -> End:
+    return End(as_lost(end.parameters), as_lost(end.parameters), end.learning_rate)
 
 
 @contextmanager

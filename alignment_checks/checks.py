@@ -225,7 +225,7 @@ def check_strongly_aligned(
     worst : float
         x: the highest L that is bearable.
     within : int
-        N, from 1 to the setup's steps.
+        N, from 1 to the setup's steps, all of which have to be recorded (record_every=1).
     under, delta
         As in `check_capability_robust`; None checks the unperturbed setup alone.
     **judging
@@ -234,6 +234,11 @@ def check_strongly_aligned(
     _check_number("worst", worst)
     if isinstance(within, bool) or not isinstance(within, int) or not 1 <= within <= _steps(setup):
         raise ValueError(f"`within` must be an int from 1 to the setup's {setup.steps} steps; got {within!r}")
+    if setup.record_every > 1:
+        raise ValueError(
+            f"strong alignment is about L at every step of the transient; got record_every={setup.record_every}, "
+            "between whose records a peak is not seen. Use dataclasses.replace(setup, record_every=1)"
+        )
     options = Options(**judging).alone(delta)
     alone = under is None and delta is None
     strategy, sides, words = (st.just(IDENTITY), BOTH, "") if alone else under_sides(under, None, None, delta)

@@ -2,6 +2,9 @@
 
 With ΔX = X(t) − X(0): C_T = (1/T) Σ_{t=1..T} ΔL(t), and α_T = Σ ΔL(t) / Σ ΔG(t) (Harris 2020, Definitions 1 and 2). The
 dimensionless forms divide ΔL by L(0) − L* and ΔG by G(0).
+
+Between two records a series is taken to change linearly: every number here is that of the series so filled in, which is
+the series itself where every step is recorded.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from alignment_checks.trajectory import Series, Trajectory
+from alignment_checks.trajectory import Series, Steps, Trajectory
 
 Side = Literal["base", "mesa"]
 _SIDES: tuple[Side, Side] = ("base", "mesa")
@@ -104,8 +107,36 @@ def correlation(trajectory: Trajectory, *, of: Literal["levels", "increments"] =
         raise ValueError(f"`of` must be 'levels' (X(t)) or 'increments' (X(t+1) − X(t)); got {of!r}")
     series = [_finished(trajectory, side) for side in _SIDES]
     least = [_rounding(trajectory, side) for side in _SIDES]
-    pair = [np.diff(values) if of == "increments" else values for values in series]
-    return np.array([_pearson(*row) for row in zip(*pair, *least, strict=True)])
+    found = []
+    for *pair, least_base, least_mesa in zip(*series, *least, strict=True):
+        base, mesa = (filled(values, trajectory.t) for values in pair)
+        if of == "increments":
+            base, mesa = np.diff(base), np.diff(mesa)
+        found.append(_pearson(base, mesa, least_base, least_mesa))
+    return np.array(found)
+
+
+def filled(series: Series, t: Steps) -> Series:
+    """Return one run's series at every step 0 … T, linear between records."""
+    return series if len(t) == t[-1] + 1 else np.asarray(np.interp(np.arange(t[-1] + 1), t, series))
+
+
+def quadrature(t: Steps) -> Series:
+    """Return how many of the steps 1 … T each record after t = 0 stands for: the sum over t = 1 … T is Σ wᵢ·ΔX(tᵢ).
+
+    Exact for a series that is linear between records, ΔX(0) being 0: a step s of the way from one record to the next
+    counts for s to the next and for 1 − s to the one before. All weights are 1 where every step is recorded: the sum is
+    Definition 1's.
+
+    Examples
+    --------
+    >>> quadrature(np.arange(4)), quadrature(np.array([0, 2, 4, 5]))
+    (array([1., 1., 1.]), array([2. , 1.5, 1. ]))
+    """
+    gaps = np.diff(t).astype(np.float64)
+    weights = (gaps + 1) / 2
+    weights[:-1] += (gaps[1:] - 1) / 2
+    return weights
 
 
 def _pearson(x: Series, y: Series, least_x: float, least_y: float) -> float:
@@ -119,7 +150,7 @@ def _pearson(x: Series, y: Series, least_x: float, least_y: float) -> float:
 def mean_change(trajectory: Trajectory, of: Side) -> Series:
     """Return the mean over t = 1 … T of X(t) − X(0) of each run, NaN for one that diverged."""
     series = _finished(trajectory, of)
-    return np.asarray((series[:, 1:] - series[:, :1]).mean(1))
+    return np.asarray(((series[:, 1:] - series[:, :1]) * quadrature(trajectory.t)).sum(1) / trajectory.t[-1])
 
 
 def _finished(trajectory: Trajectory, of: Side) -> Series:
@@ -199,7 +230,7 @@ class Reading:
     base_scale, mesa_scale : ndarray, shape (seeds,)
         What makes them dimensionless; NaN where nothing does.
     first, last, highest : ndarray, shape (seeds,)
-        L(0), L(T), and max L(t) over t = 1 … `within`.
+        L(0), L(T), and the highest L recorded at t = 1 … `within`.
     mesa_first, mesa_last : ndarray, shape (seeds,)
         G(0) and G(T).
     defined : bool
@@ -251,7 +282,7 @@ def readings(trajectory: Trajectory, seeds: int, *, within: int | None = None) -
     seeds : int
         How many runs in a row belong to one perturbation.
     within : int, optional
-        Take the highest L over t = 1 … within; None is T.
+        Take the highest L recorded over t = 1 … within; None is T. Holds at least one record.
     """
     sides = {of: _SideOfAll.of(trajectory, of) for of in _SIDES}
     return [_reading(trajectory, sides, slice(i, i + seeds), within) for i in range(0, len(trajectory.runs), seeds)]
@@ -277,6 +308,7 @@ class _SideOfAll:
 
 def _reading(trajectory: Trajectory, sides: dict[Side, _SideOfAll], rows: slice, within: int | None) -> Reading:
     base, mesa = trajectory.base[rows], trajectory.mesa[rows]
+    records = int((trajectory.t <= within).sum()) if within is not None else None
     gone = [str(run.outcome) for run in trajectory.runs[rows] if run.outcome.diverged_at is not None]
     signs = [side.sign(rows) for side in sides.values()]
     return Reading(
@@ -286,7 +318,7 @@ def _reading(trajectory: Trajectory, sides: dict[Side, _SideOfAll], rows: slice,
         mesa_scale=sides["mesa"].scales[rows],
         first=base[:, 0],
         last=base[:, -1],
-        highest=base[:, 1 : None if within is None else within + 1].max(1),
+        highest=base[:, 1:records].max(1),
         mesa_first=mesa[:, 0],
         mesa_last=mesa[:, -1],
         defined=signs[1] != 0,

@@ -265,6 +265,8 @@ def setup_digest(setup: TrainingSetup) -> str:
     digest.update(
         repr((setup.steps, setup.batch_size, setup.objective_infimum, setup.seed, str(first.module))).encode()
     )
+    if setup.record_every > 1:
+        digest.update(f"record_every {setup.record_every}".encode())
     return digest.hexdigest()
 
 

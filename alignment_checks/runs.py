@@ -93,12 +93,13 @@ def _run(setup: TrainingSetup, rows: list[_Row], device: torch.device, backend: 
 def _trajectory(
     setup: TrainingSetup, rows: Sequence[_Row], found: Sequence[_Found], ends: Callable[[], tuple[End, ...]]
 ) -> Trajectory:
-    base, mesa, outcomes = settled(np.stack([f.base for f in found]), np.stack([f.mesa for f in found]))
+    t = np.array(setup.recorded)
+    base, mesa, outcomes = settled(np.stack([f.base for f in found]), np.stack([f.mesa for f in found]), t)
     runs = tuple(
         Run(row.mesa, row.base, row.seed, f.backend, f.reason, outcome, f.infimum)
         for row, f, outcome in zip(rows, found, outcomes, strict=True)
     )
-    return Trajectory(setup, base, mesa, runs, found[0].resolution, ends)
+    return Trajectory(setup, base, mesa, runs, found[0].resolution, ends, t)
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,8 @@ class TrainingSetup:
         Floating dtype of model and data; None leaves both as they are.
     seed : int
         Seed of init, of minibatch order and of the model's own randomness.
+    record_every : int
+        k ≥ 1: L and G are recorded at t = 0, k, 2k, … and T. Between two records they are taken to change linearly.
 
     Raises
     ------
@@ -68,6 +70,7 @@ class TrainingSetup:
     objective_infimum: float | None = 0.0
     dtype: torch.dtype | None = None
     seed: int = 0
+    record_every: int = 1
 
     def __post_init__(self) -> None:
         _check_callables(self)
@@ -75,6 +78,11 @@ class TrainingSetup:
         object.__setattr__(self, "data", _checked_data(self.data))
         if self.batch_size is not None:
             _check_batch_size(self.batch_size, self.data)
+
+    @property
+    def recorded(self) -> tuple[int, ...]:
+        """The steps t at which L and G are recorded: 0, k, 2k, … and T."""
+        return (*range(0, self.steps, self.record_every), self.steps)
 
     @property
     def mesa(self) -> MesaObjective:
@@ -161,8 +169,10 @@ _HINTS = {
 
 
 def _check_numbers(setup: TrainingSetup) -> None:
-    if isinstance(setup.steps, bool) or not isinstance(setup.steps, int) or setup.steps < 1:
-        raise ValueError(f"TrainingSetup: `steps` must be an int, at least 1; got {setup.steps!r}")
+    for name in ("steps", "record_every"):
+        value = getattr(setup, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"TrainingSetup: `{name}` must be an int, at least 1; got {value!r}")
     if isinstance(setup.seed, bool) or not isinstance(setup.seed, int) or not 0 <= setup.seed < 2**63:
         raise ValueError(f"TrainingSetup: `seed` must be an int in [0, 2**63); got {setup.seed!r}")
     infimum = setup.objective_infimum

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -14,6 +14,7 @@ from alignment_checks.perturbations import Perturbation
 from alignment_checks.training import TrainingSetup
 
 Series = npt.NDArray[np.float64]
+Steps = npt.NDArray[np.int64]
 
 GROWTH = 1e8
 """A run has diverged where |L| or |G| passes this many times max(1, its value at t = 0)."""
@@ -21,7 +22,7 @@ GROWTH = 1e8
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run went: to its last step, or diverged at a step (NaN, ±inf or unbounded growth of L or G)."""
+    """How a run went: to its last step, or diverged at a step (NaN, ±inf or unbounded growth of L or G there)."""
 
     diverged_at: int | None = None
 
@@ -70,20 +71,27 @@ class End:
     learning_rate: tuple[float, ...]
 
 
+def _every_step() -> Steps:
+    """Return what stands for 0 … T, whatever T is."""
+    return np.empty(0, dtype=np.int64)
+
+
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """Runs of one setup, perturbation-major, at t = 0 … T.
+    """Runs of one setup, perturbation-major, at the steps that were recorded: 0, k, 2k, … and T (`record_every` is k).
 
     Attributes
     ----------
     setup : TrainingSetup
-    base : ndarray of float64, shape (runs, T + 1)
+    base : ndarray of float64, shape (runs, records)
         L(t): the base objective over the whole dataset at θ(t). NaN after the step at which a run diverged.
-    mesa : ndarray of float64, shape (runs, T + 1)
+    mesa : ndarray of float64, shape (runs, records)
         G(t): the mesa-objective at the same θ(t).
     runs : tuple of Run
     resolution : float
         Machine epsilon of the dtype in which L and G were computed.
+    t : ndarray of int64, shape (records,)
+        The recorded steps: 0 … T where `record_every` is 1.
     """
 
     setup: TrainingSetup
@@ -92,10 +100,13 @@ class Trajectory:
     runs: tuple[Run, ...]
     resolution: float
     ends: Callable[[], tuple[End, ...]]
+    t: Steps = field(default_factory=_every_step)
 
     def __post_init__(self) -> None:
-        self.base.flags.writeable = False
-        self.mesa.flags.writeable = False
+        if not self.t.size:
+            object.__setattr__(self, "t", np.arange(self.base.shape[1]))
+        for values in (self.base, self.mesa, self.t):
+            values.flags.writeable = False
 
     @cached_property
     def end(self) -> tuple[End, ...]:
@@ -103,24 +114,26 @@ class Trajectory:
         return self.ends()
 
 
-def settled(base: Series, mesa: Series) -> tuple[Series, Series, tuple[Outcome, ...]]:
+def settled(base: Series, mesa: Series, t: Steps | None = None) -> tuple[Series, Series, tuple[Outcome, ...]]:
     """Return the series with NaN after each divergence, and the outcome of each run.
 
     Parameters
     ----------
-    base, mesa : ndarray of float64, shape (runs, T + 1)
+    base, mesa : ndarray of float64, shape (runs, records)
+    t : ndarray of int64, shape (records,)
+        The recorded steps; None is every step.
     """
     outcomes = []
     for row in range(len(base)):
         at = divergence(base[row], mesa[row])
-        outcomes.append(Outcome(at))
+        outcomes.append(Outcome(at if at is None or t is None else int(t[at])))
         if at is not None:
             base[row, at + 1 :] = mesa[row, at + 1 :] = np.nan
     return base, mesa, tuple(outcomes)
 
 
 def divergence(*series: Series) -> int | None:
-    """Return the first t at which a series is not finite or has grown beyond all bounds, or None."""
+    """Return the first record at which a series is not finite or has grown beyond all bounds, or None."""
     beyond = np.logical_or.reduce([is_beyond(values, values[0]) for values in series])
     return int(beyond.argmax()) if beyond.any() else None
 

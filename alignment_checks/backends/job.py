@@ -30,10 +30,15 @@ class Job:
         """T."""
         return self.train.setup.steps
 
+    @property
+    def columns(self) -> dict[int, int]:
+        """Where each recorded t stands in a record."""
+        return {t: column for column, t in enumerate(self.train.setup.recorded)}
+
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """What one job left: L under each score, shape (scores, T + 1), and G, shape (T + 1,)."""
+    """What one job left: L under each score, shape (scores, records), and G, shape (records,)."""
 
     base: Series
     mesa: Series

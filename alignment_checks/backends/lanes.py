@@ -137,26 +137,29 @@ class _Lanes:
 
     def recorded(self) -> list[Record]:
         """Train to T and return what each job left."""
-        steps = self.jobs[0].steps
-        losses, pursued = _empty(steps, len(self.jobs), self.weights), _empty(steps, len(self.jobs), self.weights)
-        scored = [_empty(steps, len(where), self.weights) for where, _ in self.scores]
+        steps, columns = self.jobs[0].steps, self.jobs[0].columns
+        losses, pursued = (_empty(len(columns), len(self.jobs), self.weights) for _ in range(2))
+        scored = [_empty(len(columns), len(where), self.weights) for where, _ in self.scores]
         end, rates = End({}, {}, ()), self.stepper.learning_rates()  # stacked, and of each lane
         step: Tensors = {}
         for t in range(steps + 1):
-            gradient, losses[t], buffers = self.batch.gradient(self.weights)
-            for row, (_, batch) in zip(scored, self.scores, strict=True):
-                row[t] = batch.value(self.weights)
-            if self.mesa.of == "gradient":  # before the step, which moves θ and may write into the gradient
-                pursued[t] = vmap(self.mesa)(gradient, self.weights.detached())
+            at = columns.get(t)
+            gradient, loss, buffers = self.batch.gradient(self.weights)
+            if at is not None:
+                losses[at] = loss
+                for row, (_, batch) in zip(scored, self.scores, strict=True):
+                    row[at] = batch.value(self.weights)
+            if at is not None and self.mesa.of == "gradient":  # before the step, which may write into the gradient
+                pursued[at] = vmap(self.mesa)(gradient, self.weights.detached())
             here = self.weights.snapshot() if t >= steps - 1 or self.mesa.of == "step" else {}
             if t == steps:
                 end, rates = End(here, step, ()), self.stepper.learning_rates()
             if t < steps or self.mesa.of == "step":
                 self.weights.buffers.update(buffers)
-                self.stepper.step(gradient, losses[t])
+                self.stepper.step(gradient, loss)
                 step = {n: p.detach() - here[n] for n, p in self.weights.trainable.items()} if here else {}
-            if self.mesa.of == "step":
-                pursued[t] = vmap(self.mesa)(step, here)
+            if at is not None and self.mesa.of == "step":
+                pursued[at] = vmap(self.mesa)(step, here)
         return self.records(losses, scored, pursued, [_end(end, lane, rate) for lane, rate in enumerate(rates)])
 
     def records(self, losses: Tensor, scored: list[Tensor], pursued: Tensor, ends: list[End]) -> list[Record]:
@@ -184,14 +187,14 @@ def _score_batches(jobs: Sequence[Job], device: torch.device) -> Iterator[tuple[
         yield [(lane, index) for lane, index, _ in group], Batch.of([s for _, _, s in group], device, owners)
 
 
-def _empty(steps: int, width: int, weights: Weights) -> Tensor:
-    """Return an unwritten record (T + 1, width) on the device, in float32 or wider."""
+def _empty(records: int, width: int, weights: Weights) -> Tensor:
+    """Return an unwritten record (records, width) on the device, in float32 or wider."""
     some = next(iter(weights.trainable.values()))
-    return torch.empty(steps + 1, width, device=some.device, dtype=torch.promote_types(some.dtype, torch.float32))
+    return torch.empty(records, width, device=some.device, dtype=torch.promote_types(some.dtype, torch.float32))
 
 
 def _series(record: Tensor) -> Series:
-    """Return a record as rows of float64 in host memory, shape (width, T + 1)."""
+    """Return a record as rows of float64 in host memory, shape (width, records)."""
     return np.ascontiguousarray(record.cpu().double().numpy().T)
 
 

@@ -1,7 +1,8 @@
 """The oracle: the plain PyTorch loop that anyone would write, one run at a time.
 
 Read it as the definition of what is recorded. L(t) and G(t) are taken at the same θ(t), over the whole dataset, before
-the step that leaves it, t = 0 and t = T included; taking them changes no buffer and no random state.
+the step that leaves it, t = 0 and t = T included; taking them changes no buffer and no random state. Every k-th t is
+recorded, k = `record_every`, and T.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -34,13 +36,20 @@ def train(job: Job, device: torch.device, reason: str | None = None, visit: Visi
     reason : str, optional
         Why it is trained here.
     visit : callable, optional
-        Called with copies of the parameters and of the buffers at every θ(t).
+        Called with copies of the parameters and of the buffers at every θ(t) that is recorded.
     """
     with seeding.isolated(seeding.derive("run", job.train.seed)):
         return _Loop(job, device).record(reason, visit)
 
 
 _NOWHERE: Tensors = {}
+
+
+class _Measured(NamedTuple):
+    """L and its gradient at one θ(t); None for a parameter that L does not use."""
+
+    loss: Tensor
+    gradient: list[Tensor | None]
 
 
 class _Loop:
@@ -55,46 +64,49 @@ class _Loop:
         self.batches = _batches(self.train)
 
     def record(self, reason: str | None, visit: Visitor | None) -> Record:
-        steps, mesa = self.job.steps, self.train.setup.mesa
-        base, pursued = np.full((len(self.scores), steps + 1), np.nan), np.full(steps + 1, np.nan)
+        steps, mesa, columns = self.job.steps, self.train.setup.mesa, self.job.columns
+        base, pursued = np.full((len(self.scores), len(columns)), np.nan), np.full(len(columns), np.nan)
         gone, step = np.zeros(len(self.scores), dtype=bool), _NOWHERE
         for t in range(steps + 1):
-            loss, gradient = self.measured()
-            base[:, t] = [float(loss) if score is None else self.scored(score) for score in self.scores]
+            at = columns.get(t)
+            found = self.measured() if at is not None else None
             here = {name: p.detach().clone() for name, p in self.parameters.items()}
+            if at is not None and found is not None:
+                base[:, at] = [float(found.loss) if score is None else self.scored(score) for score in self.scores]
+                if visit is not None:
+                    visit(here, {name: buffer.clone() for name, buffer in self.module.named_buffers()})
             end = End(here, step, learning_rates(self.optimizer))
-            if visit is not None:
-                visit(here, {name: buffer.clone() for name, buffer in self.module.named_buffers()})
             if t < steps or mesa.of == "step":
-                self.advance(loss, gradient)
+                self.advance(found)
                 step = {name: p.detach() - here[name] for name, p in self.parameters.items()}
-            pursued[t] = float(mesa(step if mesa.of == "step" else _filled(gradient, here), here))
-            gone |= is_beyond(base[:, t], base[:, 0]) | is_beyond(pursued[t], pursued[0])
+            if at is not None and found is not None:
+                pursued[at] = float(mesa(step if mesa.of == "step" else _filled(found.gradient, here), here))
+                gone |= is_beyond(base[:, at], base[:, 0]) | is_beyond(pursued[at], pursued[0])
             if gone.all():
                 end = End(as_lost(here), as_lost(here), end.learning_rate)
                 break
         return Record(base, pursued, end, "loop", reason)
 
-    def measured(self) -> tuple[Tensor, list[Tensor | None]]:
-        """Return L and its gradient over the whole dataset at θ(t); None for a parameter that L does not use."""
+    def measured(self) -> _Measured:
+        """Return L and its gradient over the whole dataset at θ(t)."""
         with _unchanged(self.module, training=not self.job.random):
             loss = _loss(self.module, self.train)
             gradient = torch.autograd.grad(loss, list(self.parameters.values()), allow_unused=True)
-        return loss.detach(), list(gradient)
+        return _Measured(loss.detach(), list(gradient))
 
     def scored(self, score: Realization) -> float:
         """Return L under another realization at θ(t)."""
         with torch.no_grad(), _unchanged(self.module, training=not self.job.random):
             return float(_loss(self.module, score))
 
-    def advance(self, loss: Tensor, gradient: list[Tensor | None]) -> None:
-        """Take one optimizer step. Where it is the plain step on the whole dataset, its gradient is at hand."""
+    def advance(self, found: _Measured | None) -> None:
+        """Take one optimizer step. Where it is the plain step on the whole dataset, its gradient may be at hand."""
         self.module.train()
         batch = next(self.batches)
         if must_be_given(self.optimizer.step):
-            loss = self.optimizer.step(partial(self.backward, batch))  # type: ignore[arg-type, assignment]
+            loss: Tensor = self.optimizer.step(partial(self.backward, batch))  # type: ignore[arg-type, assignment]
         else:
-            loss = self.backward(batch) if self.differs(batch) else self.given(loss, gradient)
+            loss = self.backward(batch) if found is None or self.differs(batch) else self.given(found)
             self.optimizer.step()
         if self.scheduler is not None:
             self.scheduler.step(*[float(loss)] if must_be_given(self.scheduler.step) else [])
@@ -103,11 +115,11 @@ class _Loop:
         """Return whether the step's own forward pass does anything that measuring L(t) has not done."""
         return batch is not None or self.job.random or any(True for _ in self.module.buffers())
 
-    def given(self, loss: Tensor, gradient: list[Tensor | None]) -> Tensor:
+    def given(self, found: _Measured) -> Tensor:
         """Leave a gradient that is at hand in the parameters."""
-        for parameter, g in zip(self.parameters.values(), gradient, strict=True):
+        for parameter, g in zip(self.parameters.values(), found.gradient, strict=True):
             parameter.grad = None if g is None else g.clone()
-        return loss
+        return found.loss
 
     def backward(self, batch: Tensor | None) -> Tensor:
         """Leave the gradient of one batch, None for the whole dataset, in the parameters."""

@@ -1,4 +1,4 @@
-"""A training run with its weights at every t, so that other objectives can be evaluated along it: no retraining."""
+"""A training run with its weights at every recorded t: other objectives are evaluated along it, without retraining."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CHUNK = 64
 
 @dataclass(frozen=True, eq=False)
 class Path:
-    """One run, and θ(t) with the buffers at every t that it reached: each tensor has a leading axis of t."""
+    """One run, and θ(t) with the buffers at every recorded t that it reached: each tensor has a leading axis of t."""
 
     job: Job
     record: Record
@@ -35,11 +35,11 @@ class Path:
 def size(job: Job) -> int:
     """Return the bytes that the path of a job takes."""
     run = job.train
-    return (job.steps + 1) * sum(value.nbytes for value in (*run.parameters.values(), *run.constants.values()))
+    return len(job.columns) * sum(value.nbytes for value in (*run.parameters.values(), *run.constants.values()))
 
 
 def follow(job: Job, device: torch.device) -> Path:
-    """Train one run in the loop and keep its weights at every t."""
+    """Train one run in the loop and keep its weights at every recorded t."""
     visited: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
     record = loop.train(
         job, device, "its weights are kept at every step", lambda *at: visited.append((dict(at[0]), dict(at[1])))
@@ -50,11 +50,11 @@ def follow(job: Job, device: torch.device) -> Path:
 
 
 def along(path: Path, scores: Sequence[Realization], device: torch.device) -> Series:
-    """Return L under each score at every θ(t) of the path, shape (scores, T + 1); NaN beyond its end.
+    """Return L under each score at every θ(t) of the path, shape (scores, records); NaN beyond its end.
 
     Scores that share data and the structure of their objective share the forward passes too.
     """
-    series = np.full((len(scores), path.job.steps + 1), np.nan)
+    series = np.full((len(scores), len(path.job.columns)), np.nan)
     for members in _groups(scores):
         values = _evaluated(path, [scores[index] for index in members], device)
         series[members, : values.shape[1]] = values

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from alignment_checks.backends.dispatch import TOO_FEW
 from alignment_checks.backends.path import Path
@@ -11,6 +12,7 @@ from alignment_checks.measures import Reading, readings
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.realization import fingerprint, realize
 from alignment_checks.runs import along, follow, resolved, run
+from alignment_checks.sameness import alike
 from alignment_checks.training import TrainingSetup
 from alignment_checks.trajectory import Trajectory
 
@@ -113,3 +115,49 @@ class Experiment:
             self.paths = follow(self.setup, self.seeds, device=self.device)
             self.runs += len(self.seeds) if self.paths is not None else 0
         return self.paths
+
+
+class Memory:
+    """The experiments of several checks: what one of them trained, the next finds ready.
+
+    Setups that were built apart are one where training cannot tell them apart (see `alike`).
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> import torch
+    >>> from alignment_checks import check_alignment_robust, check_capability_robust, landscape
+    >>> from alignment_checks.perturbations import Perturbation
+    >>> bowl = landscape(lambda x: x.square().sum(), [1.0], optimizer=partial(torch.optim.SGD, lr=0.1), steps=20)
+    >>> memory, delta = Memory(), Perturbation("init_gain", 0.01, 1.0, 0)
+    >>> check_capability_robust(bowl, delta=delta, rtol=0.1, memory=memory).runs
+    2
+    >>> check_alignment_robust(bowl, delta=delta, rtol=0.1, memory=memory).runs
+    0
+    """
+
+    def __init__(self) -> None:
+        self._experiments: dict[Hashable, Experiment] = {}
+        self._keys: dict[TrainingSetup, Hashable] = {}
+
+    def experiment(
+        self,
+        setup: TrainingSetup,
+        sides: Sides,
+        seeds: Sequence[int],
+        *,
+        device: str = "auto",
+        backend: str = "auto",
+        within: int | None = None,
+    ) -> Experiment:
+        """Return the experiment of these arguments, the one that there is already if there is one."""
+        if setup not in self._keys:
+            self._keys[setup] = alike(setup)
+        key = (self._keys[setup], sides, tuple(seeds), device, backend, within)
+        if key not in self._experiments:
+            self._experiments[key] = self.begun(setup, sides, seeds, device=device, backend=backend, within=within)
+        return self._experiments[key]
+
+    def begun(self, setup: TrainingSetup, sides: Sides, seeds: Sequence[int], **how: Any) -> Experiment:
+        """Return a new experiment."""
+        return Experiment(setup, sides, seeds, **how)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from alignment_checks.descent import pursues_gradient
-from alignment_checks.experiment import Experiment, Sides
+from alignment_checks.experiment import Experiment, Memory, Sides
 from alignment_checks.judgement import Judgement, Status, Tolerance, approximately, beyond, bounded, undecided
 from alignment_checks.measures import Reading, Side
 from alignment_checks.options import Options, Strategy
@@ -103,9 +103,10 @@ def searched(
     """Search the strategy for what `judge` fails, and return the verdict; `describe` adds lines about a reading."""
     budget = Budget(options.max_time)
     check_normalizable(quantity, setup)
-    experiment = Experiment(
+    experiment = (options.memory or Memory()).experiment(
         setup, sides, options.seeds_of(setup), device=options.device, backend=options.backend, within=within
     )
+    before = experiment.runs
 
     def judged(measure: Callable[[Sequence[Perturbation]], list[Reading]]) -> Callable[..., list[Judgement]]:
         def evaluate(deltas: Sequence[Perturbation]) -> list[Judgement]:
@@ -123,14 +124,15 @@ def searched(
         resolution=options.resolution,
         first=options.first,
         budget=budget,
-        watch=_counting(options.watch, experiment),
+        shrink=options.shrink,
+        watch=_counting(options.watch, experiment, before),
     )
-    return _verdict(experiment, quantity, result, says, describe, budget.spent)
+    return replace(_verdict(experiment, quantity, result, says, describe, budget.spent), runs=experiment.runs - before)
 
 
-def _counting(watch: Watch | None, experiment: Experiment) -> Watch | None:
+def _counting(watch: Watch | None, experiment: Experiment, before: int) -> Watch | None:
     """Return `watch` told also of the runs trained, which only the experiment knows."""
-    return None if watch is None else lambda progress: watch(replace(progress, runs=experiment.runs))
+    return None if watch is None else lambda progress: watch(replace(progress, runs=experiment.runs - before))
 
 
 def check_normalizable(quantity: Quantity, *setups: TrainingSetup) -> None:

@@ -9,7 +9,7 @@ from typing import TypedDict
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from alignment_checks.experiment import Sides
+from alignment_checks.experiment import Memory, Sides
 from alignment_checks.judgement import Direction, Tolerance
 from alignment_checks.measures import Side
 from alignment_checks.perturbations import Perturbation
@@ -37,6 +37,8 @@ class Judging(TypedDict, total=False):
     first: Sequence[Perturbation]
     max_time: float | None
     watch: Watch | None
+    memory: Memory | None
+    shrink: bool
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Options:
     first: Sequence[Perturbation] = ()
     max_time: float | None = None
     watch: Watch | None = None
+    memory: Memory | None = None
+    shrink: bool = False
 
     def __post_init__(self) -> None:
         if self.of not in ("base", "mesa"):
@@ -75,7 +79,7 @@ class Options:
         Tolerance(0.0 if self.rtol is None else self.rtol, self.atol, self.side)
 
     def alone(self, delta: Perturbation | None) -> Options:
-        """Return these options for one given perturbation: judged as it is, with no draws and no shrinking."""
+        """Return these options for one given perturbation: judged with no draws, and shrunk only where asked."""
         return self if delta is None else replace(self, examples=0, first=tuple(self.first) or (delta,))
 
     @property

@@ -35,6 +35,7 @@ def search(
     random_seed: int = 0,
     resolution: float = 0.01,
     first: Iterable[Perturbation] = (),
+    shrink: bool = False,
     budget: Budget | None = None,
     watch: Watch | None = None,
 ) -> Searched:
@@ -48,13 +49,15 @@ def search(
     confirm : callable
         The same, trained afresh.
     examples : int
-        Perturbations that Hypothesis draws; 0 judges `first` alone, without shrinking.
+        Perturbations that Hypothesis draws; 0 judges `first` alone, without shrinking unless `shrink`.
     random_seed : int
         The plan of the search depends on `examples` and this alone.
     resolution : float in (0, 1)
         Relative resolution of the smallest failing magnitude.
     first : iterable of Perturbation
         Tried before any drawn one; what they lost on their way through a file is found again among the draws.
+    shrink : bool
+        Shrink also where `examples` is 0: what fails of `first`, between the magnitudes that `first` spans.
     budget : Budget, optional
         The time is looked at before each batch; it never changes what the batches are. Once it is over, what was found
         by then is the result. The first batch is always judged.
@@ -72,12 +75,13 @@ def search(
     known = list(first)
     draws = drawn(strategy, examples or DONORS, random_seed) if examples or not all(d.is_whole for d in known) else []
     known = [delta if delta.is_whole else reattached(delta, draws) for delta in known]
+    if examples == 0 and not known:
+        raise ValueError("nothing to judge: examples=0 judges `first` alone, and `first` is empty")
+    draws = draws if examples else []
     whole = draws_whole(strategy)
-    corners, domain = (_corners(draws), {}) if whole else ([], _domain(draws))
+    corners, domain = (_corners(draws), {}) if whole else ([], _domain(draws or known))
     state = Shrinking(evaluate, resolution, domain, budget, watch)
-    if examples == 0:
-        if not known:
-            raise ValueError("nothing to judge: examples=0 judges `first` alone, and `first` is empty")
+    if examples == 0 and not shrink:
         state.judge(known)
         return state.outcome(confirm)
     try:

@@ -1,0 +1,135 @@
+"""Setups that were built apart are one where training cannot tell them apart, and no others."""
+
+import copy
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+import alignment_checks as ac
+from alignment_checks import perturbations as pt
+from alignment_checks.experiment import Memory
+from alignment_checks.options import BOTH, MESA
+from alignment_checks.sameness import alike
+
+RATE = 0.1
+DELTA = pt.Perturbation("init_gain", 0.5, 1.0, 0)
+
+
+def descent(params):
+    return torch.optim.SGD(params, lr=RATE)
+
+
+def built(*, lr=0.1, power=2, start=1.0, steps=5, data=None, optimizer=None, seed=0):
+    """Return a setup whose parts are all made anew."""
+    optimizer = optimizer or partial(torch.optim.SGD, lr=lr)
+    if data is None:
+        return ac.landscape(lambda x: (x**power).sum(), [start], optimizer=optimizer, steps=steps, seed=seed)
+    return ac.TrainingSetup(lambda: nn.Linear(1, 1), data, nn.functional.mse_loss, optimizer, steps, seed=seed)
+
+
+def tensors(last=3.0):
+    return torch.tensor([[1.0], [2.0]]), torch.tensor([[2.0], [last]])
+
+
+OTHERS = [
+    {"lr": 0.2},
+    {"power": 4},
+    {"power": 2.0},
+    {"start": -1.0},
+    {"steps": 6},
+    {"seed": 1},
+    {"data": tensors()},
+    {"data": tensors(4.0)},
+    {"optimizer": descent},
+    {"optimizer": partial(torch.optim.Adam, lr=0.1)},
+    {"optimizer": lambda params: torch.optim.SGD(params, lr=0.1)},
+    {"optimizer": lambda params: torch.optim.SGD(params, lr=0.3)},
+]
+
+
+@pytest.mark.parametrize("different", [{}, *OTHERS])
+def test_the_same_parts_make_the_same_setup(different):
+    assert built(**different) is not built(**different)
+    assert alike(built(**different)) == alike(built(**different))
+    assert hash(alike(built(**different))) == hash(alike(built(**different)))
+
+
+def test_any_other_part_makes_another():
+    assert len({alike(built(**different)) for different in [{}, *OTHERS]}) == len(OTHERS) + 1
+
+
+def test_what_a_function_reads_from_its_module_counts(monkeypatch):
+    before = alike(built(optimizer=descent))
+    monkeypatch.setitem(globals(), "RATE", 0.2)
+    assert alike(built(optimizer=descent)) != before
+
+
+def test_a_tensor_changed_in_place_is_another():
+    data = tensors()
+    setup = built(data=data)
+    before = alike(setup)
+    data[1][0] = 9.0
+    assert alike(setup) != before
+
+
+class Opaque:
+    def __call__(self, params):
+        return torch.optim.SGD(params, lr=0.1)
+
+
+def test_what_cannot_be_looked_into_equals_itself_alone():
+    one = Opaque()
+    assert alike(built(optimizer=one)) == alike(built(optimizer=one))
+    assert alike(built(optimizer=one)) != alike(built(optimizer=copy.copy(one)))
+
+
+def test_recursion_has_an_end():
+    def one(n):
+        return other(n - 1) if n else 0
+
+    def other(n):
+        return one(n - 1) if n else 1
+
+    assert alike(one) == alike(one) != alike(other)
+
+
+def test_numbers_of_different_kinds_differ():
+    assert len({alike(value) for value in (0, 0.0, -0.0, False, "0", None, (), [], {}, 1, 1.0, True)}) == 12
+    assert alike(float("nan")) == alike(float("nan"))
+
+
+def test_a_memory_trains_once_what_several_checks_ask_for():
+    memory = Memory()
+    runs = [
+        check(setup, delta=delta, rtol=99.0, memory=memory).runs
+        for check in (ac.check_capability_robust, ac.check_alignment_robust)
+        for setup in (built(), built(), built(lr=0.2))
+        for delta in (DELTA, pt.IDENTITY)
+    ]
+    assert runs == [2, 0, 0, 0, 2, 0] + [0] * 6
+
+
+def test_what_fails_is_trained_afresh_all_the_same():
+    memory = Memory()
+    assert [ac.check_capability_robust(built(), delta=DELTA, rtol=0.1, memory=memory).runs for _ in "ab"] == [4, 2]
+
+
+def test_a_memory_keeps_apart_what_is_not_the_same_question():
+    memory, setup = Memory(), built()
+    asked = [(setup, BOTH, [0]), (setup, MESA, [0]), (setup, BOTH, [1]), (built(lr=0.2), BOTH, [0])]
+    assert len({id(memory.experiment(*one)) for one in asked}) == len(asked)
+    assert memory.experiment(built(), BOTH, [0]) is memory.experiment(setup, BOTH, [0])
+    assert memory.experiment(setup, BOTH, [0], backend="loop") is not memory.experiment(setup, BOTH, [0])
+
+
+def test_a_given_perturbation_is_shrunk_where_that_is_asked():
+    far, near = pt.Perturbation("init_gain", 0.9, 1.0, 0), pt.Perturbation("init_gain", 0.01, 1.0, 0)
+    alone = ac.check_capability_robust(built(), delta=far, rtol=0.1)
+    assert alone.minimal.perturbation == far
+    shrunk = ac.check_capability_robust(built(), delta=far, first=(far, near), rtol=0.1, shrink=True)
+    assert shrunk.statement == alone.statement
+    assert shrunk.minimal.perturbation.magnitude == pytest.approx(0.0688, rel=0.01)  # 2^(2m) = 1.1
+    assert shrunk.searched > 2
+    assert ac.check_capability_robust(built(), delta=near, rtol=0.1, shrink=True).status == "pass"

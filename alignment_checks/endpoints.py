@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from alignment_checks import seeding
+from alignment_checks.drawing import EVALUATION, drawing, seed_of
 from alignment_checks.objectives import Tensors
 from alignment_checks.realization import Realization, draws_randomness, loss_of, realize
 from alignment_checks.trajectory import End, Trajectory
@@ -183,16 +184,16 @@ def _function(run: Realization, like: Tensors, *, random: bool) -> Function:
     It is of the training-mode loss where that is deterministic, else of eval mode, as L(t) is.
     """
     constants, data = _doubled(run.constants), None if run.data is None else tuple(map(_double, run.data))
-    run = replace(run, data=data)
+    run, seed = replace(run, data=data), seed_of(run.seed) if random else None
 
     def loss(theta: Tensor) -> Tensor:
         parts = torch.split(theta, [value.numel() for value in like.values()])
         parameters = {name: part.reshape(like[name].shape) for (name, part) in zip(like, parts, strict=True)}
         state = {**parameters, **{name: value.clone() for name, value in constants.items()}}
         run.module.train(not random)
-        with seeding.isolated(seeding.derive("run", run.seed)):
+        with seeding.isolated(seeding.derive("evaluation", run.seed)), drawing(seed, EVALUATION):
             outputs = torch.func.functional_call(run.module, state, run.inputs)
-        return loss_of(run)(outputs, run.targets, parameters)
+            return loss_of(run)(outputs, run.targets, parameters)
 
     return loss
 

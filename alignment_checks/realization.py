@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from alignment_checks.drawing import Randomness, observed, seed_of
 from alignment_checks.objectives import Loss, Objective
 from alignment_checks.seeding import derive, isolated
 from alignment_checks.training import OptimizerFactory, SchedulerFactory, TrainingSetup
+
+
+@dataclass(frozen=True)
+class GradientNoise:
+    """Gaussian noise on each element of each step's gradient, of this standard deviation."""
+
+    scale: float
+    seed: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +45,12 @@ class Realization:
         A lower bound of the objective, for the dimensionless forms.
     optimizer, scheduler : callables
         As in `TrainingSetup`.
+    batch_size : int or None
+        As in `TrainingSetup`.
+    noise : tuple of GradientNoise
+        What is added to the gradient of each step; L and G are without it.
+    dtype : torch.dtype or None
+        What it trains in, where that is not the setup's; θ(0) and data are given, and L and G taken, in the setup's.
     """
 
     setup: TrainingSetup
@@ -48,6 +63,9 @@ class Realization:
     infimum: float | None
     optimizer: OptimizerFactory
     scheduler: SchedulerFactory | None
+    batch_size: int | None = None
+    noise: tuple[GradientNoise, ...] = ()
+    dtype: torch.dtype | None = None
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -92,7 +110,17 @@ def realize(setup: TrainingSetup, seed: int) -> Realization:
         infimum=setup.objective_infimum,
         optimizer=setup.optimizer,
         scheduler=setup.scheduler,
+        batch_size=setup.batch_size,
     )
+
+
+def lowered(run: Realization) -> Realization:
+    """Return the run as it is trained: its weights and data in the dtype that it trains in."""
+    if run.dtype is None:
+        return run
+    parts = [{n: _cast(v, run.dtype) for n, v in values.items()} for values in (run.parameters, run.constants)]
+    data = None if run.data is None else tuple(_cast(part, run.dtype) for part in run.data)
+    return replace(run, parameters=parts[0], constants=parts[1], data=data)
 
 
 def built(setup: TrainingSetup, seed: int) -> nn.Module:
@@ -177,8 +205,11 @@ def raw_objective(realization: Realization) -> tuple[Tensor, Tensor]:
 def start(realization: Realization) -> float:
     """Return L(0): the loss at θ(0)."""
     with isolated(derive("run", realization.seed)), torch.no_grad():
-        outputs = _called(realization)
-        return float(loss_of(realization)(outputs, realization.targets, realization.parameters))
+        return float(_valued(realization))
+
+
+def _valued(realization: Realization) -> Tensor:
+    return loss_of(realization)(_called(realization), realization.targets, realization.parameters)
 
 
 def _called(realization: Realization) -> Tensor:
@@ -189,12 +220,15 @@ def _called(realization: Realization) -> Tensor:
     return outputs
 
 
-def draws_randomness(realization: Realization) -> bool:
-    """Return whether the training-mode forward pass draws random numbers (dropout does)."""
+def randomness(realization: Realization) -> Randomness:
+    """Return what the training-mode forward pass draws at random (dropout does)."""
     with isolated(derive("run", realization.seed)), torch.no_grad():
-        before = torch.get_rng_state()
-        _called(realization)
-        return not torch.equal(before, torch.get_rng_state())
+        return observed(lambda: _valued(realization), seed_of(realization.seed))
+
+
+def draws_randomness(realization: Realization) -> bool:
+    """Return whether the training-mode forward pass draws random numbers."""
+    return randomness(realization) is not Randomness.NONE
 
 
 # ------------------------------------------------------------------------------------------------------------ identity
@@ -219,7 +253,7 @@ def _differences(a: Realization, b: Realization) -> Iterator[bytes]:
             yield name.encode() + content(value)
     if a.objective != b.objective:
         yield repr((a.objective.structure, a.objective.coefficients)).encode()
-    for name in ("optimizer", "scheduler", "infimum"):
+    for name in ("optimizer", "scheduler", "infimum", "batch_size", "noise", "dtype"):
         if getattr(a, name) != getattr(b, name):
             yield f"{name} {getattr(a, name)!r}".encode()
 

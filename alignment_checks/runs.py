@@ -16,7 +16,7 @@ from alignment_checks.backends.path import along as scored_along
 from alignment_checks.backends.path import follow as path_of
 from alignment_checks.backends.path import size as path_size
 from alignment_checks.perturbations import IDENTITY, Perturbation
-from alignment_checks.realization import Realization, checked, draws_randomness, fingerprint, realize
+from alignment_checks.realization import Realization, checked, fingerprint, randomness, realize
 from alignment_checks.training import TrainingSetup
 from alignment_checks.trajectory import End, Run, Series, Trajectory, settled
 
@@ -183,7 +183,7 @@ def follow(setup: TrainingSetup, seeds: Sequence[int], *, device: str = "auto") 
     -------
     list of Path, or None where they are too large to keep
     """
-    where, random = resolved(device), draws_randomness(checked(setup))
+    where, random = resolved(device), randomness(checked(setup))
     jobs = [Job(realize(setup, seed), (None,), random) for seed in seeds]
     if sum(map(path_size, jobs)) > LARGEST:
         return None
@@ -253,7 +253,7 @@ def _records(
     setup: TrainingSetup, rows: list[_Row], device: torch.device, backend: str, *, keep_ends: bool
 ) -> list[_Found]:
     work = _work(setup, rows)
-    random = draws_randomness(work[0].train)
+    random = randomness(work[0].train)
     jobs = [Job(one.train, tuple(one.scores), random) for one in work]
     found: dict[int, _Found] = {}
     for index, record in trained(jobs, device, backend):
@@ -282,10 +282,14 @@ def _work(setup: TrainingSetup, rows: list[_Row]) -> list[_Work]:
     return list(work.values())
 
 
+_OF_TRAINING = ("parameters", "optimizer", "scheduler", "batch_size", "noise", "dtype")
+"""What of a run has no say in the value of L at a given θ."""
+
+
 def _score(base: Perturbation, plain: Realization, train: Realization) -> Realization | None:
     """Return what scores a run on its base side, None where that is what it trains on."""
     score = base.applied(plain)
-    if score.parameters is not plain.parameters or score.optimizer is not plain.optimizer:
+    if any(getattr(score, name) is not getattr(plain, name) for name in _OF_TRAINING):
         raise ValueError(
             f"{base} changes the init or the optimizer: on the base side alone that cannot change L's value"
         )

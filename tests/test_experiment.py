@@ -170,7 +170,9 @@ def test_where_tells_why_it_was_not_lanes(blobs):
     several = [IDENTITY, noise(0.4), noise(0.2), noise(0.3)]
     assert where(blobs, several) == "cpu (lanes)"
     assert where(blobs, [IDENTITY]) == "cpu (loop)"
-    assert where(replace(blobs, batch_size=8), several) == "cpu (loop: minibatches)"
+    assert where(replace(blobs, batch_size=8), several) == "cpu (lanes)"
+    closure = replace(blobs, optimizer=torch.optim.LBFGS)
+    assert where(closure, several).startswith("cpu (loop: ")
     assert where(blobs, several, BASE) == "cpu (loop: its weights are kept at every step)"
 
 

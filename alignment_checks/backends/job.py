@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from alignment_checks.drawing import Randomness
 from alignment_checks.realization import Realization
 from alignment_checks.trajectory import End, Series, divergence
 
@@ -18,12 +19,18 @@ from alignment_checks.trajectory import End, Series, divergence
 class Job:
     """One training run, and every realization that its θ(t) is scored under.
 
-    A score of None is the training realization itself: its loss is the one that is trained on.
+    A score of None is the training realization itself: its loss is the one that is trained on. `randomness` is what its
+    training-mode forward pass draws.
     """
 
     train: Realization
     scores: tuple[Realization | None, ...]
-    random: bool
+    randomness: Randomness = Randomness.NONE
+
+    @property
+    def random(self) -> bool:
+        """Whether L and G have to be of eval mode, the training-mode loss being random."""
+        return self.randomness is not Randomness.NONE
 
     @property
     def steps(self) -> int:

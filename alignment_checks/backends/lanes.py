@@ -20,9 +20,11 @@ from torch.func import functional_call, vmap
 
 from alignment_checks import seeding
 from alignment_checks.backends.job import Job, Record, as_lost, is_lost, must_be_given
+from alignment_checks.backends.minibatches import disturbed, noise, together
 from alignment_checks.backends.stacking import Batch, Weights
 from alignment_checks.backends.stepping.refusal import Refused
 from alignment_checks.backends.stepping.stacked import ELEMENTWISE, Stacked
+from alignment_checks.drawing import Randomness
 from alignment_checks.objectives import Tensors
 from alignment_checks.realization import Realization, loss_of
 from alignment_checks.trajectory import End, Series
@@ -31,10 +33,8 @@ from alignment_checks.trajectory import End, Series
 def refusal(job: Job, unused: Sequence[str]) -> str | None:
     """Return why a job cannot go through lanes, as far as that shows before it is tried; else None."""
     run = job.train
-    if run.setup.batch_size is not None:
-        return "minibatches"
-    if job.random:
-        return "the model draws random numbers while it trains"
+    if job.randomness is Randomness.HIDDEN:
+        return f"the model {job.randomness.value}"
     if unused:
         return f"the loss does not use {unused[0]}, and an optimizer treats no gradient unlike a zero one"
     optimizer = run.optimizer([nn.Parameter(value.clone()) for value in run.parameters.values()])
@@ -102,7 +102,8 @@ def _memory(device: torch.device) -> int:
 def structure(run: Realization) -> Hashable:
     """Return what must be equal for two runs to share a batch."""
     shapes = tuple((value.shape, value.dtype) for value in (*run.parameters.values(), *(run.data or ())))
-    return (run.objective.structure, shapes, run.optimizer, run.scheduler)
+    evaluated = (run.batch_size, run.dtype, len(run.noise))
+    return (run.objective.structure, shapes, run.optimizer, run.scheduler, evaluated)
 
 
 def train(jobs: Sequence[Job], device: torch.device) -> list[Record]:
@@ -124,6 +125,10 @@ def train(jobs: Sequence[Job], device: torch.device) -> list[Record]:
     return [replace(record, reason=slow[0]) for record in records] if slow else records
 
 
+Found = tuple[Tensors, Tensor, dict[str, Tensor]]
+"""A gradient of each lane, the loss that it is of, and the buffers after the forward pass."""
+
+
 class _Lanes:
     """A batch of runs at some θ(t), and what is recorded of them."""
 
@@ -131,36 +136,58 @@ class _Lanes:
         runs = [job.train for job in jobs]
         self.jobs, self.run, self.mesa = jobs, runs[0], runs[0].setup.mesa
         self.weights = Weights.of(runs, device)
-        self.batch = Batch.of(runs, device)
+        self.whole = Batch.of(runs, device, random=jobs[0].random, lowered=self.run.dtype is not None)
+        self.stepped = self.whole.stepping(self.run.dtype)
+        self.batches = together(runs, device)
+        self.noises = [noise(runs, which, device) for which in range(len(self.run.noise))]
+        self.dtype = None if self.run.dtype is None else next(iter(self.run.parameters.values())).dtype
         self.scores = list(_score_batches(jobs, device))
         self.stepper = Stacked(self.run, len(jobs), self.weights.trainable)
 
     def recorded(self) -> list[Record]:
         """Train to T and return what each job left."""
         steps, columns = self.jobs[0].steps, self.jobs[0].columns
-        losses, pursued = (_empty(len(columns), len(self.jobs), self.weights) for _ in range(2))
-        scored = [_empty(len(columns), len(where), self.weights) for where, _ in self.scores]
+        losses, pursued = (self.empty(len(self.jobs)) for _ in range(2))
+        scored = [self.empty(len(where)) for where, _ in self.scores]
         end, rates = End({}, {}, ()), self.stepper.learning_rates()  # stacked, and of each lane
         step: Tensors = {}
         for t in range(steps + 1):
             at = columns.get(t)
-            gradient, loss, buffers = self.batch.gradient(self.weights)
-            if at is not None:
-                losses[at] = loss
+            found = self.whole.gradient(self.weights) if at is not None else None
+            if at is not None and found is not None:
+                losses[at] = found[1]
                 for row, (_, batch) in zip(scored, self.scores, strict=True):
                     row[at] = batch.value(self.weights)
-            if at is not None and self.mesa.of == "gradient":  # before the step, which may write into the gradient
-                pursued[at] = vmap(self.mesa)(gradient, self.weights.detached())
-            here = self.weights.snapshot() if t >= steps - 1 or self.mesa.of == "step" else {}
+                if self.mesa.of == "gradient":  # before the step, which may write into the gradient
+                    pursued[at] = vmap(self.mesa)(found[0], self.weights.detached(self.dtype))
+            here = self.weights.snapshot(self.dtype) if t >= steps - 1 or self.mesa.of == "step" else {}
             if t == steps:
                 end, rates = End(here, step, ()), self.stepper.learning_rates()
             if t < steps or self.mesa.of == "step":
+                gradient, loss, buffers = self.descended(t, found)
                 self.weights.buffers.update(buffers)
                 self.stepper.step(gradient, loss)
-                step = {n: p.detach() - here[n] for n, p in self.weights.trainable.items()} if here else {}
+                step = {n: value - here[n] for n, value in self.weights.detached(self.dtype).items()} if here else {}
             if at is not None and self.mesa.of == "step":
                 pursued[at] = vmap(self.mesa)(step, here)
         return self.records(losses, scored, pursued, [_end(end, lane, rate) for lane, rate in enumerate(rates)])
+
+    def descended(self, t: int, found: Found | None) -> Found:
+        """Return the gradient that a step takes, its loss, and the buffers after it; what was measured may be it."""
+        examples = next(self.batches)
+        if found is None or examples is not None or self.stepped is not self.whole:
+            found = self.stepped.on(examples).gradient(self.weights, t)
+        gradient, loss, buffers = found
+        for seeds, scales in self.noises:
+            pairs = enumerate(gradient.items())
+            gradient = {name: disturbed(value, seeds, scales, t, index) for index, (name, value) in pairs}
+        return gradient, loss, buffers
+
+    def empty(self, width: int) -> Tensor:
+        """Return an unwritten record (records, width) on the device, in float32 or wider."""
+        some = next(iter(self.weights.trainable.values()))
+        dtype = torch.promote_types(self.dtype or some.dtype, torch.float32)
+        return torch.empty(len(self.jobs[0].columns), width, device=some.device, dtype=dtype)
 
     def records(self, losses: Tensor, scored: list[Tensor], pursued: Tensor, ends: list[End]) -> list[Record]:
         """Deal out what was recorded: one record for each job, one row for each of its scores."""
@@ -184,13 +211,9 @@ def _score_batches(jobs: Sequence[Job], device: torch.device) -> Iterator[tuple[
                 groups.setdefault(structure(score), []).append((lane, index, score))
     for group in groups.values():
         owners = [lane for lane, _, _ in group]
-        yield [(lane, index) for lane, index, _ in group], Batch.of([s for _, _, s in group], device, owners)
-
-
-def _empty(records: int, width: int, weights: Weights) -> Tensor:
-    """Return an unwritten record (records, width) on the device, in float32 or wider."""
-    some = next(iter(weights.trainable.values()))
-    return torch.empty(records, width, device=some.device, dtype=torch.promote_types(some.dtype, torch.float32))
+        random, lowered = jobs[0].random, jobs[0].train.dtype is not None
+        batch = Batch.of([score for _, _, score in group], device, owners, random=random, lowered=lowered)
+        yield [(lane, index) for lane, index, _ in group], batch
 
 
 def _series(record: Tensor) -> Series:

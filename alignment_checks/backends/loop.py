@@ -8,6 +8,7 @@ recorded, k = `record_every`, and T.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -19,8 +20,10 @@ from torch import Tensor, nn
 
 from alignment_checks import seeding
 from alignment_checks.backends.job import Job, Record, as_lost, learning_rates, must_be_given
+from alignment_checks.backends.minibatches import disturbed, minibatches, noise
+from alignment_checks.drawing import EVALUATION, STEP, Randomness, drawing, seed_of
 from alignment_checks.objectives import Tensors
-from alignment_checks.realization import Realization, loss_of, parameters_of
+from alignment_checks.realization import Realization, loss_of, lowered, parameters_of
 from alignment_checks.trajectory import End, is_beyond
 
 Visitor = Callable[[Tensors, Tensors], None]
@@ -54,31 +57,33 @@ class _Measured(NamedTuple):
 
 class _Loop:
     def __init__(self, job: Job, device: torch.device) -> None:
-        self.job, self.device = job, device
-        self.train = on_device(job.train, device)
+        self.job, self.whole = job, on_device(job.train, device)
+        self.train = lowered(self.whole)
         self.scores = [None if score is None else on_device(score, device) for score in job.scores]
-        self.module = _instance(self.train, device)
+        self.module = _instance(self.train, device, self.train.dtype)
+        self.observed = self.module if self.train is self.whole else _instance(self.whole, device)
         self.parameters = parameters_of(self.module)
         self.optimizer = self.train.optimizer(list(self.parameters.values()))
         self.scheduler = self.train.scheduler(self.optimizer) if self.train.scheduler else None
-        self.batches = _batches(self.train)
+        self.batches = minibatches(self.train)
+        self.seed = seed_of(job.train.seed, device) if job.random else None
+        self.noises = [noise([self.train], which, device) for which in range(len(self.train.noise))]
 
     def record(self, reason: str | None, visit: Visitor | None) -> Record:
         steps, mesa, columns = self.job.steps, self.train.setup.mesa, self.job.columns
         base, pursued = np.full((len(self.scores), len(columns)), np.nan), np.full(len(columns), np.nan)
         gone, step = np.zeros(len(self.scores), dtype=bool), _NOWHERE
         for t in range(steps + 1):
-            at = columns.get(t)
+            at, here = columns.get(t), self.here()
             found = self.measured() if at is not None else None
-            here = {name: p.detach().clone() for name, p in self.parameters.items()}
             if at is not None and found is not None:
                 base[:, at] = [float(found.loss) if score is None else self.scored(score) for score in self.scores]
                 if visit is not None:
                     visit(here, {name: buffer.clone() for name, buffer in self.module.named_buffers()})
             end = End(here, step, learning_rates(self.optimizer))
             if t < steps or mesa.of == "step":
-                self.advance(found)
-                step = {name: p.detach() - here[name] for name, p in self.parameters.items()}
+                self.advance(t, found)
+                step = {name: value - here[name] for name, value in self.here().items()}
             if at is not None and found is not None:
                 pursued[at] = float(mesa(step if mesa.of == "step" else _filled(found.gradient, here), here))
                 gone |= is_beyond(base[:, at], base[:, 0]) | is_beyond(pursued[at], pursued[0])
@@ -87,47 +92,73 @@ class _Loop:
                 break
         return Record(base, pursued, end, "loop", reason)
 
+    def here(self) -> dict[str, Tensor]:
+        """Return a copy of θ(t), in the setup's dtype."""
+        dtypes = {name: value.dtype for name, value in self.whole.parameters.items()}
+        return {name: p.detach().to(dtypes[name], copy=True) for name, p in self.parameters.items()}
+
     def measured(self) -> _Measured:
         """Return L and its gradient over the whole dataset at θ(t)."""
-        with _unchanged(self.module, training=not self.job.random):
-            loss = _loss(self.module, self.train)
-            gradient = torch.autograd.grad(loss, list(self.parameters.values()), allow_unused=True)
+        with self.evaluating() as module:
+            loss = _loss(module, self.whole)
+            gradient = torch.autograd.grad(loss, list(parameters_of(module).values()), allow_unused=True)
         return _Measured(loss.detach(), list(gradient))
 
     def scored(self, score: Realization) -> float:
         """Return L under another realization at θ(t)."""
-        with torch.no_grad(), _unchanged(self.module, training=not self.job.random):
-            return float(_loss(self.module, score))
+        with torch.no_grad(), self.evaluating() as module:
+            return float(_loss(module, score))
 
-    def advance(self, found: _Measured | None) -> None:
+    @contextmanager
+    def evaluating(self) -> Iterator[nn.Module]:
+        """Give the module at θ(t) in the setup's dtype, in eval mode where the training mode draws at random."""
+        if self.observed is not self.module:
+            _copy(self.module, self.observed)
+        hidden = self.job.randomness is Randomness.HIDDEN
+        aside = seeding.isolated(seeding.derive("evaluation", self.train.seed)) if hidden else nullcontext()
+        with aside, _unchanged(self.observed, training=not self.job.random), drawing(self.seed, EVALUATION):
+            yield self.observed
+
+    def advance(self, t: int, found: _Measured | None) -> None:
         """Take one optimizer step. Where it is the plain step on the whole dataset, its gradient may be at hand."""
         self.module.train()
         batch = next(self.batches)
         if must_be_given(self.optimizer.step):
-            loss: Tensor = self.optimizer.step(partial(self.backward, batch))  # type: ignore[arg-type, assignment]
+            loss: Tensor = self.optimizer.step(partial(self.backward, t, batch))  # type: ignore[arg-type, assignment]
         else:
-            loss = self.backward(batch) if found is None or self.differs(batch) else self.given(found)
+            loss = self.backward(t, batch) if found is None or self.differs(batch) else self.given(t, found)
             self.optimizer.step()
         if self.scheduler is not None:
             self.scheduler.step(*[float(loss)] if must_be_given(self.scheduler.step) else [])
 
     def differs(self, batch: Tensor | None) -> bool:
         """Return whether the step's own forward pass does anything that measuring L(t) has not done."""
-        return batch is not None or self.job.random or any(True for _ in self.module.buffers())
+        own = self.observed is not self.module or any(True for _ in self.module.buffers())
+        return own or batch is not None or self.job.random
 
-    def given(self, found: _Measured) -> Tensor:
+    def given(self, t: int, found: _Measured) -> Tensor:
         """Leave a gradient that is at hand in the parameters."""
         for parameter, g in zip(self.parameters.values(), found.gradient, strict=True):
             parameter.grad = None if g is None else g.clone()
+        self.disturb(t)
         return found.loss
 
-    def backward(self, batch: Tensor | None) -> Tensor:
+    def backward(self, t: int, batch: Tensor | None) -> Tensor:
         """Leave the gradient of one batch, None for the whole dataset, in the parameters."""
         with torch.enable_grad():
             self.optimizer.zero_grad()
-            loss = _loss(self.module, self.train, batch)
+            with drawing(self.seed, STEP, t):
+                loss = _loss(self.module, self.train, batch)
             loss.backward()  # type: ignore[no-untyped-call]
+        self.disturb(t)
         return loss.detach()
+
+    def disturb(self, t: int) -> None:
+        """Add the run's noise to the gradient that is in the parameters."""
+        for seeds, scales in self.noises:
+            for index, parameter in enumerate(self.parameters.values()):
+                if parameter.grad is not None:
+                    parameter.grad = disturbed(parameter.grad[None], seeds, scales, t, index)[0]
 
 
 def on_device(run: Realization, device: torch.device) -> Realization:
@@ -137,12 +168,20 @@ def on_device(run: Realization, device: torch.device) -> Realization:
     return replace(run, data=tuple(part.to(device) for part in run.data))
 
 
-def _instance(run: Realization, device: torch.device) -> nn.Module:
-    module = deepcopy(run.module).to(device)
+def _instance(run: Realization, device: torch.device, dtype: torch.dtype | None = None) -> nn.Module:
+    module = deepcopy(run.module).to(device, dtype)
     with torch.no_grad():
         for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
             tensor.copy_(run.parameters[name] if name in run.parameters else run.constants[name])
     return module
+
+
+def _copy(source: nn.Module, target: nn.Module) -> None:
+    """Copy weights and buffers from one instance of a model to another, of another dtype."""
+    with torch.no_grad():
+        pairs = zip([*source.parameters(), *source.buffers()], [*target.parameters(), *target.buffers()], strict=True)
+        for value, place in pairs:
+            place.copy_(value)
 
 
 def _loss(module: nn.Module, run: Realization, batch: Tensor | None = None) -> Tensor:
@@ -153,7 +192,7 @@ def _loss(module: nn.Module, run: Realization, batch: Tensor | None = None) -> T
 
 
 class _unchanged:  # noqa: N801
-    """Evaluate in the given mode, and leave the buffers and the mode as they were."""
+    """Evaluate in the given mode, and leave the buffers as they were."""
 
     def __init__(self, module: nn.Module, *, training: bool) -> None:
         self.module, self.training = module, training
@@ -165,17 +204,6 @@ class _unchanged:  # noqa: N801
     def __exit__(self, *exception: object) -> None:
         for buffer, before in zip(self.module.buffers(), self.buffers, strict=True):
             buffer.copy_(before)
-
-
-def _batches(run: Realization) -> Iterator[Tensor | None]:
-    """Yield the examples of each step: None for all of them, else an epoch's random order cut into minibatches."""
-    random, size = seeding.generator("batches", run.seed), run.setup.batch_size
-    while True:
-        if size is None:
-            yield None
-        else:
-            order = torch.randperm(run.examples, generator=random)
-            yield from (order[start : start + size] for start in range(0, run.examples, size))
 
 
 def _filled(gradient: list[Tensor | None], parameters: Tensors) -> Tensors:

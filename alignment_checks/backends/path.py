@@ -14,6 +14,7 @@ from torch.func import functional_call, vmap
 from alignment_checks import seeding
 from alignment_checks.backends import loop
 from alignment_checks.backends.job import Job, Record
+from alignment_checks.drawing import EVALUATION, drawing, seed_of
 from alignment_checks.realization import Realization
 from alignment_checks.trajectory import Series
 
@@ -75,15 +76,18 @@ def _evaluated(path: Path, scores: list[Realization], device: torch.device) -> S
     buffers = {name for name, _ in module.named_buffers()}
     frozen = {name: value.to(device) for name, value in path.job.train.constants.items() if name not in buffers}
 
+    seed = seed_of(path.job.train.seed, device) if path.job.random else None
+
     def losses(parameters: dict[str, Tensor], state: dict[str, Tensor]) -> Tensor:
         weights = {**parameters, **{name: value.clone() for name, value in state.items()}, **frozen}
-        outputs = functional_call(module, weights, score.inputs)
-        if not rows.numel():
-            return score.objective.loss()(outputs, score.targets, parameters).expand(len(scores))
-        at = [score.objective.loss(tuple(row))(outputs, score.targets, parameters) for row in rows]
+        with drawing(seed, EVALUATION):
+            outputs = functional_call(module, weights, score.inputs)
+            if not rows.numel():
+                return score.objective.loss()(outputs, score.targets, parameters).expand(len(scores))
+            at = [score.objective.loss(tuple(row))(outputs, score.targets, parameters) for row in rows]
         return torch.stack(at)
 
-    with torch.no_grad(), seeding.isolated(seeding.derive("along")):
+    with torch.no_grad(), seeding.isolated(seeding.derive("evaluation", path.job.train.seed)):
         return np.ascontiguousarray(_over_time(losses, path).cpu().double().numpy().T)
 
 

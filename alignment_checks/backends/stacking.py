@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
+from alignment_checks.drawing import EVALUATION, STEP, drawing, seed_of
 from alignment_checks.objectives import Coefficient, Objective, Tensors
 from alignment_checks.realization import Realization, model_inputs
 
@@ -34,6 +37,15 @@ class Shared:
             return self
         return Shared(self.tensor[lanes], None if isinstance(lanes, int) else 0)
 
+    def cast(self, dtype: torch.dtype | None) -> Shared:
+        """Return it in another floating dtype; None leaves it as it is."""
+        return Shared(cast(self.tensor, dtype), self.dim)
+
+
+def cast(value: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """Return floating-point values in another dtype, others and None as they are."""
+    return value if dtype is None or not value.is_floating_point() else value.to(dtype)
+
 
 def stack(values: Sequence[Tensor], device: torch.device) -> Tensor:
     """Return the values stacked along a new axis 0, on the device; never a view of any of them."""
@@ -50,22 +62,23 @@ class Weights:
 
     @classmethod
     def of(cls, runs: Sequence[Realization], device: torch.device) -> Weights:
-        """Stack the weights that the runs start from."""
+        """Stack the weights that the runs start from, in the dtype that they train in."""
         changing = {name for name, _ in runs[0].module.named_buffers()}
-        first = runs[0]
+        first, low = runs[0], runs[0].dtype
+        constants = {n: Shared.of([r.constants[n] for r in runs], device).cast(low) for n in first.constants}
         return cls(
-            {n: nn.Parameter(stack([r.parameters[n] for r in runs], device)) for n in first.parameters},
-            {n: stack([r.constants[n] for r in runs], device) for n in first.constants if n in changing},
-            {n: Shared.of([r.constants[n] for r in runs], device) for n in first.constants if n not in changing},
+            {n: nn.Parameter(cast(stack([r.parameters[n] for r in runs], device), low)) for n in first.parameters},
+            {n: cast(stack([r.constants[n] for r in runs], device), low) for n in first.constants if n in changing},
+            {n: value for n, value in constants.items() if n not in changing},
         )
 
-    def detached(self) -> dict[str, Tensor]:
-        """Return the trainable parameters as plain tensors that share their memory."""
-        return {name: parameter.detach() for name, parameter in self.trainable.items()}
+    def detached(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+        """Return the trainable parameters as plain tensors, which share their memory where they have that dtype."""
+        return {name: cast(parameter.detach(), dtype) for name, parameter in self.trainable.items()}
 
-    def snapshot(self) -> dict[str, Tensor]:
+    def snapshot(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
         """Return a copy of the trainable parameters."""
-        return {name: parameter.detach().clone() for name, parameter in self.trainable.items()}
+        return {name: cast(parameter.detach().clone(), dtype) for name, parameter in self.trainable.items()}
 
     def at(self, lanes: Tensor | int | None) -> list[dict[str, Shared]]:
         """Return trainable parameters, buffers and frozen parameters of the given lanes."""
@@ -85,6 +98,12 @@ class Batch:
     ----------
     lanes : Tensor, int or None
         Whose weights each lane is evaluated at: see `Shared.at`.
+    seeds : Tensor or None
+        Of what each lane draws at random, shape (lanes,); None where nothing is drawn.
+    stream : int
+        What it is drawn for.
+    dtype : torch.dtype or None
+        What it is evaluated in, where that is not the weights' own.
     """
 
     module: nn.Module
@@ -92,49 +111,93 @@ class Batch:
     data: tuple[Shared, ...] | None
     coefficients: tuple[Tensor, ...]
     lanes: Tensor | int | None
+    seeds: Tensor | None
+    stream: int
+    dtype: torch.dtype | None
 
     @classmethod
-    def of(cls, runs: Sequence[Realization], device: torch.device, owners: list[int] | None = None) -> Batch:
-        """Stack what the runs are evaluated on; `owners` says whose weights each is evaluated at, None its own."""
+    def of(
+        cls,
+        runs: Sequence[Realization],
+        device: torch.device,
+        owners: list[int] | None = None,
+        *,
+        random: bool = False,
+        lowered: bool = False,
+    ) -> Batch:
+        """Stack what the runs are evaluated on; `owners` says whose weights each is evaluated at, None its own.
+
+        A loss whose training mode is `random` is evaluated in eval mode; where the weights are `lowered`, that is in a
+        lower dtype, it is evaluated in the runs' own.
+        """
         first, lanes = runs[0], _selection(owners, device)
         dtype = next(iter(first.parameters.values())).dtype
         columns = zip(*(run.objective.coefficients for run in runs), strict=True)
         coefficients = tuple(torch.tensor(column, dtype=dtype, device=device) for column in columns)
         parts = None if first.data is None else tuple(zip(*(run.data or () for run in runs), strict=True))
         data = None if parts is None else tuple(Shared.of(part, device) for part in parts)
-        return cls(first.module, first.objective, data, coefficients, lanes)
+        seeds = torch.stack([seed_of(run.seed, device) for run in runs]) if random else None
+        module = deepcopy(first.module).train(not random)
+        return cls(module, first.objective, data, coefficients, lanes, seeds, EVALUATION, dtype if lowered else None)
 
-    def gradient(self, weights: Weights) -> tuple[Tensors, Tensor, dict[str, Tensor]]:
+    def stepping(self, dtype: torch.dtype | None) -> Batch:
+        """Return the loss that steps descend, itself where that is the same: in training mode and the given dtype."""
+        if self.seeds is None and dtype is None:
+            return self
+        return replace(
+            self,
+            module=deepcopy(self.module).train(),
+            data=None if self.data is None else tuple(part.cast(dtype) for part in self.data),
+            coefficients=tuple(cast(column, dtype) for column in self.coefficients),
+            stream=STEP,
+            dtype=dtype,
+        )
+
+    def on(self, examples: Tensor | None) -> Batch:
+        """Return the loss on each lane's own examples, indices of shape (lanes, size); None is all of them."""
+        if examples is None or self.data is None:
+            return self
+        rows = torch.arange(len(examples), device=examples.device)[:, None]
+        picked = [part.tensor[examples if part.dim is None else (rows, examples)] for part in self.data]
+        return replace(self, data=tuple(Shared(part, 0) for part in picked))
+
+    def gradient(self, weights: Weights, step: int = 0) -> tuple[Tensors, Tensor, dict[str, Tensor]]:
         """Return, for each lane: the gradient of the loss, the loss, and the buffers after the forward pass."""
-        gradient, (loss, buffers) = self._mapped(grad_and_value(self._lane, has_aux=True), weights)
+        lane = grad_and_value(partial(self._lane, step), has_aux=True)
+        gradient, (loss, buffers) = self._mapped(lane, weights)
         return gradient, loss.detach(), buffers
 
     def value(self, weights: Weights) -> Tensor:
         """Return each lane's loss, shape (lanes,)."""
         with torch.no_grad():
-            loss: Tensor = self._mapped(self._lane, weights)[0]
+            loss: Tensor = self._mapped(partial(self._lane, 0), weights)[0]
             return loss
 
     def _mapped(self, function: Callable[..., Any], weights: Weights) -> Any:
         groups: list[Mapping[Any, Shared]] = [*weights.at(self.lanes), dict(enumerate(self.data or ()))]
-        dims = (*({name: part.dim for name, part in group.items()} for group in groups), (0,) * len(self.coefficients))
-        values = [{name: part.tensor for name, part in group.items()} for group in groups]
-        return vmap(function, in_dims=dims, randomness="error")(*values, self.coefficients)
+        seeds = {} if self.seeds is None else {0: self.seeds}
+        dims = (*({name: part.dim for name, part in group.items()} for group in groups), dict.fromkeys(seeds, 0))
+        values = [{name: cast(part.tensor, self.dtype) for name, part in group.items()} for group in groups]
+        mapped = vmap(function, in_dims=(*dims, (0,) * len(self.coefficients)), randomness="error")
+        return mapped(*values, seeds, self.coefficients)
 
     def _lane(
         self,
+        step: int,
         trainable: dict[str, Tensor],
         buffers: dict[str, Tensor],
         frozen: dict[str, Tensor],
         data: dict[int, Tensor],
+        seeds: dict[int, Tensor],
         coefficients: tuple[Coefficient, ...],
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return one lane's loss, and its buffers after the forward pass."""
         after = {name: value.clone() for name, value in buffers.items()}
         parts = None if self.data is None else tuple(data.values())
-        outputs = functional_call(self.module, {**trainable, **after, **frozen}, model_inputs(parts))
         targets = None if parts is None else parts[-1]
-        return self.objective.loss(coefficients)(outputs, targets, trainable), after
+        with drawing(seeds.get(0), self.stream, step):
+            outputs = functional_call(self.module, {**trainable, **after, **frozen}, model_inputs(parts))
+            return self.objective.loss(coefficients)(outputs, targets, trainable), after
 
 
 def _selection(owners: list[int] | None, device: torch.device) -> Tensor | int | None:

@@ -1,0 +1,56 @@
+"""The order in which a run visits its examples, and the noise on its gradients: from the run's own seed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from alignment_checks import philox, seeding
+from alignment_checks.drawing import NOISE
+from alignment_checks.philox import Place
+from alignment_checks.realization import GradientNoise, Realization
+
+
+def minibatches(run: Realization) -> Iterator[Tensor | None]:
+    """Yield the examples of each step: None for all of them, else an epoch's random order cut into minibatches.
+
+    The last minibatch of an epoch is short where the examples do not divide.
+    """
+    random, size = seeding.generator("batches", run.seed), run.batch_size
+    while True:
+        if size is None:
+            yield None
+        else:
+            order = torch.randperm(run.examples, generator=random)
+            yield from (order[start : start + size] for start in range(0, run.examples, size))
+
+
+def together(runs: Sequence[Realization], device: torch.device) -> Iterator[Tensor | None]:
+    """Yield the minibatches of runs with as many examples each side by side, shape (runs, size)."""
+    for batches in zip(*map(minibatches, runs), strict=True):
+        whole = [batch for batch in batches if batch is not None]
+        yield torch.stack(whole).to(device) if whole else None
+
+
+def noise(runs: Sequence[Realization], which: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return seed and scale of each run's noise number `which`, shape (runs,)."""
+    noises = [run.noise[which] for run in runs]
+    seeds = [_seed(run, one) for run, one in zip(runs, noises, strict=True)]
+    scales = [one.scale for one in noises]
+    return torch.tensor(seeds, device=device), torch.tensor(scales, dtype=torch.float64, device=device)
+
+
+def _seed(run: Realization, one: GradientNoise) -> int:
+    return seeding.derive("gradient noise", run.seed, one.seed)
+
+
+def disturbed(gradient: Tensor, seeds: Tensor, scales: Tensor, step: int, index: int) -> Tensor:
+    """Return the gradient of parameter number `index` with Gaussian noise on it, shape (runs, …).
+
+    The noise of a run and step is the same at any scale.
+    """
+    one = gradient[0].numel()
+    normal = philox.normals(seeds, Place(NOISE, step, index), one) * scales[:, None]
+    return gradient + normal.reshape(gradient.shape).to(gradient.dtype)

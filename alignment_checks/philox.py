@@ -1,0 +1,122 @@
+"""Counter-based random numbers: pure functions of a seed and of a place, the same in any company and on any device.
+
+Philox4x32-10 (Salmon, Moraes, Dror and Shaw, *Parallel random numbers: as easy as 1, 2, 3*, SC 2011) in torch's integer
+operations: no state, so that runs that share a batch draw what each of them would draw alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+_WORD = 0xFFFFFFFF
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+
+
+class Place(NamedTuple):
+    """Where in a run numbers are drawn: for what, at which step, and by which call within it."""
+
+    stream: int
+    step: int | Tensor
+    call: int
+
+
+Kind = Callable[[Tensor, Place, int], Tensor]
+
+
+def philox(counter: Tensor, key: Tensor, rounds: int = 10) -> Tensor:
+    """Return the block of four 32-bit words for each counter, all in int64.
+
+    Parameters
+    ----------
+    counter : Tensor of int64, shape (4, ...)
+    key : Tensor of int64, shape (2, ...)
+        Broadcast against the counter's other axes.
+    rounds : int
+
+    Returns
+    -------
+    Tensor of int64, shape (4, ...)
+
+    Examples
+    --------
+    >>> zero = torch.zeros(6, dtype=torch.int64)
+    >>> [f"{word:08x}" for word in philox(zero[:4], zero[:2]).tolist()]
+    ['6627e8d5', 'e169c58d', 'bc57ac4c', '9b00dbd8']
+    """
+    ones = [1] * (counter.ndim - 1)
+    multiplier, weyl = (torch.tensor(pair, device=counter.device).reshape(2, *ones) for pair in (_MULTIPLIERS, _WEYL))
+    even, odd = counter[0::2], counter[1::2]
+    for _ in range(rounds):
+        product = even * multiplier  # 64 bits: beyond 2⁶³ it wraps, and the mask undoes the sign
+        even, odd = (product >> 32).bitwise_and_(_WORD).flip(0) ^ odd ^ key, product.bitwise_and_(_WORD).flip(0)
+        key = (key + weyl).bitwise_and_(_WORD)
+    return torch.stack([even[0], odd[0], even[1], odd[1]])
+
+
+def words(seed: Tensor, place: Place, count: int) -> Tensor:
+    """Return uniform 32-bit words in int64, shape (*seed.shape, count): word i depends on seed, place and i alone.
+
+    Parameters
+    ----------
+    seed : Tensor of int64
+    place : Place
+    count : int
+    """
+    blocks = -(-count // 4)
+    index = torch.arange(blocks, device=seed.device).expand(*seed.shape, blocks)
+    at = [torch.as_tensor(part, device=seed.device).expand_as(index) for part in (place.call, place.step, place.stream)]
+    key = torch.stack([seed & _WORD, (seed >> 32) & _WORD]).unsqueeze(-1)
+    return torch.movedim(philox(torch.stack([index, *at]), key), 0, -1).flatten(-2)[..., :count]
+
+
+def fractions(seed: Tensor, place: Place, count: int) -> Tensor:
+    """Return numbers uniform in [0, 1) to 32 bits, in float64: what a mask is made of."""
+    return words(seed, place, count).double() * 2.0**-32
+
+
+def uniforms(seed: Tensor, place: Place, count: int) -> Tensor:
+    """Return numbers uniform in [0, 1) to 53 bits, in float64."""
+    pairs = words(seed, place, 2 * count).reshape(*seed.shape, count, 2)
+    return ((pairs[..., 0] << 21) | (pairs[..., 1] >> 11)).double() * 2.0**-53
+
+
+def normals(seed: Tensor, place: Place, count: int) -> Tensor:
+    """Return standard normal numbers in float64 (Box and Muller, Annals of Mathematical Statistics 29, 1958)."""
+    pairs = words(seed, place, 2 * count).reshape(*seed.shape, count, 2).double()
+    radius = ((pairs[..., 0] + 1) * 2.0**-32).log().mul_(-2).sqrt_()
+    return radius * (pairs[..., 1] * (2 * math.pi * 2.0**-32)).cos_()
+
+
+def drawn(kind: Kind, seed: Tensor, place: Place, count: int) -> Tensor:
+    """Return `kind(seed, place, count)`; where `seed` is batched by `vmap`, in one go over the batch."""
+    found: Tensor = _Drawn.apply(seed, kind, place, count)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Drawn(torch.autograd.Function):
+    """What hides the generator's many small operations from the transforms of `torch.func`."""
+
+    @staticmethod
+    def forward(seed: Tensor, kind: Kind, place: Place, count: int) -> Tensor:
+        return kind(seed, place, count)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def vmap(
+        info: Any,  # noqa: ARG004
+        in_dims: tuple[int | None, ...],
+        seed: Tensor,
+        kind: Kind,
+        place: Place,
+        count: int,
+    ) -> tuple[Tensor, int]:
+        return kind(seed.movedim(in_dims[0] or 0, 0), place, count), 0

@@ -77,7 +77,12 @@ class Experiment:
         used = {name for name, reason in self.backends if reason != TOO_FEW} or {"loop"}
         reasons = sorted({reason for _, reason in self.backends if reason not in (None, TOO_FEW)})
         shown = ", ".join(sorted(used)) + "".join(f": {reason}" for reason in reasons)
-        return f"{resolved(self.device).type} ({shown})"
+        return f"{self.device_type} ({shown})"
+
+    @property
+    def device_type(self) -> str:
+        """What torch calls the kind of the device: cpu, cuda, and so on."""
+        return resolved(self.device).type
 
     def readings(self, deltas: Sequence[Perturbation]) -> list[Reading]:
         """Return the reading under each perturbation, training in one batch what is not known yet."""

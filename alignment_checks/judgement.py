@@ -134,8 +134,10 @@ def better(reference: Ratio, value: Ratio, tolerance: Tolerance, *, worse: Liter
 def bounded(value: float, bound: float, note: str = "") -> Judgement:
     """Judge that a value is at most a bound."""
     status = Status.PASS if value <= bound else Status.FAIL
-    over = math.inf if not math.isfinite(value - bound) else (value - bound) / max(abs(bound), 1e-300)
-    return Judgement(status, bound, value, value - bound, 0.0, 0.0 if value <= bound else 1 + over, note)
+    over = math.inf if status is Status.FAIL else -math.inf
+    if math.isfinite(value - bound):
+        over = (value - bound) / max(abs(bound), 1e-300)
+    return Judgement(status, bound, value, value - bound, 0.0, max(0.0, 1 + over), note)
 
 
 def undecided(reference: float, value: float, note: str) -> Judgement:

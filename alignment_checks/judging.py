@@ -12,6 +12,7 @@ from alignment_checks.judgement import Judgement, Status, Tolerance, approximate
 from alignment_checks.measures import Reading, Side
 from alignment_checks.options import Options, Strategy
 from alignment_checks.perturbations import IDENTITY, Perturbation
+from alignment_checks.plan import FRUGAL, WIDE
 from alignment_checks.progress import Budget, Judged, Watch
 from alignment_checks.quantities import Quantity, number, off_by, padded
 from alignment_checks.realization import checked, start
@@ -126,6 +127,7 @@ def searched(
         budget=budget,
         shrink=options.shrink,
         watch=_counting(options.watch, experiment, before),
+        plan=FRUGAL if experiment.device_type == "cpu" else WIDE,
     )
     return replace(_verdict(experiment, quantity, result, says, describe, budget.spent), runs=experiment.runs - before)
 
@@ -177,6 +179,7 @@ def _verdict(
         numbers=() if result.minimal else _unperturbed(experiment, quantity, describe),
         notes=(*_doubts(result, status), *caveats(experiment.setup)),
         stopped_early=result.stopped,
+        nearest=_finding(experiment, quantity, describe, result.nearest) if result.nearest else None,
     )
 
 

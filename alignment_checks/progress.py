@@ -26,7 +26,8 @@ class Progress:
     rounds : int
         Batches judged.
     judged, planned : int
-        Perturbations judged, and how many will be if nothing fails; shrinking a failure adds more.
+        Perturbations judged, and how many are meant to be as long as nothing fails. Rounds toward the worst seen raise
+        it one by one, and shrinking a failure goes beyond.
     runs : int
         Runs trained; fewer than `judged` where several perturbations come to the same run.
     failures : int

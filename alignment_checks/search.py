@@ -13,14 +13,14 @@ from hypothesis import HealthCheck, Phase, Verbosity, currently_in_test_context,
 from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, HypothesisProvider
 from hypothesis.strategies import SearchStrategy
 
+from alignment_checks.adversary import pursue_worst
 from alignment_checks.perturbations import IDENTITY, Perturbation, reattached
-from alignment_checks.perturbations.composition import assembled
-from alignment_checks.perturbations.value import draws_whole
+from alignment_checks.perturbations.value import LARGEST_SEED, draws_whole
+from alignment_checks.plan import WIDE, Plan
 from alignment_checks.progress import Budget, OutOfTimeError, Watch
-from alignment_checks.shrinking import Direction, Domain, Evaluate, Searched, Shrinking, direction
-
-Kind = tuple[str, tuple[tuple[str, object], ...]]
-
+from alignment_checks.rounds import Rounds
+from alignment_checks.sampling import Domain, corners, randomness, spread
+from alignment_checks.shrinking import Evaluate, Searched, Shrinking
 
 DONORS = 10
 """Draws from which a stored perturbation gets back what it lost on its way through a file."""
@@ -38,6 +38,7 @@ def search(
     shrink: bool = False,
     budget: Budget | None = None,
     watch: Watch | None = None,
+    plan: Plan = WIDE,
 ) -> Searched:
     """Search `strategy` for the smallest perturbation that fails.
 
@@ -49,9 +50,10 @@ def search(
     confirm : callable
         The same, trained afresh.
     examples : int
-        Perturbations that Hypothesis draws; 0 judges `first` alone, without shrinking unless `shrink`.
+        Perturbations that Hypothesis draws; 0 judges `first` alone, without shrinking unless `shrink`. Where nothing
+        fails, at most as many are judged again near the worst seen.
     random_seed : int
-        The plan of the search depends on `examples` and this alone.
+        What is judged depends on `examples`, this, `plan` and the judgements alone.
     resolution : float in (0, 1)
         Relative resolution of the smallest failing magnitude.
     first : iterable of Perturbation
@@ -63,6 +65,8 @@ def search(
         by then is the result. The first batch is always judged.
     watch : callable, optional
         Told of the search's `Progress` before each batch trains, and after it.
+    plan : Plan
+        How wide the rounds are.
 
     Raises
     ------
@@ -78,27 +82,38 @@ def search(
     if examples == 0 and not known:
         raise ValueError("nothing to judge: examples=0 judges `first` alone, and `first` is empty")
     draws = draws if examples else []
-    whole = draws_whole(strategy)
-    corners, domain = (_corners(draws), {}) if whole else ([], _domain(draws or known))
-    state = Shrinking(evaluate, resolution, domain, budget, watch)
+    state = Shrinking(evaluate, budget, watch)
     if examples == 0 and not shrink:
         state.judge(known)
         return state.outcome(confirm)
+    domain = Domain.of(draws or known, whole=draws_whole(strategy))
     try:
-        _pursue(state, [*known, IDENTITY, *corners, *draws])
+        _look(state, plan, [*known, IDENTITY, *corners(draws, domain)], spread(draws, domain, random_seed))
+        if not state.failing():
+            pursue_worst(state, domain, examples, random_seed)
+        if state.failing():
+            _shrink(Rounds(state, plan, resolution, domain), random_seed)
     except OutOfTimeError:
         state.stopped = True
     return state.outcome(confirm)
 
 
-def _pursue(state: Shrinking, plan: Sequence[Perturbation]) -> None:
-    """Judge what is planned, and shrink what fails of it."""
-    state.planned = len(set(plan))
-    state.judge(plan)
-    if state.failing():
-        state.drop_components()
-        state.descend()
-        state.climb()
+def _look(state: Shrinking, plan: Plan, always: Sequence[Perturbation], draws: Sequence[Perturbation]) -> None:
+    """Judge what is always tried and then the draws, in batches, until something fails."""
+    state.planned = len({*always, *draws})
+    for batch in plan.batches(draws):
+        state.judge([*always, *batch])
+        if state.failing():
+            return
+
+
+def _shrink(rounds: Rounds, random_seed: int) -> None:
+    """Make what fails smaller; at the smallest, try other seeds once."""
+    random = randomness("reseed", random_seed)
+    rounds.drop_components()
+    rounds.descend()
+    rounds.reseed([random.randrange(LARGEST_SEED + 1) for _ in range(rounds.plan.seeds)])
+    rounds.climb()
 
 
 # ------------------------------------------------------------------------------------------------------------- drawing
@@ -187,32 +202,3 @@ def _in_thread(work: Callable[[], None]) -> None:
     thread.join()
     if errors:
         raise errors[0]
-
-
-def _corners(draws: Sequence[Perturbation]) -> list[Perturbation]:
-    """Return the ends of each drawn family's domain: every part at its limit, and at −limit where draws go below 0."""
-    signed = {_kind(p) for delta in draws for p in delta.parts if (p.magnitude or 0) < 0}
-    shapes = {tuple(map(_kind, delta.parts)): delta for delta in reversed(draws)}
-    corners = []
-    for shape, delta in shapes.items():
-        corners.append(_at_limit(delta, set()))
-        if any(part in signed for part in shape):
-            corners.append(_at_limit(delta, signed))
-    return corners
-
-
-def _domain(draws: Sequence[Perturbation]) -> Domain:
-    """Return between which magnitudes each family was drawn, on each side: all that is known of a filtered strategy."""
-    sizes: dict[Direction, list[float]] = {}
-    for part in (part for delta in draws for part in delta.parts):
-        sizes.setdefault(direction(part), []).append(abs(part.magnitude or 0.0))
-    return {which: (min(found), max(found)) for which, found in sizes.items()}
-
-
-def _at_limit(delta: Perturbation, negative: set[Kind]) -> Perturbation:
-    """Return δ with every part at its limit, those of the given kinds at −limit."""
-    return assembled([part.at((-1 if _kind(part) in negative else 1) * (part.limit or 0.0)) for part in delta.parts])
-
-
-def _kind(part: Perturbation) -> Kind:
-    return part.family, part.options

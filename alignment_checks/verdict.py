@@ -114,6 +114,8 @@ class Verdict:
         The command that replays a failure.
     stopped_early : bool
         Whether the time ran out (`max_time`) before the search was through; the notes say what is missing.
+    nearest : Finding or None
+        Where nothing failed: the perturbation under which the property came nearest to failing.
     """
 
     status: Status
@@ -133,6 +135,7 @@ class Verdict:
     curve: tuple[Point, ...] = ()
     replay: str | None = None
     stopped_early: bool = False
+    nearest: Finding | None = None
 
     def __str__(self) -> str:
         heading = {
@@ -148,7 +151,7 @@ class Verdict:
         return [*lines, f"  replay   {self.replay}"] if self.replay else lines
 
     def _findings(self) -> list[str]:
-        lines = []
+        lines = [] if self.nearest is None else [self._nearest(self.nearest)]
         if self.minimal is not None:
             lines.append(f"  smallest failing δ   {self.minimal.perturbation.described()}")
             lines += [f"      {line}" for line in self.minimal.details]
@@ -162,6 +165,10 @@ class Verdict:
             sign = math.copysign(1.0, self.minimal.perturbation.magnitude or 0.0)
             lines.append(f"  holds up to          {self.minimal.perturbation.at(sign * self.holds_up_to)}")
         return lines
+
+    @staticmethod
+    def _nearest(nearest: Finding) -> str:
+        return f"  nearest to failing   {nearest.perturbation.described()}      {nearest.off_by}"
 
     def _cost(self) -> str:
         many = "perturbation" if self.searched == 1 else "perturbations"
@@ -189,6 +196,7 @@ class Verdict:
             "notes": list(self.notes),
             "replay": self.replay,
             "stopped_early": self.stopped_early,
+            "nearest": None if self.nearest is None else self.nearest.to_dict(),
             "text": str(self),
         }
 

@@ -50,7 +50,7 @@ def test_a_budget_that_does_not_run_out_changes_nothing():
     assert not with_[0].stopped
 
 
-@pytest.mark.parametrize("seconds", [2.5, 3, 4, 5])
+@pytest.mark.parametrize("seconds", [2, 2.5, 3, 4])
 def test_what_was_tried_by_then_is_what_would_have_been_tried_first(seconds):
     """All but the last batch, which trains afresh whatever is the smallest by then."""
     (stopped, part), (_, whole) = searched(seconds), searched(None)

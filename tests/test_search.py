@@ -134,7 +134,12 @@ def test_where_everything_fails_the_identity_is_the_smallest():
 
 def test_the_worst_is_the_most_severe_one():
     fails = beyond(0.2)
-    evaluate, confirm = (Planted(fails, severity=lambda delta: -abs(magnitude(delta) - 0.5)) for _ in range(2))
+
+    def severity(delta):
+        """No float next to the limit rounds to the severity there."""
+        return 0.0 if abs(magnitude(delta)) == 0.5 else abs(magnitude(delta)) - 0.6
+
+    evaluate, confirm = Planted(fails, severity), Planted(fails, severity)
     result = search(NOISE, evaluate, confirm)
     assert magnitude(result.worst[0]) == 0.5
     assert result.worst[1].severity == 1.0

@@ -108,6 +108,16 @@ class Perturbation:
         """Whether a single perturbation's magnitude can take any value up to its limit."""
         return self.magnitude not in (None, 0) and _family(self).continuous
 
+    @property
+    def scalable(self) -> bool:
+        """Whether a single perturbation's family takes any magnitude up to its limit, whatever this one's is."""
+        return bool(self.limit) and _family(self).continuous
+
+    @property
+    def seeded(self) -> bool:
+        """Whether a single perturbation's family draws randomness of its own."""
+        return bool(self.limit) and _family(self).seeded
+
     def at(self, magnitude: float) -> Perturbation:
         """Return this single perturbation at another magnitude of its domain."""
         return replace(self, magnitude=magnitude)

@@ -1,4 +1,4 @@
-"""Perturbations of datasets, inits and objectives: functions that return Hypothesis strategies of `Perturbation`.
+"""Perturbations of dataset, init, objective and optimizer: functions that return Hypothesis strategies of δ.
 
 >>> from alignment_checks import perturbations as pt
 >>> pt.label_noise(max_rate=0.05)
@@ -15,14 +15,24 @@ from alignment_checks.perturbations.dataset import (
 )
 from alignment_checks.perturbations.init import init_gain, init_interpolation, init_jitter, init_seed
 from alignment_checks.perturbations.objective import l2_penalty, label_smoothing, objective_mix
+from alignment_checks.perturbations.optimizer import (
+    batch_size,
+    gradient_noise,
+    learning_rate,
+    lr_decay,
+    momentum,
+    precision,
+)
 from alignment_checks.perturbations.value import IDENTITY, Perturbation, reattached
 
 __all__ = [
     "IDENTITY",
     "Perturbation",
+    "batch_size",
     "compose",
     "custom",
     "feature_noise",
+    "gradient_noise",
     "init_gain",
     "init_interpolation",
     "init_jitter",
@@ -31,7 +41,11 @@ __all__ = [
     "label_noise",
     "label_permutation",
     "label_smoothing",
+    "learning_rate",
+    "lr_decay",
+    "momentum",
     "objective_mix",
+    "precision",
     "reattached",
     "redraw",
     "subsample",

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from alignment_checks.perturbations import composition, dataset, init, objective
+from alignment_checks.perturbations import composition, dataset, init, objective, optimizer
 from alignment_checks.perturbations.value import Family
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
-    {family.name: family for group in (dataset, init, objective, composition) for family in group.FAMILIES}
+    {family.name: family for group in (dataset, init, objective, optimizer, composition) for family in group.FAMILIES}
 )

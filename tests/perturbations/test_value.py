@@ -36,6 +36,12 @@ DRAWN = {
     "objective_mix(other=brier)": pt.objective_mix(ac.brier),
     "label_smoothing(max_epsilon=0.3)": pt.label_smoothing(max_epsilon=0.3),
     "l2_penalty(max_weight=0.1)": pt.l2_penalty(max_weight=0.1),
+    "learning_rate(max_log2=1)": pt.learning_rate(max_log2=1),
+    "lr_decay(max_rate=0.5)": pt.lr_decay(max_rate=0.5),
+    "momentum(max_change=0.5)": pt.momentum(max_change=0.5),
+    "gradient_noise(max_scale=0.5)": pt.gradient_noise(max_scale=0.5),
+    "batch_size(max_log2=2)": pt.batch_size(max_log2=2),
+    "precision(max_bits=45)": pt.precision(max_bits=45),
     "halved(max_magnitude=1)": pt.custom("halved", halved, max_magnitude=1),
 }
 SINGLE = {call.split("(")[0]: strategy for call, strategy in DRAWN.items()}
@@ -131,6 +137,7 @@ SEEDED = {
     "redraw",
     "init_seed",
     "init_jitter",
+    "gradient_noise",
     "custom",
 }
 
@@ -138,7 +145,8 @@ SEEDED = {
 @every_family
 def test_a_perturbed_run_trains(strategy, blobs):
     delta = find(strategy, lambda d: d.size > 0.2, settings=settings(database=None, deadline=None))
-    plain, perturbed = ac.run(blobs, [IDENTITY, delta], backend="loop").base
+    setup = replace(blobs, batch_size=8) if delta.family == "batch_size" else blobs
+    plain, perturbed = ac.run(setup, [IDENTITY, delta], backend="loop").base
     assert np.isfinite(perturbed).all()
     assert not np.array_equal(plain, perturbed)
 

@@ -1,0 +1,362 @@
+"""What the optimizer families do to how a run is trained, in the loop and in lanes."""
+
+import copy
+import math
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.optim import lr_scheduler as schedules
+
+import alignment_checks as ac
+from alignment_checks.perturbations import IDENTITY, Perturbation
+from alignment_checks.perturbations.optimizer import ChangedMomentum, DecayingSchedule, ScaledRate
+from alignment_checks.realization import fingerprint, realize
+
+few = settings(max_examples=20, deadline=None)
+SGD = partial(torch.optim.SGD, lr=0.1)
+
+
+def delta(family, magnitude, seed=0):
+    return Perturbation(family, magnitude, max(1.0, abs(magnitude)), seed)
+
+
+def parameters():
+    return [nn.Parameter(torch.ones(2, dtype=torch.float64)), nn.Parameter(torch.ones(1, dtype=torch.float64))]
+
+
+def two_rates(parameters):
+    return torch.optim.Adam([{"params": parameters[:1], "lr": 0.4}, {"params": parameters[1:]}], lr=0.1)
+
+
+def trained(setup, deltas, backend="loop", **more):
+    return ac.run(setup, deltas, backend=backend, device="cpu", **more)
+
+
+# ------------------------------------------------------------------------------------------------------- learning rate
+
+
+@few
+@given(st.floats(-3, 3).filter(bool))
+def test_learning_rate_multiplies_the_rate_of_every_group(blobs, log2):
+    run = delta("learning_rate", log2).applied(realize(replace(blobs, optimizer=two_rates), 0))
+    rates = [group["lr"] for group in run.optimizer(parameters()).param_groups]
+    assert rates == pytest.approx([0.4 * 2**log2, 0.1 * 2**log2], rel=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["loop", "lanes"])
+def test_a_run_at_another_learning_rate_is_that_of_the_setup_that_has_it_schedule_and_all(blobs, backend):
+    step = partial(schedules.StepLR, step_size=2, gamma=0.5)
+    came = trained(replace(blobs, scheduler=step), [delta("learning_rate", -1.0)], backend)
+    expected = trained(replace(blobs, scheduler=step, optimizer=partial(torch.optim.SGD, lr=0.05)), None, backend)
+    assert np.array_equal(came.base, expected.base)
+    assert came.end[0].learning_rate == expected.end[0].learning_rate
+
+
+def test_a_tensor_learning_rate_is_scaled_and_the_users_own_left_alone(blobs):
+    rate = torch.tensor(0.1, dtype=torch.float64)
+    setup = replace(blobs, optimizer=partial(torch.optim.Adam, lr=rate))
+    halved = trained(setup, [delta("learning_rate", -1.0)])
+    expected = trained(replace(blobs, optimizer=partial(torch.optim.Adam, lr=torch.tensor(0.05))), None)
+    np.testing.assert_allclose(halved.base, expected.base, rtol=1e-6)
+    assert rate == 0.1
+
+
+# ------------------------------------------------------------------------------------------------------------ lr_decay
+
+
+def rates(scheduler, steps=9, losses=None):
+    """Return the learning rate at each step under a schedule."""
+    optimizer = two_rates(parameters())
+    schedule, found = scheduler(optimizer), []
+    for t in range(steps):
+        found.append([float(group["lr"]) for group in optimizer.param_groups])
+        optimizer.step()
+        schedule.step(*[] if losses is None else [losses[t]])
+    return np.array(found)
+
+
+@few
+@given(
+    st.floats(0.01, 2),
+    st.sampled_from(
+        [
+            partial(schedules.StepLR, step_size=2, gamma=0.3),
+            partial(schedules.ExponentialLR, gamma=0.9),
+            partial(schedules.CosineAnnealingLR, T_max=5),
+            partial(schedules.OneCycleLR, max_lr=0.3, total_steps=10),
+        ]
+    ),
+)
+def test_decay_divides_what_any_schedule_gives_by_one_plus_rate_times_t(rate, own):
+    t = np.arange(9)[:, None]
+    np.testing.assert_allclose(rates(DecayingSchedule(own, rate)), rates(own) / (1 + rate * t), rtol=1e-12)
+
+
+def test_decay_composes_with_a_schedule_that_looks_at_the_loss():
+    losses = [1.0, 2.0, 3.0, 4.0, 0.5, 3.0, 3.0, 3.0, 3.0]
+    own = partial(schedules.ReduceLROnPlateau, patience=1, factor=0.5)
+    came, expected = rates(DecayingSchedule(own, 0.5), losses=losses), rates(own, losses=losses)
+    assert len(np.unique(expected[:, 0])) > 2
+    np.testing.assert_allclose(came, expected / (1 + 0.5 * np.arange(9)[:, None]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["loop", "lanes"])
+def test_decay_is_adagrads_own(blobs, backend):
+    """`torch.optim.Adagrad(lr_decay=…)` is the same process."""
+    own = replace(blobs, optimizer=partial(torch.optim.Adagrad, lr=0.3, lr_decay=0.2))
+    came = trained(replace(blobs, optimizer=partial(torch.optim.Adagrad, lr=0.3)), [delta("lr_decay", 0.2)], backend)
+    np.testing.assert_allclose(came.base, trained(own, None, backend).base, rtol=1e-12)
+
+
+# ------------------------------------------------------------------------------------------------------------ momentum
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "change", "name", "expected"),
+    [
+        (partial(torch.optim.SGD, lr=0.1, momentum=0.5), 0.3, "momentum", 0.8),
+        (partial(torch.optim.SGD, lr=0.1, momentum=0.5), -0.7, "momentum", 0.0),
+        (partial(torch.optim.SGD, lr=0.1, momentum=0.5), 0.9, "momentum", 0.999),
+        (partial(torch.optim.RMSprop, lr=0.1), 0.4, "momentum", 0.4),
+        (partial(torch.optim.AdamW, lr=0.1), -0.1, "betas", (0.8, 0.999)),
+        (partial(torch.optim.NAdam, lr=0.1, betas=(0.9995, 0.9)), 0.5, "betas", (0.9995, 0.9)),
+    ],
+)
+def test_momentum_is_changed_within_its_bounds_and_achieved_says_how_much(blobs, optimizer, change, name, expected):
+    setup, one = replace(blobs, optimizer=optimizer), delta("momentum", change)
+    (group,) = one.applied(realize(setup, 0)).optimizer(parameters()).param_groups
+    assert group[name] == pytest.approx(expected)
+    before = optimizer(parameters()).param_groups[0][name]
+    first = [value if name == "momentum" else value[0] for value in (before, expected)]
+    assert one.achieved(setup) == pytest.approx(first[1] - first[0])
+
+
+def test_momentum_that_cannot_go_lower_is_the_same_run(blobs):
+    plain = realize(blobs, 0)
+    assert delta("momentum", -0.5).applied(plain) is plain
+
+
+@pytest.mark.parametrize(
+    ("family", "optimizer", "said"),
+    [
+        ("momentum", torch.optim.Adagrad, "groups have 'momentum' or 'betas'; those of Adagrad have lr, lr_decay, "),
+        ("momentum", torch.optim.LBFGS, "groups have 'momentum' or 'betas'; those of LBFGS have lr, max_iter, "),
+    ],
+)
+def test_an_optimizer_without_it_is_refused(blobs, family, optimizer, said):
+    with pytest.raises(ValueError, match=f"{family} needs an optimizer whose parameter {said}"):
+        trained(replace(blobs, optimizer=optimizer), [delta(family, 0.1)])
+
+
+class Rateless(torch.optim.Optimizer):
+    """An optimizer that finds its own step size."""
+
+    def __init__(self, params):
+        super().__init__(params, {})
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.data.sub_(0.01 * p.grad)
+
+
+@pytest.mark.parametrize("family", ["learning_rate", "lr_decay", "momentum"])
+def test_an_optimizer_without_any_option_is_refused(blobs, family):
+    with pytest.raises(ValueError, match=f"{family} needs .*; those of Rateless have no options"):
+        trained(replace(blobs, optimizer=Rateless), [delta(family, 0.1)])
+
+
+# ------------------------------------------------------------------------------------------------------ gradient noise
+
+
+def still(setup):
+    """Return a setup that does nothing but add up what its steps are given."""
+    return replace(setup, optimizer=partial(torch.optim.SGD, lr=1e-9))
+
+
+@pytest.mark.parametrize("backend", ["loop", "lanes"])
+def test_noise_is_added_to_the_step_and_not_to_what_is_recorded(blobs, backend):
+    plain, noisy = trained(still(blobs), [IDENTITY, delta("gradient_noise", 0.5, seed=4)], backend).base
+    assert plain[0] == noisy[0]
+    both = trained(blobs, [IDENTITY, delta("gradient_noise", 0.5, seed=4)], backend)
+    assert both.mesa[0, 0] == pytest.approx(both.mesa[1, 0], rel=1e-12)
+    assert (both.base[0, 1:] != both.base[1, 1:]).all()
+
+
+@pytest.mark.parametrize("backend", ["loop", "lanes"])
+def test_noise_is_standard_normal_times_its_scale(backend):
+    """Descent on a constant: each step moves θ by −lr·noise alone."""
+    flat = ac.landscape(lambda x: 0 * x.sum(), [0.0] * 4000, optimizer=SGD, steps=2)
+    (end,) = trained(flat, [delta("gradient_noise", 0.3, seed=2)], backend).end
+    last, first = -end.step["point"] / 0.1, -(end.parameters["point"] - end.step["point"]) / 0.1
+    for noise in (last, first):
+        assert float(noise.mean()) == pytest.approx(0, abs=4 * 0.3 / math.sqrt(4000))
+        assert float(noise.std()) == pytest.approx(0.3, rel=4 / math.sqrt(8000))
+    assert abs(float(torch.corrcoef(torch.stack([first, last]))[0, 1])) < 4 / math.sqrt(4000)
+
+
+@few
+@given(st.floats(0.1, 1), st.integers(0, 2**16 - 1), st.integers(0, 100))
+def test_noise_is_coupled_in_its_scale_and_drawn_from_the_runs_seed_and_its_own(scale, own, seed):
+    flat = ac.landscape(lambda x: 0 * x.sum(), [0.0, 0.0, 0.0], optimizer=SGD, steps=3)
+
+    def end(magnitude, own=own, seed=seed):
+        return trained(flat, [delta("gradient_noise", magnitude, own)], seeds=[seed]).end[0].parameters["point"]
+
+    torch.testing.assert_close(end(scale), scale * end(1.0), rtol=1e-12, atol=0)
+    assert not torch.allclose(end(1.0), end(1.0, own=own + 1))
+    assert not torch.allclose(end(1.0), end(1.0, seed=seed + 1))
+
+
+def test_noise_of_several_scales_shares_a_batch_and_equals_the_loop(blobs):
+    setup = replace(blobs, batch_size=10, optimizer=partial(torch.optim.Adam, lr=0.05), steps=12)
+    deltas = [delta("gradient_noise", 0.1 * scale, seed) for scale in (1, 3, 7) for seed in (0, 5)]
+    lanes, loop = (trained(setup, deltas, backend, seeds=[0, 3]) for backend in ("lanes", "loop"))
+    np.testing.assert_allclose(lanes.base, loop.base, rtol=1e-9)
+    np.testing.assert_allclose(lanes.mesa, loop.mesa, rtol=1e-9)
+
+
+# ---------------------------------------------------------------------------------------------------------- batch size
+
+
+@pytest.mark.parametrize(
+    ("size", "log2", "expected"),
+    [(8, 1.0, 16), (8, -1.0, 4), (8, 0.3, 10), (8, 5.0, 24), (8, -9.0, 1), (None, -1.0, 12), (None, 2.0, None)],
+)
+def test_batch_size_is_multiplied_rounded_and_clipped(blobs, size, log2, expected):
+    setup, one = replace(blobs, batch_size=size), delta("batch_size", log2)
+    assert one.applied(realize(setup, 0)).batch_size == expected
+    assert one.achieved(setup) == pytest.approx(math.log2((expected or 24) / (size or 24)))
+
+
+@pytest.mark.parametrize("backend", ["loop", "lanes"])
+def test_a_run_of_another_batch_size_is_that_of_the_setup_that_has_it(blobs, backend):
+    came = trained(replace(blobs, batch_size=8), [delta("batch_size", -1.0)], backend)
+    assert np.array_equal(came.base, trained(replace(blobs, batch_size=4), None, backend).base)
+
+
+def test_batch_size_too_small_a_change_is_the_same_run(blobs):
+    plain = realize(replace(blobs, batch_size=8), 0)
+    assert delta("batch_size", 0.01).applied(plain) is plain
+
+
+def test_batch_size_without_data_is_refused():
+    bowl = ac.landscape(lambda x: x.square().sum(), [1.0], optimizer=SGD, steps=1)
+    with pytest.raises(ValueError, match="batch_size needs a dataset; this setup has none"):
+        trained(bowl, [delta("batch_size", -1.0)])
+
+
+# ----------------------------------------------------------------------------------------------------------- precision
+
+
+@pytest.mark.parametrize(
+    ("own", "bits", "dtype", "achieved"),
+    [
+        (torch.float64, 0.5, torch.float32, 29),
+        (torch.float64, 29.0, torch.float32, 29),
+        (torch.float64, 30.0, torch.float16, 42),
+        (torch.float64, 45.0, torch.bfloat16, 45),
+        (torch.float64, 60.0, torch.bfloat16, 45),
+        (torch.float32, 1.0, torch.float16, 13),
+        (torch.float32, 14.0, torch.bfloat16, 16),
+        (torch.bfloat16, 3.0, None, 0),
+    ],
+)
+def test_precision_is_the_widest_dtype_that_gives_up_so_many_bits(blobs, own, bits, dtype, achieved):
+    setup, one = replace(blobs, dtype=own), delta("precision", bits)
+    assert one.applied(realize(setup, 0)).dtype == dtype
+    assert one.achieved(setup) == achieved
+
+
+@pytest.mark.parametrize("backend", ["loop", "lanes"])
+@pytest.mark.parametrize("mesa", [ac.gradient_l1, ac.step_l1, ac.decayed_gradient_l1(0.1)], ids=lambda m: m.name)
+def test_a_run_in_a_lower_precision_is_measured_in_the_setups_own(blobs, backend, mesa):
+    """θ(t) is that of a run in float32, up to its rounding; L(t) is the loss in float64 at exactly that θ(t)."""
+    setup = replace(blobs, mesa_objective=mesa)
+    came = trained(setup, [delta("precision", 1.0)], backend)
+    low = trained(replace(setup, dtype=torch.float32), None, backend)
+    np.testing.assert_allclose(came.base, low.base, rtol=1e-5)
+    np.testing.assert_allclose(came.mesa, low.mesa, rtol=1e-4)
+    (end,), (x, y) = came.end, setup.data
+    module = setup.model().double()
+    module.load_state_dict(end.parameters)
+    assert nn.functional.cross_entropy(module(x), y).item() == pytest.approx(came.base[0, -1], rel=1e-12)
+    assert all(torch.equal(value, value.float().double()) for value in end.parameters.values())
+    assert came.resolution == torch.finfo(torch.float64).eps
+
+
+@pytest.mark.parametrize("bits", [1.0, 42.0, 45.0])
+def test_precision_in_lanes_equals_the_loop_step_by_step(blobs, bits):
+    """Rounding is discontinuous, and so one step each is what can be compared, up to the last bit of that dtype."""
+    model = lambda: nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Dropout(0.3), nn.Linear(4, 3))  # noqa: E731
+    setup = replace(blobs, model=model, batch_size=8, steps=1)
+    lanes, loop = (trained(setup, [delta("precision", bits)], b, seeds=[0, 3, 4]) for b in ("lanes", "loop"))
+    eps = torch.finfo(delta("precision", bits).applied(realize(setup, 0)).dtype).eps
+    np.testing.assert_allclose(lanes.base[:, 0], loop.base[:, 0], rtol=1e-12)
+    np.testing.assert_allclose(lanes.base[:, 1], loop.base[:, 1], rtol=8 * eps)
+    np.testing.assert_allclose(lanes.mesa[:, 1], loop.mesa[:, 1], rtol=64 * eps)
+
+
+# ---------------------------------------------------------------------------------------------------------- all of them
+
+EVERY = [
+    ("learning_rate", 0.5),
+    ("lr_decay", 0.3),
+    ("momentum", 0.5),
+    ("gradient_noise", 0.2),
+    ("batch_size", -0.6),
+    ("precision", 30.0),
+]
+
+
+@pytest.mark.parametrize(("family", "magnitude"), EVERY)
+def test_an_optimizer_family_leaves_init_data_and_objective_alone(family, magnitude, blobs):
+    plain = realize(blobs, 0)
+    run = delta(family, magnitude).applied(plain)
+    assert run.parameters is plain.parameters
+    assert run.data is plain.data
+    assert run.objective is plain.objective
+    assert fingerprint(run, plain) != ""
+    assert fingerprint(run, plain) != fingerprint(delta(family, magnitude / 3).applied(plain), plain)
+    assert delta(family, magnitude).kinds == {"optimizer"}
+
+
+@pytest.mark.parametrize(("family", "magnitude"), EVERY)
+def test_on_the_base_side_alone_it_means_nothing(family, magnitude, blobs):
+    with pytest.raises(ValueError, match="of kind optimizer cannot change L's value"):
+        ac.run(blobs, [IDENTITY], base=[delta(family, magnitude)])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("batch_size", 4), ("noise", ("some",)), ("dtype", torch.float32), ("scheduler", SGD)]
+)
+def test_a_custom_perturbation_of_the_optimizer_on_the_base_side_is_refused_too(field, value, blobs):
+    def changed(run, magnitude, generator):
+        return replace(run, **{field: value})
+
+    custom = Perturbation("custom", 1.0, 1.0, 0, (("name", "changed"), ("apply", "here:changed")), payload=changed)
+    with pytest.raises(ValueError, match="cannot change L's value"):
+        ac.run(blobs, [IDENTITY], base=[custom])
+
+
+@pytest.mark.parametrize(("family", "magnitude"), EVERY)
+def test_different_values_run_side_by_side_as_they_run_alone(family, magnitude, blobs):
+    deltas = [IDENTITY, *(delta(family, magnitude * part) for part in (1.0, 0.7, 0.3))]
+    together = trained(blobs, deltas, "lanes").base
+    for row, one in enumerate(deltas):
+        alone = trained(blobs, [one], "loop").base[0]
+        np.testing.assert_allclose(together[row], alone, rtol=1e-3 if family == "precision" else 1e-9)
+
+
+def test_what_replaces_a_factory_is_a_value():
+    for wrapper in (partial(ScaledRate, SGD), partial(ChangedMomentum, SGD), partial(DecayingSchedule, None)):
+        one, same, other = wrapper(0.5), wrapper(0.5), wrapper(0.25)
+        assert one == same != other
+        assert hash(one) == hash(same)
+        assert copy.copy(one) == one

@@ -95,9 +95,12 @@ def test_training_and_scoring_are_each_under_their_own_perturbation(blobs, backe
 # ------------------------------------------------------------------------------------------------ each is trained once
 
 
-@pytest.mark.parametrize(("backend", "calls"), [("loop", [1] * 12), ("lanes", [2] * 6)])
+@pytest.mark.parametrize(("backend", "calls"), [("loop", [1] * 12), ("lanes", [2, 1] * 6)])
 def test_runs_which_train_alike_are_trained_once_however_they_are_scored(blobs, backend, calls):
-    """The identity, a rate that flips nothing, and the same δ under two names are one run; L is scored apart."""
+    """The identity, a rate that flips nothing, and the same δ under two names are one run; L is scored apart.
+
+    In lanes, one lane is stepped by itself beside the batch: the audit.
+    """
     counted = Counted()
     trained = [IDENTITY, NONE, NOISE.at(0.0), IDENTITY, NOISE, NOISE, assembled([NOISE, GAIN.at(0.0)])]
     scored = [IDENTITY, PENALTY, MORE, NOISE, NOISE, IDENTITY, NOISE]

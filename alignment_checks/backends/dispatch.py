@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 
 from alignment_checks.backends import lanes, loop
 from alignment_checks.backends.job import Job, Record
-from alignment_checks.backends.stepping.refusal import Refused
+from alignment_checks.backends.stepping.refusal import Refused, StepRefused
+from alignment_checks.backends.stepping.stepper import Way
 
 TOO_FEW = "too few runs of this structure to be faster in lanes"
 FEWEST_LANES = 3
@@ -24,10 +26,16 @@ def trained(jobs: Sequence[Job], device: torch.device, backend: str) -> Iterator
 
 
 def _alike(jobs: Sequence[Job]) -> list[list[int]]:
-    groups: dict[object, list[int]] = {}
+    """Return the jobs that can share batches, those of equal factories side by side, lone ones last."""
+    groups: dict[object, dict[object, list[int]]] = {}
     for index, job in enumerate(jobs):
-        groups.setdefault(lanes.structure(job.train), []).append(index)
-    return list(groups.values())
+        run = job.train
+        groups.setdefault(lanes.structure(run), {}).setdefault((run.optimizer, run.scheduler), []).append(index)
+    return [[i for same in sorted(group.values(), key=_is_lone) for i in same] for group in groups.values()]
+
+
+def _is_lone(members: list[int]) -> bool:
+    return len(members) == 1
 
 
 def _group(group: Sequence[Job], device: torch.device, backend: str) -> list[Record]:
@@ -36,7 +44,8 @@ def _group(group: Sequence[Job], device: torch.device, backend: str) -> list[Rec
         try:
             size = lanes.width(group[0].train, device)
             batches = [group[start : start + size] for start in range(0, len(group), size)]
-            return [record for batch in batches for record in lanes.train(batch, device)]
+            stepped = _Stepped(device, lanes.footprint(group[0].train).unused)
+            return [record for batch in batches for record in stepped.train(batch)]
         except Refused as error:
             reason = str(error)
     if backend == "lanes":
@@ -49,7 +58,30 @@ def _reason_for_loop(group: Sequence[Job], backend: str) -> str | None:
         return "asked for"
     if backend == "auto" and len(group) < FEWEST_LANES:
         return TOO_FEW
-    return lanes.refusal(group[0], lanes.footprint(group[0].train).unused)
+    return lanes.refusal(group[0], lanes.footprint(group[0].train))
+
+
+class _Stepped:
+    """Batches of like structure, trained in the fastest way of stepping that no batch before has refused."""
+
+    def __init__(self, device: torch.device, unused: Sequence[str]) -> None:
+        self.device, self.unused = device, unused
+        self.ways, self.refusals = list(Way), list[str]()
+
+    def train(self, batch: Sequence[Job]) -> list[Record]:
+        """Train a batch from t = 0, and again in the next way where one is refused, however late."""
+        while True:
+            try:
+                records = lanes.train(batch, self.device, self.ways[0], self.unused)
+            except StepRefused as error:
+                self.refusals.append(f"{self.ways.pop(0)} was refused: {error}")
+            else:
+                return [replace(record, reason=lanes.because(self.reason, record.reason)) for record in records]
+
+    @property
+    def reason(self) -> str | None:
+        """Why lanes are not stepped in the fastest way."""
+        return f"stepped by {self.ways[0]}, since {lanes.because(*self.refusals)}" if self.refusals else None
 
 
 @contextmanager

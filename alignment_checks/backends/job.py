@@ -70,6 +70,18 @@ def learning_rates(optimizer: Optimizer) -> tuple[float, ...]:
 
 
 def must_be_given(method: Callable[..., object]) -> bool:
-    """Return whether a `step` method has to be given an argument: a closure, or the loss."""
+    """Return whether a scheduler's `step` has to be given an argument: the loss."""
+    return any(map(_is_required, inspect.signature(method).parameters.values()))
+
+
+def needs_closure(optimizer: Optimizer) -> bool:
+    """Return whether an optimizer's `step` has to be given a closure.
+
+    The class is asked, since a scheduler puts a wrapper of another signature on the instance.
+    """
+    return any(map(_is_required, list(inspect.signature(type(optimizer).step).parameters.values())[1:]))
+
+
+def _is_required(parameter: inspect.Parameter) -> bool:
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return any(p.default is p.empty and p.kind in kinds for p in inspect.signature(method).parameters.values())
+    return parameter.default is parameter.empty and parameter.kind in kinds

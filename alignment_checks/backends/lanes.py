@@ -1,7 +1,7 @@
 """Many runs at once, one lane each: what `loop` does, batched by `torch.func`.
 
 The lanes of a batch are alike in structure: one `vmap(grad_and_value(functional_call))` serves the step of them
-all, and one of torch's own elementwise optimizers steps the stacked parameters. What no lane changes is not copied.
+all, and `stepping` moves the stacked parameters. What no lane changes is not copied.
 Nothing is read back from the device before the last step.
 """
 
@@ -15,42 +15,45 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call, vmap
 
 from alignment_checks import seeding
-from alignment_checks.backends.job import Job, Record, as_lost, is_lost, must_be_given
+from alignment_checks.backends.job import Job, Record, as_lost, is_lost
 from alignment_checks.backends.minibatches import disturbed, noise, together
 from alignment_checks.backends.stacking import Batch, Weights
-from alignment_checks.backends.stepping.refusal import Refused
-from alignment_checks.backends.stepping.stacked import ELEMENTWISE, Stacked
+from alignment_checks.backends.stepping.refusal import Refused, first_line
+from alignment_checks.backends.stepping.stepper import Stepper, Way
 from alignment_checks.drawing import Randomness
 from alignment_checks.objectives import Tensors
 from alignment_checks.realization import Realization, loss_of
 from alignment_checks.trajectory import End, Series
 
 
-def refusal(job: Job, unused: Sequence[str]) -> str | None:
+def refusal(job: Job, need: Footprint) -> str | None:
     """Return why a job cannot go through lanes, as far as that shows before it is tried; else None."""
-    run = job.train
     if job.randomness is Randomness.HIDDEN:
         return f"the model {job.randomness.value}"
-    if unused:
-        return f"the loss does not use {unused[0]}, and an optimizer treats no gradient unlike a zero one"
-    optimizer = run.optimizer([nn.Parameter(value.clone()) for value in run.parameters.values()])
-    if type(optimizer) not in ELEMENTWISE:
-        return f"{type(optimizer).__name__} is not known to treat each element alone"
-    if run.scheduler is not None and must_be_given(run.scheduler(optimizer).step):
-        return "the scheduler looks at the loss"
+    if need.sparse:
+        return f"the gradient of {need.sparse[0]} is sparse"
     return None
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What one step of one run takes: the bytes that autograd saves, and the parameters that the loss does not use."""
+    """What one step of one run takes.
+
+    Attributes
+    ----------
+    bytes : int
+        What the weights, what stands beside them, and what autograd saves take.
+    unused, sparse : tuple of str
+        The parameters that the loss does not use, and those whose gradient is sparse.
+    """
 
     bytes: int
     unused: tuple[str, ...]
+    sparse: tuple[str, ...]
 
 
 def footprint(run: Realization) -> Footprint:
@@ -69,8 +72,10 @@ def footprint(run: Realization) -> Footprint:
             loss = loss_of(run)(outputs, run.targets, parameters)
         gradient = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
     weights = sum(value.nbytes for value in parameters.values())
-    unused = tuple(name for name, g in zip(parameters, gradient, strict=True) if g is None)
-    return Footprint(_COPIES * weights + sum(saved.values()), unused)
+    of = dict(zip(parameters, gradient, strict=True))
+    unused = tuple(name for name, g in of.items() if g is None)
+    sparse = tuple(name for name, g in of.items() if g is not None and g.layout != torch.strided)
+    return Footprint(_COPIES * weights + sum(saved.values()), unused, sparse)
 
 
 _COPIES = 6
@@ -100,29 +105,48 @@ def _memory(device: torch.device) -> int:
 
 
 def structure(run: Realization) -> Hashable:
-    """Return what must be equal for two runs to share a batch."""
+    """Return what must be equal for two runs to share a batch. Their optimizers and schedules may differ."""
     shapes = tuple((value.shape, value.dtype) for value in (*run.parameters.values(), *(run.data or ())))
     evaluated = (run.batch_size, run.dtype, len(run.noise))
-    return (run.objective.structure, shapes, run.optimizer, run.scheduler, evaluated)
+    return (run.objective.structure, shapes, evaluated)
 
 
-def train(jobs: Sequence[Job], device: torch.device) -> list[Record]:
+def train(
+    jobs: Sequence[Job], device: torch.device, way: Way = Way.STACKED, unused: Sequence[str] = ()
+) -> list[Record]:
     """Train jobs whose training runs are alike in `structure` as one batch.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        Those of equal factories side by side.
+    device : torch.device
+    way : Way
+        How the optimizers are to be stepped.
+    unused : sequence of str
+        Parameters that the loss does not use.
 
     Raises
     ------
+    StepRefused
+        If the optimizers cannot be stepped in this way; a slower way may do.
     Refused
         If the model or the optimizer cannot be batched.
     """
     slow: list[str] = []
     try:
         with _slow_paths(slow), seeding.isolated(seeding.derive("lanes")):
-            records = _Lanes(jobs, device).recorded()
+            records = _Lanes(jobs, device, way, unused).recorded()
     except Refused:
         raise
     except Exception as error:
-        raise Refused(f"torch.func cannot batch it: {_first_line(error)}") from error
-    return [replace(record, reason=slow[0]) for record in records] if slow else records
+        raise Refused(f"torch.func cannot batch it: {first_line(error)}") from error
+    return [replace(record, reason=because(slow[0], record.reason)) for record in records] if slow else records
+
+
+def because(*reasons: str | None) -> str | None:
+    """Return the reasons that there are as one, None where there is none."""
+    return "; ".join(reason for reason in reasons if reason) or None
 
 
 Found = tuple[Tensors, Tensor, dict[str, Tensor]]
@@ -132,7 +156,7 @@ Found = tuple[Tensors, Tensor, dict[str, Tensor]]
 class _Lanes:
     """A batch of runs at some θ(t), and what is recorded of them."""
 
-    def __init__(self, jobs: Sequence[Job], device: torch.device) -> None:
+    def __init__(self, jobs: Sequence[Job], device: torch.device, way: Way, unused: Sequence[str]) -> None:
         runs = [job.train for job in jobs]
         self.jobs, self.run, self.mesa = jobs, runs[0], runs[0].setup.mesa
         self.weights = Weights.of(runs, device)
@@ -142,14 +166,14 @@ class _Lanes:
         self.noises = [noise(runs, which, device) for which in range(len(self.run.noise))]
         self.dtype = None if self.run.dtype is None else next(iter(self.run.parameters.values())).dtype
         self.scores = list(_score_batches(jobs, device))
-        self.stepper = Stacked(self.run, len(jobs), self.weights.trainable)
+        self.stepper = Stepper(runs, self.weights.detached(), way, unused)
 
     def recorded(self) -> list[Record]:
         """Train to T and return what each job left."""
         steps, columns = self.jobs[0].steps, self.jobs[0].columns
         losses, pursued = (self.empty(len(self.jobs)) for _ in range(2))
         scored = [self.empty(len(where)) for where, _ in self.scores]
-        end, rates = End({}, {}, ()), self.stepper.learning_rates()  # stacked, and of each lane
+        end, rates = End({}, {}, ()), list[tuple[float, ...]]()  # stacked, and of each lane
         step: Tensors = {}
         for t in range(steps + 1):
             at = columns.get(t)
@@ -170,6 +194,7 @@ class _Lanes:
                 step = {n: value - here[n] for n, value in self.weights.detached(self.dtype).items()} if here else {}
             if at is not None and self.mesa.of == "step":
                 pursued[at] = vmap(self.mesa)(step, here)
+        self.stepper.settle()
         return self.records(losses, scored, pursued, [_end(end, lane, rate) for lane, rate in enumerate(rates)])
 
     def descended(self, t: int, found: Found | None) -> Found:
@@ -197,8 +222,8 @@ class _Lanes:
             for values, (lane, index) in zip(_series(rows), where, strict=True):
                 base[lane][index] = values
         return [
-            Record(rows, mesa[lane], _lost(end) if is_lost(rows, mesa[lane]) else end, "lanes", None)
-            for lane, (rows, end) in enumerate(zip(base, ends, strict=True))
+            Record(rows, of_mesa, _lost(end) if is_lost(rows, of_mesa) else end, "lanes", note)
+            for rows, of_mesa, end, note in zip(base, mesa, ends, self.stepper.notes(), strict=True)
         ]
 
 
@@ -240,13 +265,9 @@ def _slow_paths(notes: list[str]) -> Iterator[None]:
         yield
     for one in caught:
         if re.match(_SLOW, str(one.message)):
-            notes.append(_first_line(one.message))
+            notes.append(first_line(one.message))
         else:
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
 
 _SLOW = "There is a performance drop"
-
-
-def _first_line(message: object) -> str:
-    return str(message).strip().split("\n", 1)[0][:200]

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from alignment_checks import seeding
-from alignment_checks.backends.job import Job, Record, as_lost, learning_rates, must_be_given
+from alignment_checks.backends.job import Job, Record, as_lost, learning_rates, must_be_given, needs_closure
 from alignment_checks.backends.minibatches import disturbed, minibatches, noise
 from alignment_checks.drawing import EVALUATION, STEP, Randomness, drawing, seed_of
 from alignment_checks.objectives import Tensors
@@ -123,7 +123,7 @@ class _Loop:
         """Take one optimizer step. Where it is the plain step on the whole dataset, its gradient may be at hand."""
         self.module.train()
         batch = next(self.batches)
-        if must_be_given(self.optimizer.step):
+        if needs_closure(self.optimizer):
             loss: Tensor = self.optimizer.step(partial(self.backward, t, batch))  # type: ignore[arg-type, assignment]
         else:
             loss = self.backward(t, batch) if found is None or self.differs(batch) else self.given(t, found)

@@ -17,7 +17,6 @@ from torch.optim import lr_scheduler as schedules
 
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
-from alignment_checks.backends.lanes import ELEMENTWISE
 from alignment_checks.perturbations import IDENTITY, Perturbation
 
 OPTIMIZERS = {
@@ -112,10 +111,6 @@ def assert_lanes_equal_the_loop(setup, perturbations, **more):
 
 
 # ------------------------------------------------------------------------------------------------ lanes equal the loop
-
-
-def test_every_elementwise_optimizer_is_tried():
-    assert OPTIMIZERS.keys() == ELEMENTWISE
 
 
 @pytest.mark.parametrize("cls", OPTIMIZERS, ids=lambda cls: cls.__name__)
@@ -266,10 +261,6 @@ def test_a_replay_is_a_replay(blobs, deltas):
 # -------------------------------------------------------------------------------------- what is refused, and the reason
 
 
-class Mine(torch.optim.SGD):
-    """A user's own optimizer: what its step looks at, nobody knows."""
-
-
 class Branching(nn.Module):
     def __init__(self):
         super().__init__()
@@ -291,20 +282,6 @@ class Hidden(nn.Module):
         return self.layer(x)[0]
 
 
-class Unused(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer, self.spare = nn.Linear(5, 3), nn.Parameter(torch.ones(1))
-
-    def forward(self, x):
-        return self.layer(x)
-
-
-def no_decay_on_vectors(parameters):
-    groups = [[p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]]
-    return torch.optim.SGD([{"params": groups[0], "weight_decay": 0.1}, {"params": groups[1]}], lr=0.1)
-
-
 SGD = partial(torch.optim.SGD, lr=0.1)
 REFUSED = {
     "hidden randomness": (
@@ -312,11 +289,7 @@ REFUSED = {
         "the model draws random numbers that cannot be drawn for each lane apart",
     ),
     "branch": ({"model": Branching}, "torch.func cannot batch it: .*data-dependent control flow"),
-    "shapes": ({"optimizer": no_decay_on_vectors}, "the optimizer's factory looks at the shapes of the parameters"),
-    "lbfgs": ({"optimizer": torch.optim.LBFGS}, "LBFGS is not known to treat each element alone"),
-    "subclass": ({"optimizer": partial(Mine, lr=0.1)}, "Mine is not known to treat each element alone"),
-    "plateau": ({"scheduler": schedules.ReduceLROnPlateau}, "the scheduler looks at the loss"),
-    "unused": ({"model": Unused}, "the loss does not use spare"),
+    "lbfgs": ({"optimizer": torch.optim.LBFGS}, "LBFGS is given a closure"),
 }
 
 

@@ -1,0 +1,110 @@
+"""One lane of a batch, stepped by itself beside it: whatever the batch's way of stepping is, it has to agree.
+
+The lane is another one every few steps, and takes over the state that the batch has for it, after the state of the
+lane before it was found to agree. So what treats all lanes alike but wrongly (it looks at shapes, at the number of
+elements) is seen at the first step where it matters, and what no step has shown yet is seen in the state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from alignment_checks.backends.stepping.refusal import StepRefused
+from alignment_checks.backends.stepping.single import Gradient, Single, flat, lane_of
+from alignment_checks.backends.stepping.state import Pair, paired
+from alignment_checks.realization import Realization
+
+State = tuple[object, Mapping[str, Tensor]]
+"""What a way of stepping keeps, and its parameters by name, as they occur in it."""
+
+WINDOW = 16
+"""Steps that one lane is followed for. Longer is cheaper; shorter looks at more lanes."""
+
+
+class Audit:
+    """A lane that is followed.
+
+    Parameters
+    ----------
+    run : Realization
+        Whose factories make its optimizer and scheduler.
+    weights : mapping of str to Tensor, each of shape (lanes, ...)
+        The stacked parameters that the audited way moves.
+    state : callable, optional
+        `state()` is what the audited way keeps; None where the lane is not to change, but stays the first.
+    """
+
+    def __init__(self, run: Realization, weights: Mapping[str, Tensor], state: Callable[[], State] | None) -> None:
+        self.weights, self.state = weights, state
+        self.lanes = len(next(iter(weights.values())))
+        self.lane, self.taken = 0, 0
+        self.single = Single(run, {name: value[0] for name, value in weights.items()})
+        self.here = flat(weights, 0)
+        self.wrong = torch.zeros((), dtype=torch.bool, device=self.here.device)
+        self.gradient: Gradient = {}
+
+    def before(self, gradient: Gradient) -> None:
+        """Keep the followed lane's gradient, which the batch's step may write into."""
+        self.gradient = lane_of(gradient, self.lane)
+
+    def after(self, loss: Callable[[int], float]) -> None:
+        """Step the followed lane and compare. Nothing is read back from the device, except at the end of a window."""
+        self.single.step(self.gradient, loss(self.lane) if self.single.looks_at_loss else None)
+        there = flat(self.weights, self.lane)
+        self.wrong |= _differ(there, flat(self.single.parameters), (there - self.here).abs().amax()).any()
+        self.here = there
+        self.taken += 1
+        if self.taken % WINDOW == 0:
+            self.settle()
+            self.rotate()
+
+    def settle(self) -> None:
+        """Raise `StepRefused` if the followed lane has not agreed at every step, or its state does not."""
+        if bool(self.wrong):
+            raise StepRefused("a lane stepped by itself moves otherwise")
+        if self.taken:
+            for source, target in self.pairs():
+                if bool(_differ(source, target, target.abs().amax() if target.numel() else 0).any()):
+                    raise StepRefused("the state of a lane stepped by itself is another")
+
+    def pairs(self) -> list[Pair]:
+        """Return each tensor of the audited state, the followed lane's part, beside the follower's own."""
+        if self.state is None:
+            return []
+        kept, parameters = self.state()
+        known = {id(parameters[name]): id(own) for name, own in self.single.parameters.items()}
+        mine = (self.single.optimizer, self.single.scheduler)
+        return [(self.part(source, target), target) for source, target in paired(kept, mine, known)]
+
+    def part(self, source: Tensor, target: Tensor) -> Tensor:
+        """Return the followed lane's part of a tensor of the audited state, all of it if no lane has its own."""
+        if source.shape == (self.lanes, *target.shape):
+            return source[self.lane]
+        if source.shape == target.shape:
+            return source
+        raise StepRefused(f"its state has shape {tuple(source.shape)} where a lane by itself has {tuple(target.shape)}")
+
+    def rotate(self) -> None:
+        """Follow another lane from here on: take over its weights and its state."""
+        if self.state is None:
+            return
+        self.lane = (self.lane + 1) % self.lanes
+        with torch.no_grad():
+            for name, own in self.single.parameters.items():
+                own.copy_(self.weights[name][self.lane])
+            for source, target in self.pairs():
+                target.copy_(source)
+        self.here = flat(self.weights, self.lane)
+
+
+def _differ(a: Tensor, b: Tensor, moved: Tensor | float) -> Tensor:
+    """Return where two vectors differ by more than the rounding of a step of this size."""
+    if not a.is_floating_point():
+        return a != b
+    resolution = torch.finfo(a.dtype).eps
+    bound = resolution**0.75 * moved + 2 * WINDOW * resolution * b.abs()
+    differs: Tensor = ((a - b).abs() > bound) | (a.isfinite() != b.isfinite())
+    return differs

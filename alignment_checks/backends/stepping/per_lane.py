@@ -1,0 +1,50 @@
+"""Per lane: the gradient of all lanes at once, then each lane's own optimizer over its own parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from alignment_checks.backends.stepping.audit import Audit
+from alignment_checks.backends.stepping.single import Gradient, Single
+from alignment_checks.realization import Realization
+
+
+class PerLane:
+    """An optimizer and a scheduler for each lane: as the loop has them.
+
+    Parameters
+    ----------
+    runs : sequence of Realization
+        Of whatever factories.
+    weights : mapping of str to Tensor, each of shape (lanes, ...)
+        Written after each step, from parameters that belong to the optimizers: some put others in their place.
+    """
+
+    def __init__(self, runs: Sequence[Realization], weights: Mapping[str, Tensor]) -> None:
+        self.weights = weights
+        starts = [{name: value[lane] for name, value in weights.items()} for lane in range(len(runs))]
+        self.singles = [Single(run, start) for run, start in zip(runs, starts, strict=True)]
+        self.audit = Audit(runs[0], weights, None)
+
+    def step(self, gradient: Gradient, losses: Tensor) -> None:
+        """Move the weights of all lanes by one step, given their gradients and losses at θ(t)."""
+        self.audit.before(gradient)
+        values = losses.tolist() if any(single.looks_at_loss for single in self.singles) else []
+        parts = {name: [None] * len(self.singles) if g is None else g.unbind() for name, g in gradient.items()}
+        for lane, single in enumerate(self.singles):
+            single.step({name: part[lane] for name, part in parts.items()}, values[lane] if values else None)
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                weight.copy_(torch.stack([single.parameters[name] for single in self.singles]))
+        self.audit.after(lambda lane: float(values[lane]))
+
+    def settle(self) -> None:
+        """Raise `StepRefused` if it was seen not to agree with a lane stepped by itself."""
+        self.audit.settle()
+
+    def learning_rates(self) -> list[tuple[float, ...]]:
+        """Return the learning rate of each parameter group, for each lane."""
+        return [single.learning_rates() for single in self.singles]

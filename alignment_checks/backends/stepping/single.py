@@ -1,0 +1,49 @@
+"""One run stepped by itself, as the loop steps it: its own optimizer over its own parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from alignment_checks.backends.job import learning_rates, must_be_given
+from alignment_checks.realization import Realization
+
+Gradient = Mapping[str, Tensor | None]
+"""By parameter name; None where the loss does not use the parameter, which an optimizer treats unlike zero."""
+
+
+class Single:
+    """An optimizer over one lane's own parameters, and its scheduler."""
+
+    def __init__(self, run: Realization, start: Mapping[str, Tensor]) -> None:
+        self.parameters = {name: nn.Parameter(value.detach().clone()) for name, value in start.items()}
+        self.optimizer: Optimizer = run.optimizer(list(self.parameters.values()))
+        self.scheduler: Any = run.scheduler(self.optimizer) if run.scheduler else None
+        self.looks_at_loss = self.scheduler is not None and must_be_given(self.scheduler.step)
+
+    def step(self, gradient: Gradient, loss: float | None = None) -> None:
+        """Take one step; `loss` is for a scheduler that looks at it."""
+        for name, parameter in self.parameters.items():
+            parameter.grad = gradient[name]
+        self.optimizer.step()
+        if self.scheduler is not None:
+            self.scheduler.step(*[loss] if self.looks_at_loss else [])
+
+    def learning_rates(self) -> tuple[float, ...]:
+        """Return the learning rate of each parameter group."""
+        return learning_rates(self.optimizer)
+
+
+def lane_of(gradient: Gradient, lane: int) -> dict[str, Tensor | None]:
+    """Return a copy of one lane's part of a stacked gradient: a step may write into its own."""
+    return {name: None if g is None else g[lane].clone() for name, g in gradient.items()}
+
+
+def flat(values: Mapping[str, Tensor], lane: int | None = None) -> Tensor:
+    """Return one lane's tensors, all of `values` where `lane` is None, as one vector."""
+    chosen = values.values() if lane is None else (value[lane] for value in values.values())
+    return torch.cat([value.detach().reshape(-1) for value in chosen])

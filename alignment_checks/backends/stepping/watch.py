@@ -1,0 +1,95 @@
+"""What an optimizer does to stacked lanes, seen operation by operation: what could mix lanes is refused.
+
+An operation that treats each element alone cannot couple lanes, wherever they are stacked; neither can an allocation
+or a copy. Everything else is refused, whether or not it would have mixed them: reductions, products, views that
+could cut across lanes, random draws, and reads of more than one number from the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from alignment_checks.backends.stepping.refusal import StepRefused
+
+
+class PointwiseOnly(ExitStack):
+    """Within this context, what could mix the elements of a tensor raises `StepRefused`."""
+
+    def __enter__(self) -> PointwiseOnly:
+        super().__enter__()
+        self.enter_context(_NoHostReads())
+        self.enter_context(_NoMixing())
+        return self
+
+
+class _NoMixing(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: set[Any] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func not in self.seen:
+            if not keeps_elements_apart(func):
+                raise StepRefused(f"{func} can mix lanes")
+            self.seen.add(func)
+        return func(*args, **kwargs) if kwargs else func(*args)
+
+
+def keeps_elements_apart(operation: OpOverload) -> bool:
+    """Return whether an operation treats each element alone: pointwise, an allocation, a copy, or of no tensor."""
+    if torch.Tag.nondeterministic_seeded in operation.tags:
+        return False
+    space, _, name = operation._schema.name.partition("::")
+    if space == "profiler" or torch.Tag.pointwise in operation.tags:
+        return True
+    return space == "aten" and (name in _HARMLESS or _is_pointwise_foreach(name))
+
+
+_ALLOCATIONS = """
+    empty empty_like empty_strided new_empty new_empty_strided zeros zeros_like new_zeros ones ones_like new_ones full
+    full_like new_full fill_ zero_ scalar_tensor _foreach_zero_
+"""
+"""What is in the memory is uniform."""
+_COPIES = "clone copy_ _to_copy lift_fresh lift_fresh_copy _foreach_copy_ _foreach_clone"
+_NAMES = "alias detach detach_ view_as_real view_as_complex"
+"""The same elements under another name; the two parts of a complex number become a last axis."""
+_NUMBERS = "_local_scalar_dense"
+"""Reads one number from the host: where there are lanes to mix, one that is not of any lane."""
+_FUSED = "_fused_adam_ _fused_adamw_ _fused_sgd_ _fused_adagrad_"
+"""Each updates element by element, by several pointwise operations at once."""
+_HARMLESS = frozenset(f"{_ALLOCATIONS} {_COPIES} {_NAMES} {_NUMBERS} {_FUSED}".split())
+
+
+def _is_pointwise_foreach(name: str) -> bool:
+    """Return whether `_foreach_X` applies a pointwise X to each tensor of a list."""
+    single = getattr(torch.ops.aten, name.removeprefix("_foreach_").rstrip("_"), None)
+    if not name.startswith("_foreach_") or single is None:
+        return False
+    forms = [getattr(single, form) for form in ("default", "Tensor", "Tensor_Tensor") if form in single.overloads()]
+    return any(torch.Tag.pointwise in form.tags for form in forms)
+
+
+class _NoHostReads(TorchFunctionMode):
+    """Refuse what hands a tensor's memory to code that no dispatch mode sees."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func in _HOST_READS and args[0].numel() != 1:
+            raise StepRefused(f"Tensor.{func.__name__} reads lanes from the host")
+        return func(*args, **kwargs) if kwargs else func(*args)
+
+
+_HOST_READS = frozenset(
+    getattr(Tensor, name) for name in ("numpy", "tolist", "__array__", "__dlpack__", "data_ptr", "untyped_storage")
+)

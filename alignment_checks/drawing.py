@@ -167,8 +167,9 @@ def _leaking(*, inplace: bool) -> Callable[..., Tensor]:
         upper: float = 1 / 3,
         training: bool = False,
     ) -> Tensor:
-        slope = lower + (upper - lower) * draw.uniform(input) if training else (lower + upper) / 2
-        factor = torch.where(input <= 0, slope, 1.0)
+        if not training:
+            return (torch.rrelu_ if inplace else torch.rrelu)(input, lower, upper, training)
+        factor = torch.where(input <= 0, lower + (upper - lower) * draw.uniform(input), 1.0)
         return input.mul_(factor) if inplace else input * factor
 
     return leaked

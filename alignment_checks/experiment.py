@@ -156,12 +156,16 @@ class Memory:
         within: int | None = None,
     ) -> Experiment:
         """Return the experiment of these arguments, the one that there is already if there is one."""
-        if setup not in self._keys:
-            self._keys[setup] = alike(setup)
-        key = (self._keys[setup], sides, tuple(seeds), device, backend, within)
+        key = (self.known_as(setup), sides, tuple(seeds), device, backend, within)
         if key not in self._experiments:
             self._experiments[key] = self.begun(setup, sides, seeds, device=device, backend=backend, within=within)
         return self._experiments[key]
+
+    def known_as(self, setup: TrainingSetup) -> Hashable:
+        """Return what stands for a setup, and for those like it."""
+        if setup not in self._keys:
+            self._keys[setup] = alike(setup)
+        return self._keys[setup]
 
     def begun(self, setup: TrainingSetup, sides: Sides, seeds: Sequence[int], **how: Any) -> Experiment:
         """Return a new experiment."""

@@ -14,9 +14,11 @@ from hypothesis.strategies import SearchStrategy
 from alignment_checks.judgement import Status
 from alignment_checks.perturbations import Perturbation, reattached
 from alignment_checks.realization import setup_digest
+from alignment_checks.sameness import alike
 from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import AlignmentViolation, Finding, Verdict
 from pytest_alignment.envelope import Envelope, identified
+from pytest_alignment.foresight import Unforeseeable, untimed
 from pytest_alignment.ledger import Judged, Ledger
 from pytest_alignment.portable import plain, restored
 from pytest_alignment.results import Key, Result, Stored
@@ -68,14 +70,20 @@ class Assertion:
 
     def judged(self) -> Verdict | AlignmentViolation:
         """Return the verdict, or what to raise: where the property does not hold, or where that could not be told."""
-        return self._searched() if self.ledger.options.replay is None else self._replayed()
+        forecast = self.ledger.forecast
+        if forecast is None:
+            return self._searched() if self.ledger.options.replay is None else self._replayed()
+        if forecast.collecting and self.arguments.get("delta") is None:
+            raise Unforeseeable
+        with untimed():
+            return self._searched()
 
     # ----------------------------------------------------------------------------------------------------- a plain run
 
     def _searched(self) -> Verdict | AlignmentViolation:
         stored = self._known(self.ledger.stored)
         if (delta := self.arguments.get("delta")) is not None:
-            verdict, tried = self._alone(delta), [one for one in stored if one[1] == delta]
+            verdict, tried = self._drawn(delta), [one for one in stored if one[1] == delta]
         else:
             verdict, tried = self._checked_after(stored)
         return self._noted(verdict, fixed=_named(tried) if verdict.status is Status.PASS else ())
@@ -110,6 +118,14 @@ class Assertion:
             verdict = self._checked()  # raises the same, unless it is the stored ones that no longer fit
             self.ledger.say(f"stored failures of {self.key.nodeid} cannot be tried: {error}. Skipped")
             return verdict, []
+
+    def _drawn(self, delta: Perturbation) -> Verdict:
+        """Return the verdict on one perturbation among those that `@given` draws."""
+        forecast = self.ledger.forecast
+        if forecast is None:
+            return self._alone(delta)
+        others = {name: value for name, value in self.arguments.items() if name != "delta"}
+        return forecast.judged(self._checked, delta, (self.key.property, forecast.known_as(self.setup), alike(others)))
 
     def _alone(self, delta: Perturbation) -> Verdict:
         """Return the verdict on the one perturbation that a test drew by itself."""

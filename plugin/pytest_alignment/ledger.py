@@ -22,6 +22,7 @@ from pytest_alignment.threads import is_worker
 if TYPE_CHECKING:
     from alignment_checks.verdict import Verdict
     from pytest_alignment.envelope import Envelope
+    from pytest_alignment.foresight import Forecast
     from pytest_alignment.store import Store
 
 NODEID = pytest.StashKey[str]()
@@ -50,9 +51,11 @@ class Ledger:
     nodeid : str
         Of the running test, "" between tests.
     said : dict of str to None
-        What the store had to say, in order, once each.
+        What the store, and others, had to say, in order, once each.
     replayed : dict of str to Verdict
         Of the running test, by id.
+    forecast : Forecast or None
+        Of the running test, where it uses `@given`.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -62,10 +65,11 @@ class Ledger:
         self.nodeid = ""
         self.said: dict[str, None] = {}
         self.replayed: dict[str, Verdict] = {}
+        self.forecast: Forecast | None = None
         self._example: object = None
         self._counts: Counter[tuple[str, str]] = Counter()
         self._judged: list[Judged] = []
-        self._unsent: list[str] = []
+        self._unsent: list[tuple[str, str]] = []
 
     # ------------------------------------------------------------------------------------------------ the running test
 
@@ -78,6 +82,22 @@ class Ledger:
         finally:
             self.nodeid = ""
             self._forget()
+
+    @contextmanager
+    def foreseen(self, item: pytest.Function) -> Iterator[None]:
+        """Find out what the examples of a `@given` test ask for, so that they are trained in batches."""
+        if self.options.replay is not None or not _draws_alignment(item):
+            yield
+            return
+        from pytest_alignment.dry import foreseen
+        from pytest_alignment.foresight import Forecast
+
+        self.forecast = Forecast()
+        try:
+            with foreseen(item, self.forecast, lambda message: self.say(message, "given")):
+                yield
+        finally:
+            self.forecast = None
 
     def key(self, name: str, call: str) -> Key:
         """Return the key of the assertion that is being made; each example of `@given` counts from 0."""
@@ -118,13 +138,14 @@ class Ledger:
 
     # ------------------------------------------------------------------------------------------------------- the store
 
-    def say(self, message: str) -> None:
+    def say(self, message: str, about: str = "store") -> None:
         """Warn of something about the store, once; where warnings are errors, in the summary alone."""
+        line = f"{about}: {message}"
         if self.worker:
-            self._unsent += [message] * (message not in self.said)
-        elif message not in self.said:
+            self._unsent += [(message, about)] * (line not in self.said)
+        elif line not in self.said:
             _warn(self.config, message)
-        self.said[message] = None
+        self.said[line] = None
 
     @property
     def where(self) -> str:
@@ -188,6 +209,11 @@ def _example() -> object:
     from hypothesis import control
 
     return control.current_build_context() if control.currently_in_test_context() else None
+
+
+def _draws_alignment(item: pytest.Function) -> bool:
+    """Return whether a test uses both `@given` and the fixture."""
+    return hasattr(item, "obj") and hasattr(item.obj, "hypothesis") and "alignment" in item.fixturenames
 
 
 def _causes(error: BaseException) -> list[BaseException]:

@@ -76,15 +76,15 @@ class Result:
     verdict: dict[str, Any] | None = None
 
 
-def encoded(results: list[Result], said: list[str]) -> str:
-    """Return results, and what the store has to say, as one JSON string."""
+def encoded(results: list[Result], said: list[tuple[str, str]]) -> str:
+    """Return results, and what there is to say (and about what), as one JSON string."""
     return json.dumps({"results": [asdict(result) for result in results], "said": said})
 
 
-def decoded(text: str) -> tuple[list[Result], list[str]]:
+def decoded(text: str) -> tuple[list[Result], list[tuple[str, str]]]:
     """Return what `encoded` was given."""
     plain = json.loads(text)
-    return [_result(**fields) for fields in plain["results"]], plain["said"]
+    return [_result(**fields) for fields in plain["results"]], [(message, about) for message, about in plain["said"]]
 
 
 def _result(**fields: Any) -> Result:

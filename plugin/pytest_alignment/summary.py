@@ -31,8 +31,8 @@ class Summary:
         """Take the results off a report, and bring the store up to date."""
         text = getattr(report, results.ATTRIBUTE, None)
         found, said = results.decoded(text) if isinstance(text, str) else ([], [])
-        for message in said:
-            self.ledger.say(message)
+        for message, about in said:
+            self.ledger.say(message, about)
         path, line, _ = report.location
         self._collected += [((path, line or 0, result.key.nodeid), result) for result in found]
         if self.ledger.options.replay is None:

@@ -28,8 +28,7 @@ def summary(ledger: Ledger, results: Sequence[Result]) -> Iterator[str]:
             yield f"fixed: {stored.id} no longer fails   {ledger.shown(result.key.nodeid)}   {stored.delta}"
     if ledger.options.replay is not None:
         yield from _replay(results, ledger)
-    for message in ledger.said:
-        yield f"store: {message}"
+    yield from ledger.said
 
 
 def _failure(result: Result, ledger: Ledger) -> Iterator[str]:

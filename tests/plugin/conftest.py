@@ -8,6 +8,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+import pytest_alignment.dry
 import pytest_alignment.fixture
 import pytest_alignment.store  # noqa: F401
 import torch

@@ -1,0 +1,121 @@
+"""The dry pass of a `@given` test: its examples are drawn and its body run, to see what it will ask for."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import unittest
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import hypothesis
+import pytest
+from hypothesis import HealthCheck, Phase, Verbosity
+from hypothesis.database import ReadOnlyDatabase
+from hypothesis.errors import StopTest, UnsatisfiedAssumption
+from hypothesis.reporting import with_reporter
+
+from pytest_alignment.foresight import Forecast, Foreseen, Unforeseeable
+
+SETTINGS, SEED, GENERATED = (f"_hypothesis_internal_use_{name}" for name in ("settings", "seed", "generated_seed"))
+"""What `@settings` and `@seed` leave on a test, and the seed that Hypothesis chose where there was none."""
+
+_PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
+
+
+class TimedOut(BaseException):
+    """Carries pytest-timeout's failure, which comes once, past Hypothesis, which would try the example again."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+@contextmanager
+def foreseen(item: pytest.Function, forecast: Forecast, say: Callable[[str], None]) -> Iterator[None]:
+    """Run the test dry, and leave it to be run with the same draws."""
+    test = getattr(item.obj, "__func__", item.obj)
+    handle = getattr(test, "hypothesis", None)
+    if not hasattr(handle, "inner_test") or not all(hasattr(test, name) for name in (SETTINGS, SEED)):
+        say(
+            f"Hypothesis {hypothesis.__version__} does not let its draws be foreseen: under @given, each is trained "
+            "by itself"
+        )
+        forecast.collecting = False
+        yield
+        return
+    seed = getattr(test, SEED)
+    try:
+        _run_dry(item, test)
+        forecast.collecting = False
+        if seed is None:
+            setattr(test, SEED, getattr(test, GENERATED, None))
+        yield
+    finally:
+        setattr(test, SEED, seed)
+
+
+def _run_dry(item: pytest.Function, test: Any) -> None:
+    """Run the test with nothing asserted, reported or stored; what is wrong with it will show when it is run."""
+    before, inner = getattr(test, SETTINGS), test.hypothesis.inner_test
+    phases = [phase for phase in before.phases if phase in _PHASES]
+    if inspect.iscoroutinefunction(inner) or not phases:
+        return
+    arguments = {name: item.funcargs[name] for name in inspect.signature(item.obj).parameters if name in item.funcargs}
+    try:
+        setattr(test, SETTINGS, _quiet(before, phases))
+        test.hypothesis.inner_test = _unasserted(inner)
+        with with_reporter(_ignore):
+            item.obj(**arguments)
+    except TimedOut as stopped:
+        raise stopped.error from None
+    except (Exception, Unforeseeable, pytest.skip.Exception):
+        return
+    finally:
+        setattr(test, SETTINGS, before)
+        test.hypothesis.inner_test = inner
+        for name in ("hypothesis_statistics", "_hypothesis_failing_examples"):
+            vars(item).pop(name, None)
+
+
+def _quiet(before: hypothesis.settings, phases: list[Phase]) -> hypothesis.settings:
+    return hypothesis.settings(
+        before,
+        phases=phases,
+        database=None if before.database is None else ReadOnlyDatabase(before.database),
+        deadline=None,
+        verbosity=Verbosity.quiet,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+def _unasserted(inner: Callable[..., object]) -> Callable[..., None]:
+    """Return a test that does not fail. It has the same source and signature, from which Hypothesis draws a seed."""
+
+    @functools.wraps(inner)
+    def body(*args: object, **kwargs: object) -> None:
+        try:
+            inner(*args, **kwargs)
+        except (StopTest, UnsatisfiedAssumption, pytest.skip.Exception, unittest.SkipTest):
+            raise
+        except (Exception, Foreseen):
+            return
+        except pytest.fail.Exception as error:
+            if _is_timeout(error):
+                raise TimedOut(error) from None
+
+    return body
+
+
+def _is_timeout(error: BaseException) -> bool:
+    """Return whether pytest-timeout raised it, which comes once."""
+    traceback = error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_globals.get("__name__") == "pytest_timeout":
+            return True
+        traceback = traceback.tb_next
+    return False
+
+
+def _ignore(message: object) -> None:
+    """Report nothing."""

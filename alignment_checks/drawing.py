@@ -168,7 +168,7 @@ def _leaking(*, inplace: bool) -> Callable[..., Tensor]:
         training: bool = False,
     ) -> Tensor:
         if not training:
-            return (torch.rrelu_ if inplace else torch.rrelu)(input, lower, upper, training)
+            return functional.leaky_relu(input, (lower + upper) / 2, inplace)  # torch.rrelu cannot be batched
         factor = torch.where(input <= 0, lower + (upper - lower) * draw.uniform(input), 1.0)
         return input.mul_(factor) if inplace else input * factor
 

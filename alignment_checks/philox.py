@@ -49,14 +49,15 @@ def philox(counter: Tensor, key: Tensor, rounds: int = 10) -> Tensor:
     >>> [f"{word:08x}" for word in philox(zero[:4], zero[:2]).tolist()]
     ['6627e8d5', 'e169c58d', 'bc57ac4c', '9b00dbd8']
     """
-    ones = [1] * (counter.ndim - 1)
-    multiplier, weyl = (torch.tensor(pair, device=counter.device).reshape(2, *ones) for pair in (_MULTIPLIERS, _WEYL))
-    even, odd = counter[0::2], counter[1::2]
-    for _ in range(rounds):
-        product = even * multiplier  # 64 bits: beyond 2⁶³ it wraps, and the mask undoes the sign
-        even, odd = (product >> 32).bitwise_and_(_WORD).flip(0) ^ odd ^ key, product.bitwise_and_(_WORD).flip(0)
-        key = (key + weyl).bitwise_and_(_WORD)
-    return torch.stack([even[0], odd[0], even[1], odd[1]])
+    turn = torch.arange(rounds, device=key.device).reshape(rounds, *[1] * (key.ndim - 1))
+    keys = [((key[half] + turn * _WEYL[half]) & _WORD).unbind() for half in (0, 1)]
+    a, b, c, d = counter.unbind()
+    for first, second in zip(*keys, strict=True):
+        left, right = a * _MULTIPLIERS[0], c * _MULTIPLIERS[1]  # beyond 2⁶³ they wrap, and the masks undo the sign
+        a = (right >> 32).bitwise_and_(_WORD).bitwise_xor_(b).bitwise_xor_(first)
+        c = (left >> 32).bitwise_and_(_WORD).bitwise_xor_(d).bitwise_xor_(second)
+        b, d = right.bitwise_and_(_WORD), left.bitwise_and_(_WORD)
+    return torch.stack([a, b, c, d])
 
 
 def words(seed: Tensor, place: Place, count: int) -> Tensor:

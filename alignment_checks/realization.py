@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from alignment_checks.drawing import Randomness, observed, seed_of
+from alignment_checks.drawing import EVALUATION, Randomness, drawing, observed, seed_of
 from alignment_checks.objectives import Loss, Objective
 from alignment_checks.seeding import derive, isolated
 from alignment_checks.training import OptimizerFactory, SchedulerFactory, TrainingSetup
@@ -203,9 +204,15 @@ def raw_objective(realization: Realization) -> tuple[Tensor, Tensor]:
 
 
 def start(realization: Realization) -> float:
-    """Return L(0): the loss at θ(0)."""
-    with isolated(derive("run", realization.seed)), torch.no_grad():
-        return float(_valued(realization))
+    """Return L(0): the loss at θ(0), in eval mode where the training mode draws at random."""
+    random = draws_randomness(realization)
+    aside, seed = isolated(derive("evaluation", realization.seed)), seed_of(realization.seed) if random else None
+    with aside, torch.no_grad(), drawing(seed, EVALUATION):
+        return float(_valued(_in_mode(realization, training=not random)))
+
+
+def _in_mode(realization: Realization, *, training: bool) -> Realization:
+    return replace(realization, module=deepcopy(realization.module).train(training))
 
 
 def _valued(realization: Realization) -> Tensor:

@@ -39,7 +39,8 @@ class TrainingSetup:
     scheduler : callable, optional
         `scheduler(optimizer)` gives any torch scheduler; stepped once after every optimizer step.
     batch_size : int, optional
-        None is the whole dataset at each step. L(t) and G(t) are of the whole dataset in any case.
+        None is the whole dataset at each step; else the last minibatch of an epoch is short where N does not divide.
+        L(t) and G(t) are of the whole dataset in any case.
     mesa_objective : MesaObjective or callable
         G. A plain callable is `function(gradients, parameters) -> scalar tensor`.
     objective_infimum : float or None
@@ -47,7 +48,8 @@ class TrainingSetup:
     dtype : torch.dtype, optional
         Floating dtype of model and data; None leaves both as they are.
     seed : int
-        Seed of init, of minibatch order and of the model's own randomness.
+        Seed of init, of minibatch order and of the model's own randomness. L and G are of eval mode where the training
+        mode draws at random (dropout does).
     record_every : int
         k ≥ 1: L and G are recorded at t = 0, k, 2k, … and T. Between two records they are taken to change linearly.
 

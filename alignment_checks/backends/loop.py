@@ -65,7 +65,7 @@ class _Loop:
         self.parameters = parameters_of(self.module)
         self.optimizer = self.train.optimizer(list(self.parameters.values()))
         self.scheduler = self.train.scheduler(self.optimizer) if self.train.scheduler else None
-        self.batches = minibatches(self.train)
+        self.batches = minibatches(self.train, device)
         self.seed = seed_of(job.train.seed, device) if job.random else None
         self.noises = [noise([self.train], which, device) for which in range(len(self.train.noise))]
 

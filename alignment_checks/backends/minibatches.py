@@ -13,25 +13,24 @@ from alignment_checks.philox import Place
 from alignment_checks.realization import GradientNoise, Realization
 
 
-def minibatches(run: Realization) -> Iterator[Tensor | None]:
+def minibatches(run: Realization, device: torch.device) -> Iterator[Tensor | None]:
     """Yield the examples of each step: None for all of them, else an epoch's random order cut into minibatches.
 
     The last minibatch of an epoch is short where the examples do not divide.
     """
-    random, size = seeding.generator("batches", run.seed), run.batch_size
-    while True:
-        if size is None:
-            yield None
-        else:
-            order = torch.randperm(run.examples, generator=random)
-            yield from (order[start : start + size] for start in range(0, run.examples, size))
+    for batch in together([run], device):
+        yield None if batch is None else batch[0]
 
 
 def together(runs: Sequence[Realization], device: torch.device) -> Iterator[Tensor | None]:
     """Yield the minibatches of runs with as many examples each side by side, shape (runs, size)."""
-    for batches in zip(*map(minibatches, runs), strict=True):
-        whole = [batch for batch in batches if batch is not None]
-        yield torch.stack(whole).to(device) if whole else None
+    randoms, size, examples = [seeding.generator("batches", r.seed) for r in runs], runs[0].batch_size, runs[0].examples
+    while True:
+        if size is None:
+            yield None
+        else:
+            orders = torch.stack([torch.randperm(examples, generator=random) for random in randoms]).to(device)
+            yield from (orders[:, start : start + size] for start in range(0, examples, size))
 
 
 def noise(runs: Sequence[Realization], which: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -36,7 +36,7 @@ from alignment_checks.realization import Realization
 from alignment_checks.runs import run
 from alignment_checks.training import TrainingSetup, landscape
 from alignment_checks.trajectory import Trajectory
-from alignment_checks.verdict import AlignmentViolation, Finding, Verdict
+from alignment_checks.verdict import AlignmentViolation, Finding, Inconclusive, Verdict
 
 __version__ = "0.1.0"
 
@@ -44,6 +44,7 @@ __all__ = [
     "AlignmentViolation",
     "Estimate",
     "Finding",
+    "Inconclusive",
     "MesaObjective",
     "Perturbation",
     "Realization",

@@ -14,7 +14,13 @@ of : {"base", "mesa"}
 examples : int
     Perturbations that Hypothesis draws; 0 judges `first` alone.
 seeds : int or sequence of int
-    Repeat over so many seeds, paired: the same seed with δ and without.
+    Repeat over so many seeds (init, minibatch order, dropout), paired: the same seed with δ and without. What fails is
+    confirmed over as many other seeds, which took no part in finding it. With one seed, the verdict is about that one
+    run and says nothing of others. Training that does not depend on the seed needs, and takes, one.
+horizon : {"finite", "limit"}
+    Judge C_T and α_T at the setup's steps, or their limits as T → ∞, whose intervals then decide.
+level : float
+    How often chance alone, in the seeds, may make a property that holds fail. A pass rests on 95 % intervals.
 resolution : float
     Relative resolution of the smallest failing magnitude.
 random_seed : int
@@ -44,8 +50,8 @@ from hypothesis import strategies as st
 
 from alignment_checks.comparison import compared, different
 from alignment_checks.experiment import Sides
-from alignment_checks.judgement import Judgement, Status
-from alignment_checks.judging import bearable, close, high, robust, searched
+from alignment_checks.judgement import Judgement
+from alignment_checks.judging import bearable, close, either, high, robust, searched
 from alignment_checks.measures import Reading
 from alignment_checks.options import BOTH, RESCORED, RETRAINED, Judging, Options, Strategy, to_sides, under_sides
 from alignment_checks.perturbations import IDENTITY, Perturbation
@@ -99,7 +105,7 @@ def check_capability_robust(
         Options(**judging).alone(delta),
         under_sides(under, mesa_under, base_under, delta),
     )
-    quantity = Quantity("capability", options.of, bool(options.normalized), _steps(setup))
+    quantity = Quantity("capability", options.of, bool(options.normalized), _steps(setup), options.horizon)
     return robust(setup, strategy, sides, quantity, options, ("is robust", "is not robust"), f"under {words}")
 
 
@@ -117,7 +123,7 @@ def check_alignment_robust(
         Options(**judging).alone(delta),
         under_sides(under, mesa_under, base_under, delta),
     )
-    quantity = Quantity("alignment", "base", bool(options.normalized), _steps(setup))
+    quantity = Quantity("alignment", "base", bool(options.normalized), _steps(setup), options.horizon)
     return robust(setup, strategy, sides, quantity, options, ("is robust", "is not robust"), f"under {words}")
 
 
@@ -144,7 +150,7 @@ def check_capability_generalizes(
         See the module's docstring. Dimensionless unless `normalized=False`.
     """
     options, (strategy, sides, words) = Options(**judging).alone(delta), to_sides(to, delta, RETRAINED)
-    quantity = Quantity("capability", options.of, options.normalized is not False, _steps(setup))
+    quantity = Quantity("capability", options.of, options.normalized is not False, _steps(setup), options.horizon)
     return robust(setup, strategy, sides, quantity, options, ("generalizes", "does not generalize"), f"to {words}")
 
 
@@ -161,7 +167,7 @@ def check_alignment_generalizes(
     those of `check_capability_generalizes`.
     """
     options, (strategy, sides, words) = Options(**judging).alone(delta), to_sides(to, delta, RESCORED)
-    quantity = Quantity("alignment", "base", options.normalized is not False, _steps(setup))
+    quantity = Quantity("alignment", "base", options.normalized is not False, _steps(setup), options.horizon)
     return robust(setup, strategy, sides, quantity, options, ("generalizes", "does not generalize"), f"to {words}")
 
 
@@ -197,13 +203,13 @@ def check_inner_aligned(
         under_sides(under, mesa_under, base_under, delta),
     )
     sides = Sides(sides.mesa, sides.base, frozenset({"dataset", "custom"}))
-    quantity = Quantity("alignment", "base", bool(options.normalized), _steps(setup))
+    quantity = Quantity("alignment", "base", bool(options.normalized), _steps(setup), options.horizon)
     tolerance = options.tolerance
     _check_number("floor", floor)
 
     def judge(reference: Reading, reading: Reading) -> Judgement:
-        nearness = close(quantity, reference, reading, tolerance)
-        return nearness if nearness.status is not Status.PASS else high(quantity, reference, reading, floor)
+        both = close(quantity, reference, reading, tolerance), high(quantity, reference, reading, floor)
+        return either(*both)
 
     claim = f"with α ≥ {floor:g} under {words}, {tolerance}"
     says = (f"inner alignment holds {claim}", f"inner alignment does not hold {claim}")
@@ -246,7 +252,7 @@ def check_strongly_aligned(
     options = Options(**judging).alone(delta)
     alone = under is None and delta is None
     strategy, sides, words = (st.just(IDENTITY), BOTH, "") if alone else under_sides(under, None, None, delta)
-    quantity = Quantity("capability", "base", bool(options.normalized), _steps(setup))
+    quantity = Quantity("capability", "base", bool(options.normalized), _steps(setup), options.horizon)
 
     def judge(reference: Reading, reading: Reading) -> Judgement:  # noqa: ARG001
         return bearable(reading, worst, within)
@@ -273,7 +279,7 @@ def check_more_capable(a: TrainingSetup, *, than: TrainingSetup, **judging: Unpa
     """
     options, steps = Options(**judging), _steps(a, than)
     normalized = different(a, than) if options.normalized is None else options.normalized
-    quantity = Quantity("capability", options.of, normalized, steps)
+    quantity = Quantity("capability", options.of, normalized, steps, options.horizon)
     return compared(a, than, quantity, options, "more capable")
 
 
@@ -285,7 +291,7 @@ def check_better_aligned(a: TrainingSetup, *, than: TrainingSetup, **judging: Un
     """
     options, steps = Options(**judging), _steps(a, than)
     normalized = different(a, than) if options.normalized is None else options.normalized
-    quantity = Quantity("alignment", "base", normalized, steps)
+    quantity = Quantity("alignment", "base", normalized, steps, options.horizon)
     return compared(a, than, quantity, options, "better aligned", unmatched=options.normalized is None)
 
 
@@ -294,7 +300,7 @@ def _steps(*setups: TrainingSetup) -> int:
         if not isinstance(setup, TrainingSetup):
             came = f"{type(setup).__name__} {setup!r:.60}"
             raise TypeError(f"expected a TrainingSetup; got {came}. Build one: ac.TrainingSetup(...)")
-    return setups[0].steps
+    return min(setup.steps for setup in setups)
 
 
 def _check_number(name: str, value: float) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
+from functools import partial
 
-from alignment_checks.experiment import Experiment
-from alignment_checks.judgement import Judgement, Tolerance, better, undecided
-from alignment_checks.judging import SIDES, caveats, check_normalizable, shown
+from alignment_checks.experiment import Experiment, needed
+from alignment_checks.judgement import Judgement, Status, Tolerance, better, corrected, undecided
+from alignment_checks.judging import check_normalizable, improving
 from alignment_checks.measures import Reading, decomposition, matched
 from alignment_checks.options import BOTH, Options
 from alignment_checks.perturbations import IDENTITY
-from alignment_checks.quantities import Quantity, number, padded
+from alignment_checks.quantities import SIDES, Quantity, number, padded
 from alignment_checks.realization import checked
 from alignment_checks.training import TrainingSetup
-from alignment_checks.verdict import Verdict
+from alignment_checks.verdict import Outlook, Verdict
+from alignment_checks.wording import caveats, settling, shown
 
 
 def different(a: TrainingSetup, b: TrainingSetup) -> bool:
@@ -35,12 +38,17 @@ def compared(
     """Return the verdict on "a is better than b", with what the difference comes from."""
     began = time.perf_counter()
     check_normalizable(quantity, a, b)
-    both = [Experiment(s, BOTH, options.seeds_of(s), device=options.device, backend=options.backend) for s in (a, b)]
+    both = [
+        Experiment(s, BOTH, seeds, options.device, options.backend, steps=quantity.steps, horizon=options.horizon)
+        for s, seeds in zip((a, b), _seeds(options, a, b), strict=True)
+    ]
     left, right = (experiment.readings([IDENTITY])[0] for experiment in both)
     if unmatched and not _matched(left, right):
-        quantity = Quantity(quantity.name, quantity.of, True, quantity.steps)
+        quantity = replace(quantity, normalized=True)
         check_normalizable(quantity, a, b)
-    judgement = _ahead(quantity, left, right, options.margin)
+    (judgement,) = corrected([_ahead(quantity, left, right, options.margin)], options.level)
+    doubt = [judgement.note, judgement.needs and f"what would decide it: {judgement.needs}"]
+    remarks = [_matched_steps(a, b)] * (a.steps != b.steps and options.horizon == "finite")
     claim = f"{word} than the other{' of=' + repr(quantity.of) if quantity.of != 'base' else ''}"
     form = " in dimensionless form" if quantity.normalized else ""
     return Verdict(
@@ -53,11 +61,33 @@ def compared(
         runs=sum(experiment.runs for experiment in both),
         seconds=time.perf_counter() - began,
         searched=0,
-        steps=a.steps,
+        steps=max(a.steps, b.steps),
         where=both[0].where,
         numbers=tuple(_side_by_side(quantity, left, right)),
-        notes=tuple([judgement.note] * bool(judgement.note) + list(dict.fromkeys(caveats(a) + caveats(b)))),
+        notes=(*filter(None, doubt), *remarks, *dict.fromkeys(caveats(a) + caveats(b))),
+        p_value=judgement.p_value,
+        outlook=Outlook(partial(_outlooks, quantity, *both)),
     )
+
+
+def _seeds(options: Options, a: TrainingSetup, b: TrainingSetup) -> tuple[list[int], list[int]]:
+    """Return the seeds of each, paired; one of each where neither depends on its seed."""
+    left, right = options.seeds_of(a), options.seeds_of(b)
+    if len(needed(left, a)) == len(needed(right, b)) == 1:
+        return left[:1], right[:1]
+    return left, right
+
+
+def _matched_steps(a: TrainingSetup, b: TrainingSetup) -> str:
+    """Return the remark on setups of different length: C_T is a mean over t = 1 … T, so T has to be the same."""
+    short, long = sorted((a.steps, b.steps))
+    return f"judged at T = {short}, where the shorter run ends: the other goes on to {long}"
+
+
+def _outlooks(quantity: Quantity, a: Experiment, b: Experiment) -> tuple[str, ...]:
+    """Return whether the limits of both have settled."""
+    told = [(words, line) for words, one in (("", a), (" of the other", b)) for line in settling(one, quantity, None)]
+    return tuple(f"limit{words:<15}{line.removeprefix('limit').lstrip()}" for words, line in told)
 
 
 def _matched(left: Reading, right: Reading) -> bool:
@@ -69,15 +99,15 @@ def _ahead(quantity: Quantity, left: Reading, right: Reading, margin: Tolerance)
     for name, reading in (("the setup", left), ("the other", right)):
         if missing := quantity.missing(reading):
             return undecided(math.nan, math.nan, f"{name}: {missing}")
-        if quantity.name == "alignment" and not reading.improves:
+        if quantity.name == "alignment" and improving(reading).status is not Status.PASS:
             return undecided(math.nan, math.nan, f"{name}: α counts only where C_B < 0 and C_M < 0")
     return better(quantity.read(right), quantity.read(left), margin, worse=quantity.worse)
 
 
 def _side_by_side(quantity: Quantity, left: Reading, right: Reading) -> list[str]:
-    steps, forms = quantity.steps, (False, True)
-    rows = [Quantity("capability", of, n, steps) for of in SIDES for n in forms]
-    rows += [Quantity("alignment", "base", n, steps) for n in forms]
+    forms = (False, True)
+    rows = [replace(quantity, name="capability", of=of, normalized=n) for of in SIDES for n in forms]
+    rows += [replace(quantity, name="alignment", of="base", normalized=n) for n in forms]
     lines = [f"{padded(q.symbol(), 16)}{shown(q, left):>12}   the other {shown(q, right):>12}" for q in rows]
     for name, a, b in (("L(T)", left.last, right.last), ("G(T)", left.mesa_last, right.mesa_last)):
         lines.append(f"{name:<16}{number(float(a.mean())):>12}   the other {number(float(b.mean())):>12}")

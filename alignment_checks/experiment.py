@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from alignment_checks.backends.dispatch import TOO_FEW
 from alignment_checks.backends.path import Path
+from alignment_checks.horizons import Horizon, at_limit
 from alignment_checks.measures import Reading, readings
 from alignment_checks.perturbations import IDENTITY, Perturbation
-from alignment_checks.realization import fingerprint, realize
-from alignment_checks.runs import along, follow, resolved, run
+from alignment_checks.realization import draws_randomness, fingerprint, realize
+from alignment_checks.runs import KEPT_NUMBERS, along, follow, resolved, run
 from alignment_checks.sameness import alike
 from alignment_checks.training import TrainingSetup
-from alignment_checks.trajectory import Trajectory
+from alignment_checks.trajectory import End, Trajectory
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,41 @@ class Sides:
             )
 
 
+def needed(seeds: Sequence[int], *setups: TrainingSetup) -> list[int]:
+    """Return the seeds that tell something: the first alone where none of the setups depends on its seed.
+
+    Full-batch training without randomness of its own depends on it through the init alone.
+    """
+    return list(seeds) if any(_depends_on_seed(setup, seeds) for setup in setups) else list(seeds[:1])
+
+
+def _depends_on_seed(setup: TrainingSetup, seeds: Sequence[int]) -> bool:
+    if len(seeds) == 1:
+        return False
+    first, *others = (realize(setup, seed) for seed in seeds)
+    if setup.batch_size is not None or draws_randomness(first):
+        return True
+    return any(fingerprint(other, first) != "" for other in others)
+
+
 class Experiment:
     """Readings of one setup, each perturbation trained once however often it is asked for.
 
     Perturbations that come to the same run (a rate so small that no label flips) are one.
+
+    Parameters
+    ----------
+    setup : TrainingSetup
+    sides : Sides
+    seeds : sequence of int
+    device, backend : str
+        As in `run`.
+    within : int, optional
+        Take the highest L over t = 1 … within; None is T.
+    steps : int, optional
+        Read the runs up to this t; None is T.
+    horizon : {"finite", "limit"}
+        Read C and α at the last step, or as T → ∞.
     """
 
     def __init__(
@@ -58,15 +90,19 @@ class Experiment:
         setup: TrainingSetup,
         sides: Sides,
         seeds: Sequence[int],
-        *,
         device: str = "auto",
         backend: str = "auto",
+        *,
         within: int | None = None,
+        steps: int | None = None,
+        horizon: Horizon = "finite",
     ) -> None:
         self.setup, self.sides, self.seeds = setup, sides, list(seeds)
         self.device, self.backend, self.within = device, backend, within
+        self.steps, self.horizon = steps or setup.steps, horizon
         self.plain = realize(setup, self.seeds[0])
         self.known: dict[str, Reading] = {}
+        self.excerpts: dict[str, Trajectory] = {}
         self.backends: dict[tuple[str, str | None], None] = {}
         self.runs = 0
         self.paths: list[Path] | None = None
@@ -91,16 +127,57 @@ class Experiment:
         keys = [self._key(delta) for delta in deltas]
         unknown = {key: delta for key, delta in zip(keys, deltas, strict=True) if key not in self.known}
         if unknown:
-            self.fresh(list(unknown.values()))
+            self._measured(list(unknown.values()), keep=[IDENTITY])
         return [self.known[key] for key in keys]
 
     def fresh(self, deltas: Sequence[Perturbation]) -> list[Reading]:
         """Return the reading under each perturbation, measured anew; it is the one remembered from then on."""
+        return self._measured(deltas, keep=deltas)
+
+    def afresh(self) -> Experiment:
+        """Return the experiment that confirms what this one found: under seeds that took no part in finding it.
+
+        With one seed that is this one itself: what it says is about that one run.
+        """
+        if len(self.seeds) == 1:
+            return self
+        others = [max(self.seeds) + 1 + i for i in range(len(self.seeds))]
+        where = (self.device, self.backend)
+        more = (self.within, self.steps, self.horizon)
+        return Experiment(self.setup, self.sides, others, *where, within=more[0], steps=more[1], horizon=more[2])
+
+    def excerpt(self, delta: Perturbation) -> Trajectory | None:
+        """Return the runs of one perturbation that was measured anew, or of the identity; None if it was neither."""
+        return self.excerpts.get(self._key(delta))
+
+    def _measured(self, deltas: Sequence[Perturbation], keep: Sequence[Perturbation]) -> list[Reading]:
         trajectory = self._trajectory(deltas)
         self.backends.update({(r.backend, r.reason): None for r in trajectory.runs})
-        found = readings(trajectory, len(self.seeds), within=self.within)
-        self.known.update(zip(map(self._key, deltas), found, strict=True))
+        keys, n = [self._key(delta) for delta in deltas], len(self.seeds)
+        kept = {self._key(delta) for delta in keep}
+        excerpts = {k: self._excerpt(trajectory, i * n) for i, k in enumerate(keys) if k in kept}
+        self.excerpts.update(excerpts)
+        found = readings(trajectory.until(self.steps), n, within=self.within)
+        if self.horizon == "limit":
+            found = [at_limit(reading, trajectory, i * n) for i, reading in enumerate(found)]
+        self.known.update(zip(keys, found, strict=True))
         return found
+
+    def _excerpt(self, trajectory: Trajectory, begin: int) -> Trajectory:
+        """Return the runs of one perturbation, so that the others need not be kept; their ends, if they are at hand."""
+        rows = slice(begin, begin + len(self.seeds))
+        first = trajectory.runs[begin]
+        numbers = 2 * len(trajectory.runs) * sum(value.numel() for value in self.plain.parameters.values())
+        kept = trajectory.end[rows] if numbers <= KEPT_NUMBERS else None
+
+        def ends() -> tuple[End, ...]:
+            if kept is not None:
+                return kept
+            trained, scored = [first.perturbation], [first.base]
+            return run(self.setup, trained, base=scored, seeds=self.seeds, device=self.device).end
+
+        base, mesa = trajectory.base[rows].copy(), trajectory.mesa[rows].copy()
+        return replace(trajectory, base=base, mesa=mesa, runs=trajectory.runs[rows], ends=ends)
 
     def _key(self, delta: Perturbation) -> str:
         return fingerprint(delta.applied(self.plain), self.plain)
@@ -154,11 +231,13 @@ class Memory:
         device: str = "auto",
         backend: str = "auto",
         within: int | None = None,
+        horizon: Horizon = "finite",
     ) -> Experiment:
         """Return the experiment of these arguments, the one that there is already if there is one."""
-        key = (self.known_as(setup), sides, tuple(seeds), device, backend, within)
+        key = (self.known_as(setup), sides, tuple(seeds), device, backend, within, horizon)
         if key not in self._experiments:
-            self._experiments[key] = self.begun(setup, sides, seeds, device=device, backend=backend, within=within)
+            how = {"device": device, "backend": backend, "within": within, "horizon": horizon}
+            self._experiments[key] = self.begun(setup, sides, seeds, **how)
         return self._experiments[key]
 
     def known_as(self, setup: TrainingSetup) -> Hashable:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
-import numpy as np
-from scipy.special import stdtrit
-
+from alignment_checks.evidence import Evidence, decisive, jackknifed
 from alignment_checks.measures import Ratio
 
 Direction = Literal["both", "worse"]
-CONFIDENCE = 0.95
+LEVEL = 0.05
+"""A failure is told from chance at this level, unless said otherwise; a pass rests on plain 95 % intervals."""
 
 
 class Status(StrEnum):
@@ -75,6 +75,11 @@ class Judgement:
         The deviation that counts, over what is allowed: above 1 is outside. What a search maximises.
     note : str
         What has a name and not a number: a divergence, an undefined ratio.
+    p_value : float or None
+        Of what fails: how often chance alone, in the seeds, takes what holds this far outside. None where nothing was
+        left to chance.
+    needs : str
+        What would decide what is inconclusive.
     """
 
     status: Status
@@ -84,6 +89,8 @@ class Judgement:
     allowed: float
     severity: float
     note: str = ""
+    p_value: float | None = None
+    needs: str = ""
 
 
 def approximately(reference: Ratio, value: Ratio, tolerance: Tolerance, *, worse: Literal[1, -1]) -> Judgement:
@@ -100,22 +107,17 @@ def approximately(reference: Ratio, value: Ratio, tolerance: Tolerance, *, worse
     Notes
     -----
     With several seeds the linear forms x′ − (1 ± rtol)·x ∓ atol (signs by x's) get a jackknife standard error (Tukey
-    1958) over the seeds and Student's t: wholly inside → PASS, wholly outside → FAIL, else INCONCLUSIVE.
+    1958) over the seeds and Student's t: wholly inside → PASS, wholly outside → FAIL, else INCONCLUSIVE. What the
+    values themselves are only known to, as limits are, is added to the interval.
     """
     x, y = reference.value, value.value
     if math.isnan(x) or math.isnan(y):
         return undecided(x, y, "undefined")
-    forms = [
-        _Form(sign, tolerance, math.copysign(1, x)) for sign in (1, -1) if tolerance.side == "both" or sign == worse
-    ]
-    intervals = [_interval(form, reference, value) for form in forms]
-    if all(high <= 0 for _, high in intervals):
-        status = Status.PASS
-    else:
-        status = Status.FAIL if any(low > 0 for low, _ in intervals) else Status.INCONCLUSIVE
+    signs = [sign for sign in (1, -1) if tolerance.side == "both" or sign == worse]
+    evidence = [_Form(sign, tolerance, math.copysign(1, x)).of(reference, value) for sign in signs]
     allowed = tolerance.allowed(x)
-    counts = max((form.sign * (y - x) for form in forms), default=0.0)
-    return Judgement(status, x, y, y - x, allowed, _severity(counts, allowed))
+    counts = max((sign * (y - x) for sign in signs), default=0.0)
+    return _decided(Judgement(Status.INCONCLUSIVE, x, y, y - x, allowed, _severity(counts, allowed)), evidence)
 
 
 def better(reference: Ratio, value: Ratio, tolerance: Tolerance, *, worse: Literal[1, -1]) -> Judgement:
@@ -126,9 +128,35 @@ def better(reference: Ratio, value: Ratio, tolerance: Tolerance, *, worse: Liter
     x, y = reference.value, value.value
     if math.isnan(x) or math.isnan(y):
         return undecided(x, y, "undefined")
-    low, high = _interval(_Form(-worse, tolerance, math.copysign(1, x)), reference, value)
-    status = Status.PASS if low > 0 else Status.FAIL if high <= 0 else Status.INCONCLUSIVE
-    return Judgement(status, x, y, y - x, tolerance.allowed(x), 0.0 if low > 0 else math.inf)
+    ahead = _Form(-worse, tolerance, math.copysign(1, x)).of(reference, value)
+    judgement = Judgement(Status.INCONCLUSIVE, x, y, y - x, tolerance.allowed(x), math.inf)
+    low, high = ahead.interval()
+    if low > 0:
+        return replace(judgement, status=Status.PASS, severity=0.0)
+    if high <= 0:
+        return replace(judgement, status=Status.FAIL, p_value=ahead.p_below)
+    return replace(judgement, needs=decisive([ahead]))
+
+
+def at_least(value: Ratio, floor: float) -> Judgement:
+    """Judge x ≥ floor: the interval decides."""
+    x = value.value
+    if math.isnan(x):
+        return undecided(floor, x, "undefined")
+    bound = bounded(-x, -floor)
+    missed = jackknifed(lambda one: floor - one.value, (value,), (floor - value.high, floor - value.low))
+    return _decided(replace(bound, reference=floor, value=x, deviation=x - floor), [missed])
+
+
+def _decided(judgement: Judgement, evidence: Sequence[Evidence]) -> Judgement:
+    """Return the judgement with the status that its linear forms, above 0 outside, decide."""
+    intervals = [one.interval() for one in evidence]
+    if all(high <= 0 for _, high in intervals):
+        return replace(judgement, status=Status.PASS)
+    if any(low > 0 for low, _ in intervals):
+        known = [one.p_above for one in evidence if one.p_above is not None]
+        return replace(judgement, status=Status.FAIL, p_value=min(known, default=None))
+    return replace(judgement, status=Status.INCONCLUSIVE, needs=decisive(evidence))
 
 
 def bounded(value: float, bound: float, note: str = "") -> Judgement:
@@ -150,6 +178,47 @@ def beyond(reference: float, allowed: float, note: str) -> Judgement:
     return Judgement(Status.FAIL, reference, math.nan, math.inf, allowed, math.inf, note)
 
 
+def corrected(judgements: Sequence[Judgement], level: float, share: float = 1.0) -> list[Judgement]:
+    """Return judgements that fail by chance together at most at `level`: p-values adjusted for their number.
+
+    Holm, *A simple sequentially rejective multiple test procedure*, Scandinavian Journal of Statistics 6 (1979). What
+    fails by no chance keeps its status; what fails no more is inconclusive.
+
+    Parameters
+    ----------
+    judgements : sequence of Judgement
+    level : float
+    share : float in (0, 1]
+        The part of the level that these may spend; their p-values are divided by it.
+    """
+    known = {i: j.p_value for i, j in enumerate(judgements) if j.status is Status.FAIL and j.p_value is not None}
+    adjusted = dict(zip(known, holm([p / share for p in known.values()]), strict=True))
+    return [_at_level(j, adjusted[i], level) if i in adjusted else j for i, j in enumerate(judgements)]
+
+
+def holm(p_values: Sequence[float], among: int | None = None) -> list[float]:
+    """Return Holm's adjusted p-values, of tests that are the smallest `among` as many; None is those alone.
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04, 0.03]), holm([0.01, 0.02], among=5)
+    ([0.03, 0.06, 0.06], [0.05, 0.08])
+    """
+    m = len(p_values) if among is None else among
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, max(1, m - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
+def _at_level(judgement: Judgement, p_value: float, level: float) -> Judgement:
+    if p_value <= level:
+        return replace(judgement, p_value=p_value)
+    needs = f"p = {p_value:.2g} is not below the level, {level:.2g}: more seeds would tell"
+    return replace(judgement, status=Status.INCONCLUSIVE, p_value=p_value, needs=needs)
+
+
 @dataclass(frozen=True)
 class _Form:
     """One side of the tolerance as a linear form in (x′, x), above 0 outside: ±(x′ − x) − rtol·|x| − atol."""
@@ -158,18 +227,23 @@ class _Form:
     tolerance: Tolerance
     positive: float
 
+    def of(self, reference: Ratio, value: Ratio) -> Evidence:
+        """Return what paired seeds, and intervals of x and x′, tell of the form."""
+        return jackknifed(lambda x, y: self(x.value, y.value), (reference, value), self._range(reference, value))
+
     def __call__(self, x: float, y: float) -> float:
         return self.sign * (y - x) - self.tolerance.rtol * self.positive * x - self.tolerance.atol
 
-
-def _interval(form: _Form, reference: Ratio, value: Ratio) -> tuple[float, float]:
-    centre, n = form(reference.value, value.value), len(reference.numerator)
-    if n < 2:
-        return centre, centre
-    left_out = np.array([form(reference.without(i).value, value.without(i).value) for i in range(n)])
-    error = math.sqrt((n - 1) / n * float(((left_out - left_out.mean()) ** 2).sum()))
-    reach = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * error
-    return centre - reach, centre + reach
+    def _range(self, reference: Ratio, value: Ratio) -> tuple[float, float]:
+        """Return the least and the largest value of the form while x and x′ are in their intervals."""
+        low, high = reference.low, reference.high
+        corners = [low, high, *([0.0] if low < 0 < high else [])]
+        forms = [
+            self.sign * (y - x) - self.tolerance.rtol * abs(x) - self.tolerance.atol
+            for x in corners
+            for y in (value.low, value.high)
+        ]
+        return min(forms), max(forms)
 
 
 def _severity(deviation: float, allowed: float) -> float:

@@ -5,24 +5,33 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
-from alignment_checks.descent import pursues_gradient
-from alignment_checks.experiment import Experiment, Memory, Sides
-from alignment_checks.judgement import Judgement, Status, Tolerance, approximately, beyond, bounded, undecided
-from alignment_checks.measures import Reading, Side
+from alignment_checks.experiment import Experiment, Memory, Sides, needed
+from alignment_checks.judgement import (
+    Judgement,
+    Status,
+    Tolerance,
+    approximately,
+    at_least,
+    beyond,
+    bounded,
+    undecided,
+)
+from alignment_checks.measures import Ratio, Reading
 from alignment_checks.options import Options, Strategy
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.plan import FRUGAL, WIDE
-from alignment_checks.progress import Budget, Judged, Watch
-from alignment_checks.quantities import Quantity, number, off_by, padded
+from alignment_checks.progress import Budget, Watch
+from alignment_checks.quantities import SIDES, Quantity
 from alignment_checks.realization import checked, start
 from alignment_checks.search import search
 from alignment_checks.shrinking import Searched
 from alignment_checks.training import TrainingSetup
-from alignment_checks.verdict import Finding, Point, Verdict
+from alignment_checks.verdict import Outlook, Point, Verdict
+from alignment_checks.wording import Describe, caveats, doubts, finding, one_run, settling, unperturbed
 
 Judge = Callable[[Reading, Reading], Judgement]
-Describe = Callable[[Reading], tuple[str, ...]]
 
 
 def _nothing(reading: Reading) -> tuple[str, ...]:  # noqa: ARG001
@@ -48,23 +57,64 @@ def high(quantity: Quantity, reference: Reading, reading: Reading, floor: float)
     """Judge that α is at least `floor`, where both objectives improve: α is positive also where both get worse."""
     x, alpha = quantity.read(reference).value, quantity.read(reading).value
     room = max(0.0, x - floor)
-    if not reading.improves:
-        return Judgement(Status.FAIL, x, alpha, alpha - x, room, math.inf, "C_B and C_M are not both negative")
-    above = bounded(-alpha, -floor)
-    note = "" if above.status is Status.PASS else f"α is below the floor, {floor:g}"
-    return Judgement(above.status, x, alpha, alpha - x, room, above.severity, note)
+    if (improves := improving(reading)).status is not Status.PASS:
+        return replace(improves, reference=x, value=alpha, deviation=alpha - x, allowed=room)
+    above = at_least(quantity.read(reading), floor)
+    note = "" if above.status is Status.PASS else f"α is {_BELOW[above.status]} the floor, {floor:g}"
+    return replace(above, reference=x, deviation=alpha - x, allowed=room, note=note)
+
+
+_BELOW = {Status.FAIL: "below", Status.INCONCLUSIVE: "not clearly above"}
+
+
+def either(first: Judgement, second: Judgement) -> Judgement:
+    """Return the judgement of two demands: what fails one of them fails, chance having had two to choose from."""
+    chosen = max((first, second), key=lambda judgement: _RANK.index(judgement.status))
+    return chosen if chosen.p_value is None else replace(chosen, p_value=min(1.0, 2 * chosen.p_value))
+
+
+def improving(reading: Reading) -> Judgement:
+    """Judge that C_B and C_M are both negative, beyond their scatter over the seeds."""
+    whole = undecided(math.nan, math.nan, "C_B and C_M are not both negative")
+    if reading.improves and len(reading.base) == 1:
+        return replace(whole, status=Status.PASS, note="")
+    both = [at_least(_negated(reading.capability(of, normalized=False)), 0.0) for of in SIDES]
+    if reading.improves and all(one.status is Status.PASS for one in both):
+        return replace(whole, status=Status.PASS, note="")
+    failed = [one for one in both if one.status is Status.FAIL]
+    if len(reading.base) == 1 or failed:
+        chance = min((one.p_value for one in failed if one.p_value is not None), default=None)
+        return replace(whole, status=Status.FAIL, severity=math.inf, p_value=chance)
+    return replace(whole, needs=next((one.needs for one in both if one.needs), ""))
+
+
+def _negated(ratio: Ratio) -> Ratio:
+    slack = None if ratio.slack is None else (ratio.slack[1], ratio.slack[0])
+    return Ratio(-ratio.numerator, ratio.denominator, slack)
 
 
 def bearable(reading: Reading, worst: float, within: int) -> Judgement:
-    """Judge the highest L of the transient and the last, over all seeds."""
+    """Judge the highest L of the transient and the last, over all seeds: one run that is beyond is an example of it."""
     if reading.diverged:
         return beyond(worst, 0.0, reading.outcome)
-    highest, ends = float(reading.highest.max()), zip(reading.last.tolist(), reading.first.tolist(), strict=True)
+    highest = float(reading.highest.max())
     transient = bounded(highest, worst, f"the highest L within {within} steps is {highest:.4g}, allowed {worst:.4g}")
-    last = [
-        bounded(at, min(worst, began), f"L ends at {at:.4g}, allowed {min(worst, began):.4g}") for at, began in ends
-    ]
-    return max([transient, *last], key=lambda judgement: judgement.severity)
+    last = [_ends(*one, worst) for one in zip(reading.ends(), reading.first.tolist(), strict=True)]
+    return max([transient, *last], key=lambda judgement: (_RANK.index(judgement.status), judgement.severity))
+
+
+_RANK = [Status.PASS, Status.INCONCLUSIVE, Status.FAIL]
+
+
+def _ends(end: tuple[float, float], began: float, worst: float) -> Judgement:
+    """Judge where L ends: at a number, or between two."""
+    low, high = end
+    bound = min(worst, began)
+    if low <= bound < high:
+        note = f"L ends between {low:.4g} and {high:.4g}, allowed {bound:.4g}"
+        return replace(undecided(bound, math.nan, note), needs="more steps")
+    at = high if high <= bound else low
+    return bounded(at, bound, f"L ends at {at:.4g}, allowed {bound:.4g}")
 
 
 # ------------------------------------------------------------------------------------------- properties under a search
@@ -104,10 +154,16 @@ def searched(
     """Search the strategy for what `judge` fails, and return the verdict; `describe` adds lines about a reading."""
     budget = Budget(options.max_time)
     check_normalizable(quantity, setup)
-    experiment = (options.memory or Memory()).experiment(
-        setup, sides, options.seeds_of(setup), device=options.device, backend=options.backend, within=within
+    asked = options.seeds_of(setup)
+    seeds = needed(asked, setup)
+    memory = options.memory or Memory()
+    experiment = memory.experiment(
+        setup, sides, seeds, device=options.device, backend=options.backend, within=within, horizon=options.horizon
     )
-    before = experiment.runs
+    again, before = experiment.afresh(), experiment.runs
+
+    def trained() -> int:
+        return experiment.runs - before + (again.runs if again is not experiment else 0)
 
     def judged(measure: Callable[[Sequence[Perturbation]], list[Reading]]) -> Callable[..., list[Judgement]]:
         def evaluate(deltas: Sequence[Perturbation]) -> list[Judgement]:
@@ -119,22 +175,26 @@ def searched(
     result = search(
         strategy,
         judged(experiment.readings),
-        judged(experiment.fresh),
+        judged(again.fresh),
         examples=options.examples,
         random_seed=options.random_seed,
         resolution=options.resolution,
         first=options.first,
         budget=budget,
         shrink=options.shrink,
-        watch=_counting(options.watch, experiment, before),
         plan=FRUGAL if experiment.device_type == "cpu" else WIDE,
+        watch=_counting(options.watch, trained),
+        level=options.level,
     )
-    return replace(_verdict(experiment, quantity, result, says, describe, budget.spent), runs=experiment.runs - before)
+    both = (experiment, again if result.confirmed else experiment)
+    verdict = _verdict(*both, quantity, result, says, describe)
+    notes = [one_run(len(asked))] * (len(seeds) < len(asked)) + list(verdict.notes)
+    return replace(verdict, notes=tuple(notes), runs=trained(), seconds=budget.spent)
 
 
-def _counting(watch: Watch | None, experiment: Experiment, before: int) -> Watch | None:
-    """Return `watch` told also of the runs trained, which only the experiment knows."""
-    return None if watch is None else lambda progress: watch(replace(progress, runs=experiment.runs - before))
+def _counting(watch: Watch | None, trained: Callable[[], int]) -> Watch | None:
+    """Return `watch` told also of the runs trained, which only the experiments know."""
+    return None if watch is None else lambda progress: watch(replace(progress, runs=trained()))
 
 
 def check_normalizable(quantity: Quantity, *setups: TrainingSetup) -> None:
@@ -151,128 +211,40 @@ def check_normalizable(quantity: Quantity, *setups: TrainingSetup) -> None:
 
 def _verdict(
     experiment: Experiment,
+    again: Experiment,
     quantity: Quantity,
     result: Searched,
     says: tuple[str, str],
     describe: Describe,
-    seconds: float,
 ) -> Verdict:
     status = Status.PASS
     if result.minimal is not None:
         status = Status.FAIL
     elif result.undecided is not None or result.unconfirmed:
         status = Status.INCONCLUSIVE
+    told = again if result.minimal else experiment
+    minimal, worst, *others = (
+        None if one is None else finding(again, quantity, describe, one)
+        for one in (result.minimal, result.worst, *result.others)
+    )
     return Verdict(
         status=status,
         statement=says[0],
         denial=says[1],
-        minimal=_finding(experiment, quantity, describe, result.minimal) if result.minimal else None,
-        worst=_finding(experiment, quantity, describe, result.worst) if result.worst else None,
-        others=tuple(_finding(experiment, quantity, describe, one) for one in result.others),
+        minimal=minimal,
+        worst=worst,
+        others=tuple(one for one in others if one is not None),
         curve=tuple(Point(magnitude, at.deviation, at.allowed, str(at.status)) for magnitude, at in result.curve),
         holds_up_to=result.holds_up_to,
-        runs=experiment.runs,
-        seconds=seconds,
+        runs=0,
+        seconds=0.0,
         searched=result.judged,
         steps=experiment.setup.steps,
         where=experiment.where,
-        numbers=() if result.minimal else _unperturbed(experiment, quantity, describe),
-        notes=(*_doubts(result, status), *caveats(experiment.setup)),
+        numbers=() if minimal else unperturbed(experiment, quantity, describe),
+        notes=(*doubts(result, status), *caveats(experiment.setup)),
         stopped_early=result.stopped,
-        nearest=_finding(experiment, quantity, describe, result.nearest) if result.nearest else None,
+        nearest=finding(experiment, quantity, describe, result.nearest) if result.nearest else None,
+        p_value=None if worst is None else worst.p_value,
+        outlook=Outlook(partial(settling, told, quantity, None if minimal is None else minimal.perturbation)),
     )
-
-
-def _finding(experiment: Experiment, quantity: Quantity, describe: Describe, judged: Judged) -> Finding:
-    delta, judgement = judged
-    mesa, base = experiment.sides.placed(delta)
-    reference, reading = experiment.readings([IDENTITY, delta])
-    return Finding(
-        perturbation=delta,
-        base=base,
-        mesa=mesa,
-        reference=judgement.reference,
-        value=judgement.value,
-        deviation=judgement.deviation,
-        allowed=judgement.allowed,
-        achieved=delta.achieved(experiment.setup),
-        details=(*describe(reading), *_details(experiment.sides, quantity, judgement, reference, reading)),
-    )
-
-
-# -------------------------------------------------------------------------------------------------- numbers for people
-
-
-def _details(sides: Sides, quantity: Quantity, judgement: Judgement, reference: Reading, reading: Reading) -> list[str]:
-    lines = [_pair(sides, form, reference, reading) for form in (quantity, quantity.other_form)]
-    lines[0] += f", allowed {_allowed(judgement)}" if _is_judged(quantity, judgement, reading) else ""
-    if quantity.name == "alignment":
-        lines += [_pair(sides, Quantity("capability", of, False, quantity.steps), reference, reading) for of in SIDES]
-    lines += [judgement.note] * bool(judgement.note)
-    return [*lines, _placed(sides)]
-
-
-def _placed(sides: Sides) -> str:
-    return f"trained on L{'+δ' * sides.mesa}, scored on L{'+δ' * sides.base}"
-
-
-SIDES: tuple[Side, Side] = ("base", "mesa")
-
-
-def _is_judged(quantity: Quantity, judgement: Judgement, reading: Reading) -> bool:
-    """Return whether it is the quantity itself that was judged, and not a bound on something else."""
-    return math.isfinite(judgement.deviation) and quantity.read(reading).value == judgement.value
-
-
-def _pair(sides: Sides, quantity: Quantity, reference: Reading, reading: Reading) -> str:
-    base, mesa = "L" + "+δ" * sides.base, "G" + "+δ" * sides.mesa
-    x, y = quantity.read(reference).value, quantity.read(reading).value
-    left = padded(f"{quantity.symbol()} = {shown(quantity, reference)}", 24)
-    right = padded(f"{quantity.symbol(base, mesa)} = {shown(quantity, reading)}", 28)
-    return f"{left}  {right}  {'' if reading.diverged else off_by(x, y)}".rstrip()
-
-
-def shown(quantity: Quantity, reading: Reading) -> str:
-    """Return a reading's quantity for people, a divergence by its name."""
-    return reading.outcome if reading.diverged else number(quantity.read(reading).value)
-
-
-def _allowed(judgement: Judgement) -> str:
-    if judgement.reference != 0:
-        return f"{100 * judgement.allowed / abs(judgement.reference):.4g} %"
-    return number(judgement.allowed)
-
-
-def _unperturbed(experiment: Experiment, quantity: Quantity, describe: Describe) -> tuple[str, ...]:
-    (reading,) = experiment.readings([IDENTITY])
-    forms = (quantity, quantity.other_form)
-    values = "   ".join(f"{form.symbol()} = {shown(form, reading)}" for form in forms)
-    return (*describe(reading), values, _placed(experiment.sides))
-
-
-def _doubts(result: Searched, status: Status) -> list[str]:
-    notes = _shortened(result)
-    notes += [f"failed once, and not when trained afresh: {delta.described()}" for delta in result.unconfirmed]
-    if result.undecided is not None and status is not Status.FAIL:
-        delta, judgement = result.undecided
-        notes.append(
-            f"not judged under {delta.described()}: {judgement.note or 'its interval straddles the tolerance'}"
-        )
-    return notes
-
-
-def _shortened(result: Searched) -> list[str]:
-    """Return what a search that ran out of time left undone."""
-    if not result.stopped:
-        return []
-    tried = f"stopped early: the time ran out after {result.judged} perturbations"
-    if result.minimal is None:
-        return [f"stopped early: {result.judged} of {result.planned} planned perturbations were tried"]
-    return [tried] + ["what failed was not trained afresh"] * (not result.confirmed)
-
-
-def caveats(setup: TrainingSetup) -> list[str]:
-    """Return what has to be known to read G of this setup."""
-    if pursues_gradient(checked(setup)):
-        return []
-    return [f"{setup.mesa.name} is not this optimizer's own objective (G); ac.step_l1 is, for any optimizer"]

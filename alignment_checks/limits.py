@@ -82,7 +82,9 @@ def capability_limit(trajectory: Trajectory, *, of: str = "base") -> list[Estima
     """
     if of not in ("base", "mesa"):
         raise ValueError(f"capability_limit: `of` must be 'base' or 'mesa'; got {of!r}")
-    return [_capability(trajectory, row, 0 if of == "base" else 1) for row in range(len(trajectory.runs))]
+    side = 0 if of == "base" else 1
+    rows = range(len(trajectory.runs))
+    return [_capability(trajectory, row, side, _outlooks(trajectory, row)[side]) for row in rows]
 
 
 def alignment_factor_limit(trajectory: Trajectory) -> list[Estimate]:
@@ -109,21 +111,28 @@ def alignment_factor_limit(trajectory: Trajectory) -> list[Estimate]:
     >>> found.value, found.regime.name
     (1.5, 'FIXED')
     """
-    return [_alignment_factor(trajectory, row) for row in range(len(trajectory.runs))]
+    return [_alignment_factor(trajectory, row, *_outlooks(trajectory, row)) for row in range(len(trajectory.runs))]
 
 
-def _capability(trajectory: Trajectory, row: int, side: int) -> Estimate:
-    found = _outlooks(trajectory, row)[side]
+def limits(trajectory: Trajectory, row: int) -> tuple[Estimate, Estimate, Estimate]:
+    """Return the limits of C_B, C_M and α of one run, whose endpoint is looked at once."""
+    both = _outlooks(trajectory, row)
+    base, mesa = (_capability(trajectory, row, side, found) for side, found in enumerate(both))
+    return base, mesa, _alignment_factor(trajectory, row, *both)
+
+
+def _capability(trajectory: Trajectory, row: int, side: int, found: Outlook) -> Estimate:
     first = float((trajectory.base, trajectory.mesa)[side][row, 0])
     return _estimate(found, found.limit.plus(-first) if found.has_limit else found.limit)
 
 
-def _alignment_factor(trajectory: Trajectory, row: int) -> Estimate:
-    base, mesa = _outlooks(trajectory, row)
+def _alignment_factor(trajectory: Trajectory, row: int, base: Outlook, mesa: Outlook) -> Estimate:
     for one in (base, mesa):
         if one.regime in (Regime.DIVERGED, Regime.PLATEAU):
             return _estimate(one, one.limit)
-    found = ratios.ratio(trajectory.base[row], trajectory.mesa[row], base, mesa, trajectory.resolution)
+    records = evenly(trajectory)
+    series = trajectory.base[row, :records], trajectory.mesa[row, :records]
+    found = ratios.ratio(*series, base, mesa, trajectory.resolution)
     return _estimate(found, found.limit)
 
 
@@ -140,13 +149,20 @@ def _outlooks(trajectory: Trajectory, row: int) -> tuple[Outlook, Outlook]:
     if run.outcome.diverged_at is not None:
         gone = nowhere(Regime.DIVERGED, str(run.outcome))
         return gone, gone
-    series = trajectory.base[row], trajectory.mesa[row]
+    records = evenly(trajectory)
+    series = trajectory.base[row, :records], trajectory.mesa[row, :records]
     base, mesa = (
         outlook(one, trajectory.resolution, least) for one, least in zip(series, (run.infimum, 0.0), strict=True)
     )
     if {base.regime, mesa.regime} & {Regime.FIXED, Regime.DRIFTING}:
         base, mesa = _heard(trajectory, row, base, mesa)
     return together(base, mesa, *series, trajectory.resolution)
+
+
+def evenly(trajectory: Trajectory) -> int:
+    """Return how many records are equally far apart: all but the last, where T is no multiple of `record_every`."""
+    gaps = np.diff(trajectory.t[-3:])
+    return len(trajectory.t) - int(len(gaps) == 2 and gaps[0] != gaps[1])
 
 
 def _heard(trajectory: Trajectory, row: int, base: Outlook, mesa: Outlook) -> tuple[Outlook, Outlook]:

@@ -203,20 +203,46 @@ def _refusal(trajectory: Trajectory, row: int, of: Side) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Ratio:
-    """Σ numerator / Σ denominator over seeds: a mean (denominator 1), or a pooled α, which has no per-seed mean."""
+    """Σ numerator / Σ denominator over seeds: a mean (denominator 1), or a pooled α, which has no per-seed mean.
+
+    Attributes
+    ----------
+    numerator, denominator : ndarray, shape (seeds,)
+    slack : (ndarray, ndarray) or None
+        By how much each numerator may be lower and higher, where it is a limit; None where it is exact.
+    """
 
     numerator: Series
     denominator: Series
+    slack: tuple[Series, Series] | None = None
 
     @property
     def value(self) -> float:
         """The pooled value; NaN where it is undefined."""
-        bottom = float(self.denominator.sum())
-        return float(self.numerator.sum()) / bottom if bottom != 0 else math.nan
+        return self._pooled(self.numerator)
+
+    @property
+    def low(self) -> float:
+        """The least pooled value that the slack leaves open."""
+        return min(self._ends())
+
+    @property
+    def high(self) -> float:
+        """The largest."""
+        return max(self._ends())
 
     def without(self, seed: int) -> Ratio:
         """Return the same over all seeds but one."""
-        return Ratio(np.delete(self.numerator, seed), np.delete(self.denominator, seed))
+        slack = None if self.slack is None else (np.delete(self.slack[0], seed), np.delete(self.slack[1], seed))
+        return Ratio(np.delete(self.numerator, seed), np.delete(self.denominator, seed), slack)
+
+    def _pooled(self, numerator: Series) -> float:
+        bottom = float(self.denominator.sum())
+        return float(numerator.sum()) / bottom if bottom != 0 else math.nan
+
+    def _ends(self) -> tuple[float, float]:
+        down, up = (0.0, 0.0) if self.slack is None else self.slack
+        return self._pooled(self.numerator - down), self._pooled(self.numerator + up)
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,6 +297,14 @@ class Reading:
         """Return α, a ratio of sums over the seeds; NaN where it is undefined."""
         top, bottom = (self.capability(of, normalized=normalized).numerator for of in ("base", "mesa"))
         return Ratio(top, bottom) if self.defined else Ratio(top, np.full_like(bottom, np.nan))
+
+    def ends(self) -> list[tuple[float, float]]:
+        """Return where L ends under each seed, as the interval that it is known to: L(T) here."""
+        return list(zip(self.last.tolist(), self.last.tolist(), strict=True))
+
+    def unsettled(self, name: str, of: Side) -> str:  # noqa: ARG002
+        """Return why a quantity has no limit; "" here, where none is asked for."""
+        return ""
 
 
 def readings(trajectory: Trajectory, seeds: int, *, within: int | None = None) -> list[Reading]:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from alignment_checks.experiment import Memory, Sides
-from alignment_checks.judgement import Direction, Tolerance
+from alignment_checks.horizons import HORIZONS, Horizon
+from alignment_checks.judgement import LEVEL, Direction, Tolerance
 from alignment_checks.measures import Side
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.progress import Watch
@@ -39,6 +40,8 @@ class Judging(TypedDict, total=False):
     watch: Watch | None
     memory: Memory | None
     shrink: bool
+    horizon: Horizon
+    level: float
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class Options:
     watch: Watch | None = None
     memory: Memory | None = None
     shrink: bool = False
+    horizon: Horizon = "finite"
+    level: float = LEVEL
 
     def __post_init__(self) -> None:
         if self.of not in ("base", "mesa"):
@@ -75,6 +80,10 @@ class Options:
             isinstance(self.max_time, bool) or not isinstance(self.max_time, (int, float)) or not self.max_time > 0
         ):
             raise ValueError(f"`max_time` must be a number of seconds above 0, or None; got {self.max_time!r}")
+        if self.horizon not in HORIZONS:
+            raise ValueError(f"`horizon` must be 'finite' (C_T at the setup's steps) or 'limit'; got {self.horizon!r}")
+        if isinstance(self.level, bool) or not isinstance(self.level, (int, float)) or not 0 < self.level <= 0.5:
+            raise ValueError(f"`level` must be a number above 0, at most 0.5; got {self.level!r}")
         _check_seeds(self.seeds)
         Tolerance(0.0 if self.rtol is None else self.rtol, self.atol, self.side)
 

@@ -7,7 +7,14 @@ import unicodedata
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+from scipy.special import stdtrit
+
+from alignment_checks.horizons import Horizon
 from alignment_checks.measures import Ratio, Reading, Side
+from alignment_checks.ratios import fieller
+
+SIDES: tuple[Side, Side] = ("base", "mesa")
 
 
 @dataclass(frozen=True)
@@ -23,12 +30,15 @@ class Quantity:
         The dimensionless form.
     steps : int
         T, for the symbol.
+    horizon : {"finite", "limit"}
+        What the symbol says: C_500 or C_∞.
     """
 
     name: Literal["capability", "alignment"]
     of: Side
     normalized: bool
     steps: int
+    horizon: Horizon = "finite"
 
     @property
     def worse(self) -> Literal[1, -1]:
@@ -48,24 +58,36 @@ class Quantity:
 
     def missing(self, reading: Reading) -> str:
         """Return why the quantity is not a number, "" where it is one."""
-        if not math.isnan(self.read(reading).value):
-            return ""
+        ratio = self.read(reading)
+        if not math.isnan(ratio.value):
+            return _scattered(ratio) if self.name == "alignment" else ""
         if reading.diverged:
             return reading.outcome
         if self.normalized and reading.refusal:
             return reading.refusal
-        return "α is undefined: C_M is not clear of 0"
+        return reading.unsettled(self.name, self.of) or "α is undefined: C_M is not clear of 0"
 
     def symbol(self, base: str = "L", mesa: str = "G") -> str:
         """Return the quantity's symbol, such as C_500(L) or α_500(L, G)."""
-        tilde = "\u0303" if self.normalized else ""
+        tilde, at = "\u0303" if self.normalized else "", "∞" if self.horizon == "limit" else self.steps
         if self.name == "alignment":
-            return f"α{tilde}_{self.steps}({base}, {mesa})"
-        return f"C{tilde}_{self.steps}({base if self.of == 'base' else mesa})"
+            return f"α{tilde}_{at}({base}, {mesa})"
+        return f"C{tilde}_{at}({base if self.of == 'base' else mesa})"
 
     def __str__(self) -> str:
         whose = "mesa-" if self.name == "capability" and self.of == "mesa" else ""
         return f"{'dimensionless ' if self.normalized else ''}{whose}{self.name}"
+
+
+def _scattered(ratio: Ratio) -> str:
+    """Return why a pooled α is undefined over its seeds: Fieller's set of it is unbounded; "" where it is not."""
+    n = len(ratio.numerator)
+    if n < 2:
+        return ""
+    left, bottom = ratio.numerator - ratio.value * ratio.denominator, ratio.denominator
+    (v_rr, v_rg), (_, v_gg) = np.cov(left, bottom) / n
+    bounds = fieller(float(bottom.mean()), float(v_rr), float(v_rg), float(v_gg), float(stdtrit(n - 1, 0.975)))
+    return "" if bounds else f"α is undefined: C_M is not clear of 0 at its scatter over {n} seeds. More seeds may tell"
 
 
 def padded(text: str, width: int) -> str:

@@ -14,6 +14,7 @@ from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, Hypoth
 from hypothesis.strategies import SearchStrategy
 
 from alignment_checks.adversary import pursue_worst
+from alignment_checks.judgement import LEVEL
 from alignment_checks.perturbations import IDENTITY, Perturbation, reattached
 from alignment_checks.perturbations.value import LARGEST_SEED, draws_whole
 from alignment_checks.plan import WIDE, Plan
@@ -39,6 +40,7 @@ def search(
     budget: Budget | None = None,
     watch: Watch | None = None,
     plan: Plan = WIDE,
+    level: float = LEVEL,
 ) -> Searched:
     """Search `strategy` for the smallest perturbation that fails.
 
@@ -48,7 +50,7 @@ def search(
     evaluate : callable
         From a batch of perturbations to their judgements.
     confirm : callable
-        The same, trained afresh.
+        The same, trained afresh; where chance has a part, under seeds that took none in finding it.
     examples : int
         Perturbations that Hypothesis draws; 0 judges `first` alone, without shrinking unless `shrink`. Where nothing
         fails, at most as many are judged again near the worst seen.
@@ -67,6 +69,8 @@ def search(
         Told of the search's `Progress` before each batch trains, and after it.
     plan : Plan
         How wide the rounds are.
+    level : float
+        How often chance alone may make what holds fail.
 
     Raises
     ------
@@ -85,7 +89,7 @@ def search(
     state = Shrinking(evaluate, budget, watch)
     if examples == 0 and not shrink:
         state.judge(known)
-        return state.outcome(confirm)
+        return state.outcome(confirm, level)
     domain = Domain.of(draws or known, whole=draws_whole(strategy))
     try:
         _look(state, plan, [*known, IDENTITY, *corners(draws, domain)], spread(draws, domain, random_seed))
@@ -95,7 +99,7 @@ def search(
             _shrink(Rounds(state, plan, resolution, domain), random_seed)
     except OutOfTimeError:
         state.stopped = True
-    return state.outcome(confirm)
+    return state.outcome(confirm, level)
 
 
 def _look(state: Shrinking, plan: Plan, always: Sequence[Perturbation], draws: Sequence[Perturbation]) -> None:

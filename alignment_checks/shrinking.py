@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
 
-from alignment_checks.judgement import Judgement, Status
+from alignment_checks.judgement import LEVEL, Judgement, Status, corrected
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.progress import Budget, Judged, OutOfTimeError, Progress, Watch
 
@@ -15,6 +16,10 @@ Kind = tuple[frozenset[object], bool]
 
 RIVALS = 6
 """How many kinds of failure are reported."""
+CONFIRMATIONS = 3
+"""How often other perturbations are confirmed where none of the first was, if chance has a part in it."""
+SPENT = 0.75
+"""The part of the level that is left which each such time spends."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Searched:
         Perturbations judged.
     launches : int
         Batches evaluated one after the other.
-    unconfirmed : tuple of Perturbation
+    unconfirmed : tuple of (Perturbation, Judgement)
         Failed once, and not when trained afresh.
     nearest : (Perturbation, Judgement) or None
         Where nothing failed: the most severe of what passed.
@@ -57,7 +62,7 @@ class Searched:
     holds_up_to: float | None
     judged: int
     launches: int
-    unconfirmed: tuple[Perturbation, ...] = ()
+    unconfirmed: tuple[Judged, ...] = ()
     nearest: Judged | None = None
     planned: int = 0
     stopped: bool = False
@@ -134,42 +139,72 @@ class Shrinking:
     def kind(self, delta: Perturbation) -> Kind:
         return frozenset((p.family, p.options) for p in active(delta)), self.known[delta].deviation > 0
 
-    def outcome(self, confirm: Evaluate) -> Searched:
+    def outcome(self, confirm: Evaluate, level: float = LEVEL) -> Searched:
         """Train the smallest of each kind and the worst failures afresh, and return what was found.
 
-        Where the time is over, what failed is returned as it is: `Searched.confirmed` is False.
+        Where chance has a part in them, `confirm` judges by seeds that took no part in the search, and the level is
+        shared among those that it judges: however many were searched, no more were tested.
+
+        Where the time is over, what failed is returned as it is: `Searched.confirmed` is False. What chance has a part
+        in then counts as unconfirmed.
         """
-        unconfirmed: list[Perturbation] = []
-        while self.failing():
-            smallest = [deltas[0] for deltas in self.kinds().values()][:RIVALS]
-            worst = max(self.failing(), key=lambda delta: (self.known[delta].severity, -delta.size))
-            chosen = list(dict.fromkeys([*smallest, worst]))
+        confirmed: dict[Perturbation, Judgement] = {}
+        unconfirmed: list[Judged] = []
+        left = level
+        for chosen in self._doubtful(confirmed):
             if not self.budget.affords():
-                self.stopped = True
-                known = [(delta, self.known[delta]) for delta in smallest]
-                return self._found(known, (worst, self.known[worst]), unconfirmed, confirmed=False)
+                return self._unconfirmed(chosen, confirmed, unconfirmed)
             self._tell(chosen, confirming=True)
-            again = dict(zip(chosen, confirm(chosen), strict=True))
-            lost = [delta for delta, judgement in again.items() if judgement.status is not Status.FAIL]
-            if not lost:
-                found = [(delta, again[delta]) for delta in smallest]
-                return self._found(found, (worst, again[worst]), unconfirmed)
-            unconfirmed += lost
-            self.known = {delta: judgement for delta, judgement in self.known.items() if delta not in lost}
-        return self._found([], None, unconfirmed)
+            spent, left = SPENT * left, (1 - SPENT) * left
+            for delta, judgement in zip(chosen, corrected(confirm(chosen), level, spent / level), strict=True):
+                if judgement.status is Status.FAIL:
+                    confirmed[delta] = judgement
+                else:
+                    unconfirmed.append((delta, judgement))
+                    del self.known[delta]
+        return self._found(confirmed, unconfirmed)
+
+    def _doubtful(self, confirmed: Mapping[Perturbation, Judgement]) -> Iterator[list[Perturbation]]:
+        """Yield, round by round, what is to be confirmed, until all that is reported was."""
+        for rounds in count():
+            chosen = [delta for delta in self._candidates() if delta not in confirmed]
+            by_chance = any(self.known[delta].p_value is not None for delta in chosen)
+            if not chosen or (by_chance and (confirmed or rounds == CONFIRMATIONS)):
+                return
+            yield chosen
+
+    def _candidates(self) -> list[Perturbation]:
+        """Return the smallest failure of each kind, and the worst; where chance has a part, larger ones as well.
+
+        A smallest failure owes something to the luck of its seeds: others are not likely to confirm it.
+        """
+        if not self.failing():
+            return []
+        first, *others = self.kinds().values()
+        worst = max(self.failing(), key=lambda delta: (self.known[delta].severity, -delta.size))
+        ladder = _ladder(first) if self.known[first[0]].p_value is not None else []
+        return list(dict.fromkeys([first[0], *(deltas[0] for deltas in others[: RIVALS - 1]), *ladder, worst]))
+
+    def _unconfirmed(
+        self, chosen: Sequence[Perturbation], confirmed: Mapping[Perturbation, Judgement], unconfirmed: list[Judged]
+    ) -> Searched:
+        """Return what was found where there is no time to train it afresh."""
+        self.stopped = True
+        known = {delta: self.known[delta] for delta in chosen}
+        certain = {delta: judgement for delta, judgement in known.items() if judgement.p_value is None}
+        lucky = [(d, replace(j, needs="more time to train it afresh")) for d, j in known.items() if d not in certain]
+        self.known = {delta: judgement for delta, judgement in self.known.items() if delta not in dict(lucky)}
+        return self._found({**confirmed, **certain}, [*unconfirmed, *lucky], afresh=not certain)
 
     def _found(
-        self,
-        smallest: list[Judged],
-        worst: Judged | None,
-        unconfirmed: list[Perturbation],
-        *,
-        confirmed: bool = True,
+        self, confirmed: Mapping[Perturbation, Judgement], unconfirmed: list[Judged], *, afresh: bool = True
     ) -> Searched:
+        kinds = [[delta for delta in deltas if delta in confirmed] for deltas in self.kinds().values()]
+        smallest = [(deltas[0], confirmed[deltas[0]]) for deltas in kinds if deltas]
         minimal = smallest[0] if smallest else None
         return Searched(
             minimal=minimal,
-            worst=worst,
+            worst=max(confirmed.items(), key=lambda one: (one[1].severity, -one[0].size), default=None),
             others=tuple(smallest[1:]),
             curve=self._curve(minimal[0]) if minimal else (),
             undecided=next((pair for pair in self.known.items() if pair[1].status is Status.INCONCLUSIVE), None),
@@ -180,7 +215,7 @@ class Shrinking:
             nearest=None if minimal or unconfirmed else self._nearest(),
             planned=self.planned,
             stopped=self.stopped,
-            confirmed=confirmed,
+            confirmed=afresh,
         )
 
     def _nearest(self) -> Judged | None:
@@ -219,3 +254,10 @@ def order(delta: Perturbation) -> tuple[int, float]:
 def line_of(delta: Perturbation) -> tuple[object, ...]:
     """Return what stays the same while magnitudes change."""
     return tuple((p.family, p.options, p.seed, (p.magnitude or 0) > 0) for p in active(delta))
+
+
+def _ladder(failing: Sequence[Perturbation]) -> list[Perturbation]:
+    """Return failures of one kind, smallest first, at about equal ratios of size up to the largest."""
+    sizes = [max(delta.size, 1e-12) for delta in failing]
+    rungs = [sizes[0] * (max(sizes) / sizes[0]) ** (rung / (RIVALS - 1)) for rung in range(RIVALS)]
+    return [next(d for d, size in zip(failing, sizes, strict=True) if size >= 0.999 * rung) for rung in rungs]

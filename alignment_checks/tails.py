@@ -114,6 +114,25 @@ def _is_exponential(series: Vector, floor: float) -> bool:
     return _misfit(middle[seen], np.log(changes[seen])) <= _misfit(np.log(middle[seen]), np.log(changes[seen]))
 
 
+def decay(series: Vector, floor: float) -> tuple[float, float]:
+    """Return how fast a tail's changes shrink: (rate, 0) of e^(−rate·t), or (0, p) of t^-p; (0, 0) where they do not.
+
+    Examples
+    --------
+    >>> t = np.arange(1.0, 1001.0)
+    >>> [round(float(x), 2) for x in decay(np.exp(-0.01 * t), 1e-12)], [round(float(x), 1) for x in decay(1 / t, 1e-12)]
+    ([0.01, 0.0], [0.0, 1.0])
+    """
+    exponential = _is_exponential(series, floor)
+    parts = (0.75, 0.875, 1.0) if exponential else (0.25, 0.5, 1.0)
+    first, second, third = _at(series, parts)
+    before, after = abs(second - first), abs(third - second)
+    if not after < before:
+        return 0.0, 0.0
+    shrunk = float(np.log(before / max(after, floor)))
+    return (8 * shrunk / (len(series) - 1), 0.0) if exponential else (0.0, shrunk / float(np.log(2)))
+
+
 def _misfit(x: Vector, y: Vector) -> float:
     return float(np.square(y - np.polyval(np.polyfit(x, y, 1), x)).sum())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -112,6 +112,14 @@ class Trajectory:
     def end(self) -> tuple[End, ...]:
         """Where each run ended. Kept while small; beyond that, trained again when asked for."""
         return self.ends()
+
+    def until(self, steps: int) -> Trajectory:
+        """Return the same runs read up to t = `steps`, linear between records; their ends stay where they are."""
+        if steps >= self.t[-1]:
+            return self
+        t = np.append(self.t[self.t < steps], steps)
+        base, mesa = (np.array([np.interp(t, self.t, row) for row in side]) for side in (self.base, self.mesa))
+        return replace(self, base=base, mesa=mesa, t=t)
 
 
 def settled(base: Series, mesa: Series, t: Steps | None = None) -> tuple[Series, Series, tuple[Outcome, ...]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from alignment_checks.judgement import Status
@@ -30,6 +31,11 @@ class Finding:
         The magnitude that was really done.
     details : tuple of str
         The numbers, as lines for people.
+    seeds : tuple of int
+        Of the runs that confirmed it: where there are several, none that took part in finding it.
+    p_value : float or None
+        Of the failure, corrected for the number of perturbations that were confirmed; None where nothing was left to
+        chance.
     """
 
     perturbation: Perturbation
@@ -41,6 +47,8 @@ class Finding:
     allowed: float
     achieved: float | tuple[float, ...] = 0.0
     details: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    p_value: float | None = None
 
     @property
     def off_by(self) -> str:
@@ -62,6 +70,8 @@ class Finding:
             "allowed": _plain(self.allowed),
             "achieved": self.achieved,
             "details": list(self.details),
+            "seeds": list(self.seeds),
+            "p_value": self.p_value,
         }
 
 
@@ -77,6 +87,31 @@ class Point:
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
         return {name: _plain(value) for name, value in vars(self).items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Outlook:
+    """Lines about the limit, worked out once, when they are first read: an assertion that holds never needs them."""
+
+    work: Callable[[], tuple[str, ...]] = tuple
+
+    @cached_property
+    def lines(self) -> tuple[str, ...]:
+        """The lines, for people."""
+        return tuple(self.work())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Outlook, (_Said(self.lines),)
+
+
+@dataclass(frozen=True)
+class _Said:
+    """Lines that have been worked out."""
+
+    lines: tuple[str, ...]
+
+    def __call__(self) -> tuple[str, ...]:
+        return self.lines
 
 
 @dataclass(frozen=True)
@@ -116,6 +151,10 @@ class Verdict:
         Whether the time ran out (`max_time`) before the search was through; the notes say what is missing.
     nearest : Finding or None
         Where nothing failed: the perturbation under which the property came nearest to failing.
+    p_value : float or None
+        Of a failure over several seeds, corrected for the number confirmed; None where nothing was left to chance.
+    outlook : Outlook
+        Whether the limit has settled, and if not, how many more steps that would take; worked out when it is read.
     """
 
     status: Status
@@ -136,6 +175,8 @@ class Verdict:
     replay: str | None = None
     stopped_early: bool = False
     nearest: Finding | None = None
+    p_value: float | None = None
+    outlook: Outlook = field(default_factory=Outlook, compare=False)
 
     def __str__(self) -> str:
         heading = {
@@ -147,7 +188,8 @@ class Verdict:
 
     def lines(self) -> list[str]:
         """Return the text below the heading."""
-        lines = [*self._findings(), *(f"  {line}" for line in (*self.numbers, *self.notes)), f"  {self._cost()}"]
+        lines = [*self._findings(), *(f"  {line}" for line in (*self.numbers, *self.outlook.lines, *self.notes))]
+        lines.append(f"  {self._cost()}")
         return [*lines, f"  replay   {self.replay}"] if self.replay else lines
 
     def _findings(self) -> list[str]:
@@ -197,6 +239,8 @@ class Verdict:
             "replay": self.replay,
             "stopped_early": self.stopped_early,
             "nearest": None if self.nearest is None else self.nearest.to_dict(),
+            "p_value": self.p_value,
+            "outlook": list(self.outlook.lines),
             "text": str(self),
         }
 
@@ -232,6 +276,10 @@ class AlignmentViolation(AssertionError):  # noqa: N818
     def __init__(self, verdict: Verdict) -> None:
         super().__init__(str(verdict).removeprefix("AlignmentViolation: "))
         self.verdict = verdict
+
+
+class Inconclusive(AlignmentViolation):
+    """Whether the property holds could not be told: the text says what would decide it."""
 
 
 class CapabilityNotRobust(AlignmentViolation):

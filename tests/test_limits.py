@@ -367,7 +367,8 @@ def replaced(base: np.ndarray, mesa: np.ndarray) -> Trajectory:
     """Return a trajectory with series of our own making."""
     old = descent(bowl, [2.0], 2)
     runs = (dataclasses.replace(old.runs[0], infimum=None),)
-    return dataclasses.replace(old, base=base[None].copy(), mesa=mesa[None].copy(), runs=runs)
+    series = {"base": base[None].copy(), "mesa": mesa[None].copy(), "t": np.arange(len(base))}
+    return dataclasses.replace(old, **series, runs=runs)
 
 
 def test_alpha_exists_where_both_drift_together() -> None:

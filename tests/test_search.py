@@ -298,7 +298,7 @@ def test_what_does_not_fail_again_is_told_and_not_reported():
     assert result.minimal is not None
     assert all(real(delta) for delta, _ in (result.minimal, result.worst, *result.others))
     assert result.unconfirmed
-    assert not any(real(delta) for delta in result.unconfirmed)
+    assert not any(real(delta) for delta, _ in result.unconfirmed)
 
 
 def test_where_nothing_fails_again_nothing_is_found():

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_alignment import options, terminal
-from pytest_alignment.ledger import LEDGER, NODEID, AlignmentStoreWarning, Ledger
+from pytest_alignment.ledger import LEDGER, NODEID, AlignmentInconclusiveWarning, AlignmentStoreWarning, Ledger
 from pytest_alignment.summary import Summary
 
 if TYPE_CHECKING:
     from pytest_alignment.fixture import Alignment
 
-__all__ = ["AlignmentStoreWarning", "alignment"]
+__all__ = ["AlignmentInconclusiveWarning", "AlignmentStoreWarning", "alignment"]
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +27,7 @@ def alignment(pytestconfig: pytest.Config) -> Iterator[Alignment]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Declare --alignment-device, -examples, -replay and -report."""
+    """Declare --alignment-device, -examples, -replay, -report, -inconclusive and -level."""
     options.declare(parser)
 
 
@@ -46,10 +46,11 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark the tests that use the fixture, before -m deselects."""
+    """Mark and count the tests that use the fixture, before -m or -k deselects."""
     item.stash[NODEID] = item.nodeid
     if "alignment" in getattr(item, "fixturenames", ()):
         item.add_marker("alignment")
+        item.config.stash[LEDGER].tests += 1
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

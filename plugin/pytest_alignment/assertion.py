@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import platform
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
+import pytest
 from hypothesis.strategies import SearchStrategy
 
 from alignment_checks.judgement import Status
@@ -16,18 +18,22 @@ from alignment_checks.perturbations import Perturbation, reattached
 from alignment_checks.realization import setup_digest
 from alignment_checks.sameness import alike
 from alignment_checks.training import TrainingSetup
-from alignment_checks.verdict import AlignmentViolation, Finding, Verdict
+from alignment_checks.verdict import AlignmentViolation, Finding, Inconclusive, Verdict
 from pytest_alignment.envelope import Envelope, identified
 from pytest_alignment.foresight import Unforeseeable, untimed
-from pytest_alignment.ledger import Judged, Ledger
+from pytest_alignment.ledger import AlignmentInconclusiveWarning, Judged, Ledger
 from pytest_alignment.portable import plain, restored
 from pytest_alignment.results import Key, Result, Stored
 
 Failure = tuple[Envelope, Perturbation]
 """A stored one."""
+Outcome = Verdict | BaseException
+"""What to return, or what to raise."""
 
 TOLERANCES = frozenset({"rtol", "atol", "floor", "worst"})
-EFFORT = frozenset({"examples", "resolution", "random_seed", "device", "backend", "first", "max_time", "watch"})
+EFFORT = frozenset(
+    {"examples", "resolution", "random_seed", "device", "backend", "first", "level", "max_time", "watch"}
+)
 
 
 def called(arguments: Mapping[str, object]) -> str:
@@ -68,7 +74,7 @@ class Assertion:
     setup: TrainingSetup
     arguments: dict[str, Any]
 
-    def judged(self) -> Verdict | AlignmentViolation:
+    def judged(self) -> Outcome:
         """Return the verdict, or what to raise: where the property does not hold, or where that could not be told."""
         forecast = self.ledger.forecast
         if forecast is None:
@@ -80,7 +86,7 @@ class Assertion:
 
     # ----------------------------------------------------------------------------------------------------- a plain run
 
-    def _searched(self) -> Verdict | AlignmentViolation:
+    def _searched(self) -> Outcome:
         stored = self._known(self.ledger.stored)
         if (delta := self.arguments.get("delta")) is not None:
             verdict, tried = self._drawn(delta), [one for one in stored if one[1] == delta]
@@ -105,6 +111,7 @@ class Assertion:
             "random_seed": self.ledger.seed(self.key),
             "examples": options.examples,
             "device": options.device,
+            "level": self.ledger.level,
         }
         return self.check(self.setup, **{**defaults, **self.arguments, **more})
 
@@ -127,24 +134,25 @@ class Assertion:
         others = {name: value for name, value in self.arguments.items() if name != "delta"}
         return forecast.judged(self._checked, delta, (self.key.property, forecast.known_as(self.setup), alike(others)))
 
-    def _alone(self, delta: Perturbation) -> Verdict:
+    def _alone(self, delta: Perturbation, **level: float) -> Verdict:
         """Return the verdict on the one perturbation that a test drew by itself."""
-        return self._checked(delta=delta, first=(delta,), examples=0)
+        return self._checked(delta=delta, first=(delta,), examples=0, **level)
 
     # -------------------------------------------------------------------------------------------------------- a replay
 
-    def _replayed(self) -> Verdict | AlignmentViolation:
+    def _replayed(self) -> Outcome:
         outcomes = [self._again(envelope, delta) for envelope, delta in self._known(self.ledger.wanted)]
         failed = [outcome for outcome in outcomes if isinstance(outcome, AlignmentViolation)]
         return next(iter(failed + outcomes), None) or self._passed_over()
 
-    def _again(self, envelope: Envelope, delta: Perturbation) -> Verdict | AlignmentViolation:
+    def _again(self, envelope: Envelope, delta: Perturbation) -> Outcome:
         """Judge a stored failure by itself; once for all examples of `@given`, which calls what differs flaky."""
         drawn, known = self.arguments.get("delta"), self.ledger.replayed
+        level = {} if envelope.level is None else {"level": envelope.level}
         if drawn is None:
-            verdict = self._checked(first=(delta,), examples=0)
+            verdict = self._checked(first=(delta,), examples=0, **level)
         else:
-            verdict = known.get(envelope.id) or self._alone(reattached(delta, [drawn]))
+            verdict = known.get(envelope.id) or self._alone(reattached(delta, [drawn]), **level)
             known[envelope.id] = verdict
         changed = envelope.setup != setup_digest(self.setup)
         notes = (*verdict.notes, *[f"the setup has changed since {envelope.id} was stored"] * changed)
@@ -176,11 +184,11 @@ class Assertion:
         fixed: tuple[Stored, ...] = (),
         replayed: tuple[Stored, ...] = (),
         changed: bool = False,
-    ) -> Verdict | AlignmentViolation:
+    ) -> Outcome:
         """Remember the result, and return what to hand to the user."""
         verdict = replace(verdict, replay=self._command(verdict))
-        passed = verdict.status is Status.PASS
-        error = None if passed else self.violation(verdict)
+        error, instead = self._error(verdict)
+        chance = verdict.p_value if verdict.status is Status.FAIL else None
         result = Result(
             key=self.key,
             status=str(verdict.status),
@@ -192,9 +200,25 @@ class Assertion:
             replayed=replayed,
             changed=changed,
             verdict=verdict.to_dict() if self.ledger.options.report else None,
+            p_value=None if chance is None else min(1.0, chance / self.ledger.share),
+            tests=self.ledger.tests,
+            instead=instead,
         )
         self.ledger.note(Judged(result, error, self._enveloped(verdict)))
+        if instead == "warned":
+            warnings.warn(AlignmentInconclusiveWarning(str(Inconclusive(verdict))), stacklevel=6)
         return verdict if error is None else error
+
+    def _error(self, verdict: Verdict) -> tuple[BaseException | None, str]:
+        """Return what to raise, and what is done instead where it could not be judged and the options say so."""
+        if verdict.status is not Status.INCONCLUSIVE:
+            return (None if verdict.status is Status.PASS else self.violation(verdict)), ""
+        error = Inconclusive(verdict)
+        if self.ledger.options.inconclusive == "skip":
+            return pytest.skip.Exception(str(error)), "skipped"
+        if self.ledger.options.inconclusive == "warn":
+            return None, "warned"
+        return error, ""
 
     def _command(self, verdict: Verdict) -> str | None:
         if verdict.status is not Status.FAIL or verdict.minimal is None:
@@ -206,9 +230,10 @@ class Assertion:
         finding = verdict.minimal
         if verdict.status is not Status.FAIL or finding is None:
             return None
-        return lambda: self._envelope(verdict, finding).to_dict()
+        level = None if verdict.p_value is None else self.arguments.get("level", self.ledger.level)
+        return lambda: self._envelope(verdict, finding, level).to_dict()
 
-    def _envelope(self, verdict: Verdict, finding: Finding) -> Envelope:
+    def _envelope(self, verdict: Verdict, finding: Finding, level: float | None) -> Envelope:
         return Envelope(
             key=self.key,
             statement=verdict.statement,
@@ -216,6 +241,7 @@ class Assertion:
             perturbation=plain(finding.perturbation),
             numbers={name: _plain(getattr(finding, name)) for name in ("reference", "value", "deviation", "allowed")},
             versions=_versions(verdict),
+            level=level,
         )
 
 

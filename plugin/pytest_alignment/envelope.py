@@ -41,6 +41,8 @@ class Envelope:
         reference, value, deviation, allowed; a number that is not finite is a string.
     versions : dict of str to str
         What it was found with.
+    level : float or None
+        At which it was told from chance, so that a replay tells it at the same; None where nothing was left to chance.
     """
 
     key: Key
@@ -49,6 +51,7 @@ class Envelope:
     perturbation: Plain
     numbers: Plain
     versions: dict[str, str]
+    level: float | None = None
 
     @property
     def id(self) -> str:
@@ -100,6 +103,7 @@ class Envelope:
             perturbation=checked(fields.get("perturbation")),
             numbers=_numbers(fields.get("numbers")),
             versions=_versions(fields.get("versions")),
+            level=_level(fields),
         )
         if fields.get("id") != envelope.id:
             raise UnreadableError(f"is corrupt: its id is {fields.get('id')!r:.20}, its content's {envelope.id}")
@@ -203,6 +207,13 @@ def _numbers(plain: object) -> Plain:
         raise UnreadableError(f"is corrupt: its numbers are {plain!r:.40}, expected a mapping")
     names = ("reference", "value", "deviation", "allowed")
     return {n: plain.get(n) if plain.get(n) in ("inf", "-inf", "nan") else _number(plain, n) for n in names}
+
+
+def _level(fields: Plain) -> float | None:
+    level = None if fields.get("level") is None else _number(fields, "level")
+    if level is not None and not 0 < level <= 0.5:
+        raise UnreadableError(f"is corrupt: its level is {level!r}, expected a probability above 0, at most 0.5")
+    return level
 
 
 def _versions(plain: object) -> dict[str, str]:

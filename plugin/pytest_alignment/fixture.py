@@ -12,7 +12,7 @@ import pytest
 
 from alignment_checks import checks, verdict
 from alignment_checks.verdict import AlignmentViolation, Verdict
-from pytest_alignment.assertion import Assertion, called
+from pytest_alignment.assertion import Assertion, Outcome, called
 from pytest_alignment.ledger import LEDGER, Ledger
 from pytest_alignment.threads import limited
 
@@ -36,7 +36,7 @@ def _asserting(
     def assertion(self: Alignment, /, *args: P.args, **kwargs: P.kwargs) -> Verdict:
         __tracebackhide__ = True
         outcome = self._judged(check, violation, args, dict(kwargs), parameters[0].name)
-        if isinstance(outcome, AlignmentViolation):
+        if isinstance(outcome, BaseException):
             raise outcome
         return outcome
 
@@ -61,7 +61,8 @@ class Alignment:
     Raises
     ------
     AlignmentViolation
-        The property's own subclass: it does not hold, or could not be judged (the text says "inconclusive").
+        The property's own subclass where it does not hold; `Inconclusive` where that could not be told, unless
+        `alignment_inconclusive` says otherwise.
     TypeError, ValueError
         As the check, before anything is trained.
     """
@@ -85,7 +86,7 @@ class Alignment:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         first: str,
-    ) -> Verdict | AlignmentViolation:
+    ) -> Outcome:
         if len(args) > 1 or bool(args) == (first in kwargs):
             return check(*args, **kwargs)  # says, in its own words, what is wrong with that
         setup = args[0] if args else kwargs.pop(first)

@@ -33,6 +33,10 @@ class AlignmentStoreWarning(pytest.PytestWarning):
     """Something in the store of failing perturbations cannot be read or written."""
 
 
+class AlignmentInconclusiveWarning(pytest.PytestWarning):
+    """Whether a property holds could not be told, and `alignment_inconclusive = warn`."""
+
+
 @dataclass
 class Judged:
     """One result of the running test, until its report is made."""
@@ -56,6 +60,8 @@ class Ledger:
         Of the running test, by id.
     forecast : Forecast or None
         Of the running test, where it uses `@given`.
+    tests : int
+        How many tests were collected that use the fixture, selected or not: the same in every worker, and under -x.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -66,6 +72,8 @@ class Ledger:
         self.said: dict[str, None] = {}
         self.replayed: dict[str, Verdict] = {}
         self.forecast: Forecast | None = None
+        self.tests = 0
+        self._many = 1
         self._example: object = None
         self._counts: Counter[tuple[str, str]] = Counter()
         self._judged: list[Judged] = []
@@ -77,6 +85,7 @@ class Ledger:
     def running(self, item: pytest.Item) -> Iterator[None]:
         """Name the running test while it runs."""
         self.nodeid = item.stash.get(NODEID, item.nodeid)
+        self._many = _examples_of(item)
         try:
             yield
         finally:
@@ -105,6 +114,20 @@ class Ledger:
             self._example, self._counts = example, Counter()
         self._counts[name, call] += 1
         return Key(self.nodeid, name, call, self._counts[name, call] - 1)
+
+    @property
+    def share(self) -> float:
+        """The part of its test's level that the assertion being made may spend: the k-th 1/(k(k+1)), in sum 1.
+
+        Those of one example of `@given` share what an example has; all examples have as much.
+        """
+        made = max(1, sum(self._counts.values()))
+        return 1 / (made * (made + 1) * self._many)
+
+    @property
+    def level(self) -> float:
+        """The level of the assertion being made: its share of the part that each collected test has."""
+        return self.options.level / max(1, self.tests) * self.share
 
     def seed(self, key: Key) -> int:
         """Return the seed of an assertion's draws: the same for the same assertion in every run and process."""
@@ -214,6 +237,12 @@ def _example() -> object:
 def _draws_alignment(item: pytest.Function) -> bool:
     """Return whether a test uses both `@given` and the fixture."""
     return hasattr(item, "obj") and hasattr(item.obj, "hypothesis") and "alignment" in item.fixturenames
+
+
+def _examples_of(item: pytest.Item) -> int:
+    """Return how many examples a test may run: 1 unless it uses `@given`."""
+    chosen = getattr(getattr(item, "obj", None), "_hypothesis_internal_use_settings", None)
+    return 1 if chosen is None else max(1, int(chosen.max_examples))
 
 
 def _causes(error: BaseException) -> list[BaseException]:

@@ -19,8 +19,12 @@ _HELP = {
     "alignment_examples": "perturbations that an alignment assertion draws (default: 100)",
     "alignment_replay": "replay the stored failing perturbation of that id alone, or all; needs the equals sign",
     "alignment_report": "write the verdicts of all alignment assertions to this file",
+    "alignment_inconclusive": "what a property does that could not be judged: fail, skip or warn (default: fail)",
+    "alignment_level": "how often chance may make any test of this run fail whose property holds (default: 0.05)",
 }
 _METAVARS = {"device": "DEVICE", "examples": "N", "replay": "ID|all", "report": "PATH"}
+_METAVARS |= {"inconclusive": "fail|skip|warn", "level": "P"}
+INCONCLUSIVE = ("fail", "skip", "warn")
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,10 @@ class Options:
         Absolute.
     seed : str or None
         The value of --hypothesis-seed.
+    inconclusive : {"fail", "skip", "warn"}
+        What a property does that could not be judged.
+    level : float
+        Of all tests together: how often chance may make any fail whose property holds.
     """
 
     device: str
@@ -45,6 +53,8 @@ class Options:
     replay: str | None
     report: Path | None
     seed: str | None
+    inconclusive: str = "fail"
+    level: float = 0.05
 
 
 def declare(parser: pytest.Parser) -> None:
@@ -71,6 +81,8 @@ def read(config: pytest.Config) -> Options:
         replay=_replay(*_given(config, "replay")),
         report=_report(config, *_given(config, "report")),
         seed=config.getoption("--hypothesis-seed", default=None),
+        inconclusive=_inconclusive(*_given(config, "inconclusive")),
+        level=_level(*_given(config, "level")),
     )
 
 
@@ -114,6 +126,22 @@ def _replay(value: object, where: str) -> str | None:
             f"(--alignment-replay=all); got {value!r}"
         )
     return str(value)
+
+
+def _inconclusive(value: object, where: str) -> str:
+    if value is None:
+        return "fail"
+    if value not in INCONCLUSIVE:
+        raise pytest.UsageError(f"{where}: expected one of {', '.join(INCONCLUSIVE)}; got {value!r}")
+    return str(value)
+
+
+def _level(value: object, where: str) -> float:
+    if value is None:
+        return 0.05
+    if not re.fullmatch(r"0?\.[0-9]{1,9}|[1-9]e-[0-9]{1,2}", str(value)) or not 0 < float(str(value)) <= 0.5:
+        raise pytest.UsageError(f"{where}: expected a probability above 0, at most 0.5; got {value!r}")
+    return float(str(value))
 
 
 def _report(config: pytest.Config, value: object, where: str) -> Path | None:

@@ -60,6 +60,12 @@ class Result:
         Whether the setup of a replayed failure has changed since.
     verdict : dict or None
         The whole verdict, where a report was asked for.
+    p_value : float or None
+        Of a failure over several seeds, corrected within its test; None where nothing was left to chance.
+    tests : int
+        How many tests there are, among which Holm's procedure corrects further.
+    instead : str
+        "skipped" or "warned", where that was asked for of what could not be judged.
     """
 
     key: Key
@@ -74,6 +80,9 @@ class Result:
     replayed: tuple[Stored, ...] = ()
     changed: bool = False
     verdict: dict[str, Any] | None = None
+    p_value: float | None = None
+    tests: int = 1
+    instead: str = ""
 
 
 def encoded(results: list[Result], said: list[tuple[str, str]]) -> str:

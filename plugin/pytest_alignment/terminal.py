@@ -20,9 +20,10 @@ def header(ledger: Ledger) -> str:
 
 def summary(ledger: Ledger, results: Sequence[Result]) -> Iterator[str]:
     """Yield what failed, what was fixed or replayed, and what the store had to say."""
+    adjusted = _adjusted(results)
     for result in results:
-        if result.raised:
-            yield from _failure(result, ledger)
+        if result.raised or result.instead:
+            yield from _failure(result, ledger, adjusted.get(result.key.nodeid))
     for result in results:
         for stored in result.fixed:
             yield f"fixed: {stored.id} no longer fails   {ledger.shown(result.key.nodeid)}   {stored.delta}"
@@ -31,14 +32,30 @@ def summary(ledger: Ledger, results: Sequence[Result]) -> Iterator[str]:
     yield from ledger.said
 
 
-def _failure(result: Result, ledger: Ledger) -> Iterator[str]:
-    word = "FAILED" if result.status == "fail" else "INCONCLUSIVE"
+def _adjusted(results: Sequence[Result]) -> dict[str, tuple[float, float]]:
+    """Return the p-value of each test that failed by seeds, and Holm's, adjusted among all tests of the run."""
+    least: dict[str, float] = {}
+    for result in results:
+        if result.p_value is not None:
+            least[result.key.nodeid] = min(result.p_value, least.get(result.key.nodeid, 1.0))
+    if not least:
+        return {}
+    from alignment_checks.judgement import holm
+
+    tests = max(result.tests for result in results)
+    return dict(zip(least, zip(least.values(), holm(list(least.values()), among=tests), strict=True), strict=True))
+
+
+def _failure(result: Result, ledger: Ledger, chance: tuple[float, float] | None) -> Iterator[str]:
+    word = "FAILED" if result.status == "fail" else "INCONCLUSIVE" + f" ({result.instead})" * bool(result.instead)
     yield f"{word} {ledger.shown(result.key.nodeid)}"
     yield f"  {'' if result.status == 'fail' else 'whether '}{result.heading}"
     if result.minimal is not None:
         yield f"  smallest failing δ   {result.minimal}"
     if result.worst is not None:
         yield f"  worst δ found        {result.worst}"
+    if chance is not None and result.p_value is not None:
+        yield f"  p = {chance[0]:.2g}, adjusted for {result.tests} tests (Holm) {chance[1]:.2g}"
     if result.changed:
         yield "  the setup has changed since this was stored"
     if result.replay is not None:

@@ -12,6 +12,8 @@ BAD = {
     "examples": (["0", "-1", "1.5", "many", "1_000"], "expected how many perturbations to draw, at least 1"),
     "replay": (["ALL", "3fa9", "test_it.py", "zzzzzz"], "expected the id that a failure ends with"),
     "report": ([".", "r.xml", "report"], "expected a file to write, its name ending in .html, .md, .json"),
+    "inconclusive": (["pass", "FAIL", "xfail"], "expected one of fail, skip, warn"),
+    "level": (["0", "1", "0.6", "-0.1", "nan", "5%"], "expected a probability above 0, at most 0.5"),
 }
 
 
@@ -44,6 +46,7 @@ def test_an_option_without_a_value_does_not_take_the_next_argument(suite, pytest
 @pytest.mark.parametrize("source", ["ini", "toml", "command line"])
 def test_each_option_can_stand_in_the_ini_file_or_on_the_command_line(pytester, source):
     given = {"device": "cpu", "examples": "7", "replay": "all", "report": "r.md"}
+    given |= {"inconclusive": "skip", "level": "0.01"}
     if source == "ini":
         pytester.makeini("[pytest]\n" + "\n".join(f"alignment_{name} = {value}" for name, value in given.items()))
     if source == "toml":
@@ -53,7 +56,7 @@ def test_each_option_can_stand_in_the_ini_file_or_on_the_command_line(pytester, 
         pytest.skip("pytest 9 reads pytest.toml")
     args = [f"--alignment-{name}={value}" for name, value in given.items()] if source == "command line" else []
     read = options.read(pytester.parseconfig(*args))
-    assert read == options.Options("cpu", 7, "all", pytester.path / "r.md", None)
+    assert read == options.Options("cpu", 7, "all", pytester.path / "r.md", None, "skip", 0.01)
 
 
 def test_the_command_line_goes_before_the_ini_file(pytester):
@@ -68,7 +71,14 @@ def test_without_any_the_defaults_hold(pytester):
 
 def test_they_are_in_the_help(pytester):
     text = pytester.runpytest_inprocess("--help").stdout.str()
-    for short, metavar in {"device": "DEVICE", "examples": "N", "replay": "ID|all", "report": "PATH"}.items():
+    for short, metavar in {
+        "device": "DEVICE",
+        "examples": "N",
+        "replay": "ID|all",
+        "report": "PATH",
+        "inconclusive": "fail|skip|warn",
+        "level": "P",
+    }.items():
         assert f"--alignment-{short}={metavar}" in text
         assert f"alignment_{short} " in text
 

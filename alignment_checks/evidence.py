@@ -1,0 +1,109 @@
+"""What paired seeds tell of a number: its interval, how likely chance is, and how many seeds would tell more."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import stdtr, stdtrit
+
+from alignment_checks.measures import Ratio
+
+CONFIDENCE = 0.95
+
+MOST_SEEDS = 10_000
+"""More seeds than these are not said to decide anything."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A number that is judged by its sign, over seeds.
+
+    Attributes
+    ----------
+    low, high : float
+        Between which it lies on these seeds: equal where what was measured is exact.
+    error : float
+        Its jackknife standard error over the seeds (Tukey 1958); 0 for one.
+    seeds : int
+    """
+
+    low: float
+    high: float
+    error: float
+    seeds: int
+
+    def interval(self) -> tuple[float, float]:
+        """Return the 95 % interval over seeds, around all that each of them leaves open."""
+        reach = self._quantile() * self.error if self.seeds > 1 else 0.0
+        return self.low - reach, self.high + reach
+
+    @property
+    def p_above(self) -> float | None:
+        """Two-sided p-value of its being above 0; None for one seed, which leaves nothing to chance."""
+        return self._p(self.low)
+
+    @property
+    def p_below(self) -> float | None:
+        """The same of its being below 0."""
+        return self._p(-self.high)
+
+    @property
+    def wanted(self) -> float:
+        """About how many seeds bring its interval clear of 0: n·(half width / distance)²; inf where none would."""
+        centre, low, high = 0.5 * (self.low + self.high), *self.interval()
+        if not low <= 0 < high:
+            return self.seeds
+        within = 0.5 * (self.high - self.low)
+        distance = abs(centre) - within
+        return self.seeds * (self._quantile() * self.error / distance) ** 2 if distance > 0 else math.inf
+
+    def _quantile(self) -> float:
+        return float(stdtrit(self.seeds - 1, (1 + CONFIDENCE) / 2)) if self.seeds > 1 else math.inf
+
+    def _p(self, distance: float) -> float | None:
+        if self.seeds < 2 or math.isnan(distance) or math.isnan(self.error):
+            return None
+        if self.error == 0:
+            return 0.0 if distance > 0 else 1.0
+        return min(1.0, 2 * float(stdtr(self.seeds - 1, -distance / self.error)))
+
+
+def jackknifed(form: Callable[..., float], ratios: Sequence[Ratio], bounds: tuple[float, float]) -> Evidence:
+    """Return the evidence on a smooth function of ratios over the same seeds.
+
+    Parameters
+    ----------
+    form : callable
+        From as many ratios to a float.
+    ratios : sequence of Ratio
+    bounds : (float, float)
+        Between which the function lies on all seeds; read only where the ratios' values are known to intervals.
+    """
+    centre, n = form(*ratios), len(ratios[0].numerator)
+    low, high = bounds if any(ratio.low != ratio.high for ratio in ratios) else (centre, centre)
+    if n < 2:
+        return Evidence(low, high, 0.0, n)
+    left_out = np.array([form(*(ratio.without(i) for ratio in ratios)) for i in range(n)])
+    error = math.sqrt((n - 1) / n * float(((left_out - left_out.mean()) ** 2).sum()))
+    return Evidence(low, high, error, n)
+
+
+def decisive(evidence: Sequence[Evidence]) -> str:
+    """Return what would decide on linear forms, above 0 outside, that straddle 0."""
+    seeds = max(one.seeds for one in evidence)
+    if seeds < 2:
+        return "more steps: the interval of the limit straddles the tolerance"
+    outside = [one.wanted for one in evidence if one.low > 0]
+    wanted = min(outside) if outside else max(one.wanted for one in evidence)
+    if not wanted < MOST_SEEDS:
+        return f"it lies at the tolerance: more than {MOST_SEEDS} seeds would be needed"
+    return f"about {_rounded_up(max(wanted, seeds + 1))} seeds would decide it (now {seeds})"
+
+
+def _rounded_up(number: float) -> int:
+    """Return a number for people: up to two significant digits."""
+    unit: int = 10 ** max(0, math.floor(math.log10(number)) - 1)
+    return math.ceil(number / unit) * unit

@@ -1,0 +1,83 @@
+"""What is judged: C and α at the last step of the runs, or as T → ∞, as far as the runs tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import numpy as np
+
+from alignment_checks.limits import Estimate, limits
+from alignment_checks.measures import Ratio, Reading, Side
+from alignment_checks.trajectory import Series, Trajectory
+
+Horizon = Literal["finite", "limit"]
+HORIZONS = ("finite", "limit")
+_SIDES: tuple[Side, Side] = ("base", "mesa")
+
+
+@dataclass(frozen=True, eq=False)
+class LimitReading(Reading):
+    """A reading of C and α as T → ∞; all else is as at the last step.
+
+    Attributes
+    ----------
+    limits : tuple of (Estimate, Estimate, Estimate)
+        Of C_B, C_M and α, for each seed.
+    """
+
+    limits: tuple[tuple[Estimate, Estimate, Estimate], ...]
+
+    def capability(self, of: Side, *, normalized: bool) -> Ratio:
+        """Return C's limits and their intervals, per seed and pooled."""
+        found = [one[0 if of == "base" else 1] for one in self.limits]
+        scales = (self.base_scale if of == "base" else self.mesa_scale) if normalized else np.ones(len(found))
+        return _weighted(found, 1 / scales, np.ones(len(found)))
+
+    def alignment(self, *, normalized: bool) -> Ratio:
+        """Return α's limits pooled over the seeds: each weighs by its C_M, that at the last step if it has no limit."""
+        found = [one[2] for one in self.limits]
+        limits = np.array([one[1].value for one in self.limits])
+        weights = np.where(np.isnan(limits), self.mesa, limits)
+        if not normalized:
+            return _weighted(found, weights, weights)
+        return _weighted(found, weights / self.base_scale, weights / self.mesa_scale)
+
+    def ends(self) -> list[tuple[float, float]]:
+        """Return between which numbers L ends in the mean, under each seed."""
+        bases = [one[0] for one in self.limits]
+        return [(x + one.low, x + one.high) for x, one in zip(self.first.tolist(), bases, strict=True)]
+
+    def unsettled(self, name: str, of: Side) -> str:
+        """Return why a quantity has no limit, "" where it has one under every seed."""
+        side = 2 if name == "alignment" else 0 if of == "base" else 1
+        missing = [one[side] for one in self.limits if np.isnan(one[side].value)]
+        return f"{missing[0].regime.name.lower()}: {missing[0].method}" if missing else ""
+
+
+def _weighted(found: list[Estimate], weights: Series, denominator: Series) -> Ratio:
+    """Return Σ weight·estimate / Σ denominator."""
+    values, low, high = (np.array([getattr(one, name) for one in found]) for name in ("value", "low", "high"))
+    with np.errstate(invalid="ignore"):
+        ends = np.sort([low * weights, high * weights], axis=0)
+        return Ratio(values * weights, denominator, (values * weights - ends[0], ends[1] - values * weights))
+
+
+def at_limit(reading: Reading, trajectory: Trajectory, begin: int) -> LimitReading:
+    """Return a reading at the limit.
+
+    Parameters
+    ----------
+    reading : Reading
+        At the last step.
+    trajectory : Trajectory
+    begin : int
+        The first of its rows that belong to the reading, one for each seed.
+    """
+    found = tuple(limits(trajectory, begin + i) for i in range(len(reading.base)))
+    same = {field.name: getattr(reading, field.name) for field in fields(Reading)}
+    limit = LimitReading(**same, limits=found)
+    both = [limit.capability(of, normalized=False) for of in _SIDES]
+    same["improves"] = all(one.high < 0 for one in both)
+    same["defined"] = not np.isnan(limit.alignment(normalized=False).value)
+    return LimitReading(**same, limits=found)

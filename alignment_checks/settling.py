@@ -1,0 +1,100 @@
+"""Whether a limit has settled, and if not, about how many more steps that would take."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from alignment_checks.horizons import LimitReading, at_limit
+from alignment_checks.limits import Estimate, Regime, evenly
+from alignment_checks.measures import Reading
+from alignment_checks.quantities import Quantity, number, off_by
+from alignment_checks.regimes import rounding
+from alignment_checks.tails import Vector, decay
+from alignment_checks.trajectory import Trajectory
+
+SETTLED = 0.01
+"""A limit has settled where it is known to this part of itself."""
+
+
+def outlook_line(quantity: Quantity, reading: Reading, runs: Trajectory) -> str:
+    """Return a line about the limit of a quantity, for people.
+
+    Parameters
+    ----------
+    quantity : Quantity
+    reading : Reading
+        Of these runs, at either horizon.
+    runs : Trajectory
+        Of one perturbation, one for each seed, to their last steps.
+    """
+    if reading.diverged:
+        return reading.outcome
+    limit = reading if isinstance(reading, LimitReading) else at_limit(reading, runs, 0)
+    found, regime = quantity.read(limit), _regime(quantity, limit)
+    if math.isnan(found.value):
+        return (
+            f"not settled, and none in sight: {limit.unsettled(quantity.name, quantity.of) or quantity.missing(limit)}"
+        )
+    half, size = 0.5 * (found.high - found.low), abs(found.value)
+    name = f"{_symbol(quantity)} = {number(found.value)} ({regime.name.lower()})"
+    if half <= SETTLED * size:
+        return f"{name}, settled{_still_off(quantity, reading, found.value)}"
+    within = f"{name}, not settled: between {number(found.low)} and {number(found.high)}"
+    return f"{within}; {_words(_more_steps(quantity, runs, regime, half / (SETTLED * size) if size else math.inf))}"
+
+
+def _symbol(quantity: Quantity) -> str:
+    return type(quantity)(quantity.name, quantity.of, quantity.normalized, quantity.steps, "limit").symbol()
+
+
+def _still_off(quantity: Quantity, reading: Reading, limit: float) -> str:
+    """Return how far the value at the last step is off the limit."""
+    if quantity.horizon == "limit":
+        return ""
+    value = quantity.read(reading).value
+    return "" if math.isnan(value) else f"; {quantity.symbol()} is {off_by(limit, value)}"
+
+
+def _regime(quantity: Quantity, limit: LimitReading) -> Regime:
+    """Return the regime of the least settled seed."""
+    side = 2 if quantity.name == "alignment" else 0 if quantity.of == "base" else 1
+    found: list[Estimate] = [one[side] for one in limit.limits]
+    return max(found, key=lambda one: one.high - one.low).regime
+
+
+def _more_steps(quantity: Quantity, runs: Trajectory, regime: Regime, times: float) -> float:
+    """Return about how many more steps make the interval `times` narrower; inf where none are in sight.
+
+    Of a mean over T random values it goes as T^-½, of one over a cycle as 1/T, else as the tail's own decay.
+    """
+    steps, records = int(runs.t[-1]), evenly(runs)
+    if regime is Regime.STATIONARY:
+        return float(steps * (times**2 - 1))
+    if regime in (Regime.PERIODIC, Regime.QUASIPERIODIC):
+        return float(steps * (times - 1))
+    sides = (
+        (runs.base, runs.mesa)
+        if quantity.name == "alignment"
+        else ((runs.base,) if quantity.of == "base" else (runs.mesa,))
+    )
+    return max(_by_decay(row[:records], runs.resolution, times, steps) for series in sides for row in series)
+
+
+def _by_decay(series: Vector, resolution: float, times: float, steps: int) -> float:
+    rate, power = decay(series, rounding(series, resolution))
+    if rate > 0:
+        return math.log(times) / rate * steps / (len(series) - 1)
+    exponent = math.log(times) / power if power > 0 else math.inf
+    return steps * math.expm1(exponent) if exponent < 100 else math.inf
+
+
+def _words(steps: float) -> str:
+    if not math.isfinite(steps):
+        return "how many more steps would tell is not in sight"
+    exponent = max(1, round(float(np.log10(max(steps, 1.0)))))
+    return f"about {'10' + str(exponent).translate(_RAISED)} more steps would tell it to {100 * SETTLED:g} %"
+
+
+_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")

@@ -1,0 +1,153 @@
+"""What a verdict says, as lines for people: findings with their numbers, doubts, and where the limit is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+from alignment_checks.descent import pursues_gradient
+from alignment_checks.experiment import Experiment, Sides
+from alignment_checks.judgement import Judgement, Status
+from alignment_checks.measures import Reading
+from alignment_checks.perturbations import IDENTITY, Perturbation
+from alignment_checks.progress import Judged
+from alignment_checks.quantities import SIDES, Quantity, number, off_by, padded
+from alignment_checks.realization import checked
+from alignment_checks.settling import outlook_line
+from alignment_checks.shrinking import Searched
+from alignment_checks.training import TrainingSetup
+from alignment_checks.verdict import Finding
+
+Describe = Callable[[Reading], tuple[str, ...]]
+
+MOST = 5
+"""Of what was not confirmed, so many are named."""
+
+
+def one_run(asked: int) -> str:
+    """Return the note of a setup that does not depend on its seed."""
+    return f"one run says it all: {asked} seeds were asked for, and training does not depend on the seed"
+
+
+def settling(experiment: Experiment, quantity: Quantity, delta: Perturbation | None) -> tuple[str, ...]:
+    """Return whether the limit has settled, of the unperturbed runs and of those under δ; else what it would take."""
+    asked = {"": IDENTITY} if delta in (None, IDENTITY) else {"": IDENTITY, " under δ": delta}
+    lines = []
+    for words, one in asked.items():
+        excerpt = experiment.excerpt(one)
+        if excerpt is not None:
+            (reading,) = experiment.readings([one])
+            lines.append(f"limit{words}{' ' * (10 - len(words))}{outlook_line(quantity, reading, excerpt)}")
+    return tuple(lines)
+
+
+def finding(experiment: Experiment, quantity: Quantity, describe: Describe, judged: Judged) -> Finding:
+    """Return what is reported of a perturbation that failed when it was trained afresh."""
+    delta, judgement = judged
+    mesa, base = experiment.sides.placed(delta)
+    reference, reading = experiment.readings([IDENTITY, delta])
+    return Finding(
+        perturbation=delta,
+        base=base,
+        mesa=mesa,
+        reference=judgement.reference,
+        value=judgement.value,
+        deviation=judgement.deviation,
+        allowed=judgement.allowed,
+        achieved=delta.achieved(experiment.setup),
+        seeds=tuple(experiment.seeds),
+        p_value=judgement.p_value,
+        details=(*describe(reading), *_details(experiment.sides, quantity, judgement, reference, reading)),
+    )
+
+
+# -------------------------------------------------------------------------------------------------- numbers for people
+
+
+def _details(sides: Sides, quantity: Quantity, judgement: Judgement, reference: Reading, reading: Reading) -> list[str]:
+    forms = [quantity, quantity.other_form]
+    if quantity.name == "alignment":
+        forms += [replace(quantity, name="capability", of=of, normalized=False) for of in SIDES]
+    if reading is reference:  # the unperturbed run itself: there is nothing that it could be off by
+        lines = [f"{form.symbol()} = {shown(form, reading)}" for form in forms]
+    else:
+        lines = [_pair(sides, form, reference, reading) for form in forms]
+        lines[0] += f", allowed {_allowed(judgement)}" if _is_judged(quantity, judgement, reading) else ""
+    lines += [judgement.note] * bool(judgement.note)
+    return [*lines, *_chance(judgement, reading), _placed(sides)]
+
+
+def _chance(judgement: Judgement, reading: Reading) -> list[str]:
+    if judgement.p_value is None:
+        return []
+    return [f"p = {judgement.p_value:.2g}, on {len(reading.base)} seeds that took no part in finding it"]
+
+
+def _placed(sides: Sides) -> str:
+    return f"trained on L{'+δ' * sides.mesa}, scored on L{'+δ' * sides.base}"
+
+
+def _is_judged(quantity: Quantity, judgement: Judgement, reading: Reading) -> bool:
+    """Return whether it is the quantity itself that was judged, and not a bound on something else."""
+    return math.isfinite(judgement.deviation) and quantity.read(reading).value == judgement.value
+
+
+def _pair(sides: Sides, quantity: Quantity, reference: Reading, reading: Reading) -> str:
+    base, mesa = "L" + "+δ" * sides.base, "G" + "+δ" * sides.mesa
+    x, y = quantity.read(reference).value, quantity.read(reading).value
+    left = padded(f"{quantity.symbol()} = {shown(quantity, reference)}", 24)
+    right = padded(f"{quantity.symbol(base, mesa)} = {shown(quantity, reading)}", 28)
+    return f"{left}  {right}  {'' if reading.diverged else off_by(x, y)}".rstrip()
+
+
+def shown(quantity: Quantity, reading: Reading) -> str:
+    """Return a reading's quantity for people: a divergence by its name, a limit with its interval."""
+    ratio = quantity.read(reading)
+    if reading.diverged or ratio.low == ratio.high or math.isnan(ratio.value):
+        return reading.outcome if reading.diverged else number(ratio.value)
+    return f"{number(ratio.value)} [{number(ratio.low)}, {number(ratio.high)}]"
+
+
+def _allowed(judgement: Judgement) -> str:
+    if judgement.reference != 0:
+        return f"{100 * judgement.allowed / abs(judgement.reference):.4g} %"
+    return number(judgement.allowed)
+
+
+def unperturbed(experiment: Experiment, quantity: Quantity, describe: Describe) -> tuple[str, ...]:
+    """Return what the unperturbed runs measure."""
+    (reading,) = experiment.readings([IDENTITY])
+    forms = (quantity, quantity.other_form)
+    values = "   ".join(f"{form.symbol()} = {shown(form, reading)}" for form in forms)
+    return (*describe(reading), values, _placed(experiment.sides))
+
+
+def doubts(result: Searched, status: Status) -> list[str]:
+    """Return what could not be decided, and what would decide it."""
+    notes = _shortened(result)
+    for delta, judgement in result.unconfirmed[:MOST]:
+        why = f" ({judgement.needs})" if judgement.needs and status is not Status.FAIL else ""
+        notes.append(f"failed once, and not when trained afresh: {delta.described()}{why}")
+    if result.undecided is not None and status is not Status.FAIL:
+        delta, judgement = result.undecided
+        why = judgement.note or "its interval straddles the tolerance"
+        notes.append("; ".join(filter(None, [f"not judged under {delta.described()}: {why}", judgement.needs])))
+    return notes
+
+
+def _shortened(result: Searched) -> list[str]:
+    """Return what a search that ran out of time left undone."""
+    if not result.stopped:
+        return []
+    tried = f"stopped early: the time ran out after {result.judged} perturbations"
+    if result.minimal is None:
+        return [f"stopped early: {result.judged} of {result.planned} planned perturbations were tried"]
+    return [tried] + ["what failed was not trained afresh"] * (not result.confirmed)
+
+
+def caveats(setup: TrainingSetup) -> list[str]:
+    """Return what has to be known to read G of this setup."""
+    if pursues_gradient(checked(setup)):
+        return []
+    return [f"{setup.mesa.name} is not this optimizer's own objective (G); ac.step_l1 is, for any optimizer"]

@@ -1,0 +1,135 @@
+"""What could not be judged, and what chance has a part in: the options, the summary, with and without pytest-xdist."""
+
+import re
+
+import pytest
+
+INCONCLUSIVE = """
+    def test_flat(alignment):
+        flat = ac.landscape(lambda x: 0 * x.sum(), [1.0], optimizer=partial(torch.optim.SGD, lr=0.1), steps=3)
+        alignment.assert_alignment_robust(flat, under=UNCHANGED, rtol=0.1)
+"""
+SEEDED = """
+    def nearly_the_same():
+        model = torch.nn.Linear(2, 1)
+        with torch.no_grad():
+            model.weight.mul_(0.05).add_(1.0)
+        return model
+
+    NOISY = ac.TrainingSetup(
+        model=nearly_the_same,
+        data=(torch.randn(12, 2, generator=torch.Generator().manual_seed(0)), torch.ones(12, 1)),
+        objective=torch.nn.functional.mse_loss,
+        optimizer=partial(torch.optim.SGD, lr=0.1),
+        steps=4,
+    )
+
+    def test_seeds(alignment):
+        alignment.assert_capability_robust(NOISY, under=pt.init_gain(max_log2=1), rtol=0.1, seeds=6)
+"""
+WORKERS = [(), ("-n", "2")]
+
+
+@pytest.fixture
+def run_with(run, pytester):
+    """Return a function that runs in this process, or in workers."""
+
+    def how(*args):
+        if "-n" not in args:
+            return run(*args)
+        return pytester.runpytest_subprocess("-p", "no:randomly", "--alignment-examples=8", *args)
+
+    return how
+
+
+@pytest.mark.parametrize("workers", WORKERS, ids=["alone", "workers"])
+def test_what_cannot_be_judged_fails_under_its_own_heading(suite, run_with, section, workers):
+    suite(INCONCLUSIVE)
+    result = run_with(*workers)
+    result.assert_outcomes(failed=1)
+    assert section(result)[0] == "INCONCLUSIVE test_it.py::test_flat"
+
+
+@pytest.mark.parametrize("workers", WORKERS, ids=["alone", "workers"])
+@pytest.mark.parametrize(("choice", "outcome"), [("skip", {"skipped": 1}), ("warn", {"passed": 1, "warnings": 1})])
+def test_it_is_skipped_or_warned_of_where_the_ini_file_says_so(
+    suite, run_with, section, pytester, workers, choice, outcome
+):
+    pytester.makeini(f"[pytest]\nalignment_inconclusive = {choice}")
+    suite(INCONCLUSIVE)
+    result = run_with("-W", "default", *workers)
+    result.assert_outcomes(**outcome)
+    word = {"skip": "skipped", "warn": "warned"}[choice]
+    assert section(result)[:1] == [f"INCONCLUSIVE ({word}) test_it.py::test_flat"]
+    assert result.ret == 0
+
+
+def test_the_command_line_goes_before_the_ini_file(suite, run, pytester):
+    pytester.makeini("[pytest]\nalignment_inconclusive = skip")
+    suite(INCONCLUSIVE)
+    run("--alignment-inconclusive=fail").assert_outcomes(failed=1)
+
+
+def test_what_does_not_hold_fails_whatever_is_done_of_what_cannot_be_judged(suite, run):
+    suite("failing")
+    run("--alignment-inconclusive=skip").assert_outcomes(failed=1)
+
+
+def test_an_inconclusive_property_is_not_taken_for_one_that_is_broken(suite, run):
+    suite("""
+        def test_it(alignment):
+            flat = ac.landscape(lambda x: 0 * x.sum(), [1.0], optimizer=partial(torch.optim.SGD, lr=0.1), steps=3)
+            with pytest.raises(ac.Inconclusive) as caught:
+                alignment.assert_alignment_robust(flat, under=UNCHANGED, rtol=0.1)
+            assert caught.value.verdict.status == "inconclusive"
+    """)
+    run().assert_outcomes(passed=1)
+
+
+def test_the_summary_adjusts_p_values_for_all_tests_and_workers_and_selections_agree(suite, run_with, section):
+    """Holm among 4 tests, whether or not they are selected; a landscape leaves nothing to chance and has none."""
+    suite(SEEDED, "failing", "passing", "fixed")
+    texts = []
+    for args in ((), ("-n", "2"), ("-x",), ("-k", "seeds")):
+        lines = section(run_with(*args))
+        (line,) = [line for line in lines if line.startswith("  p = ")]
+        texts.append(line)
+    assert len(set(texts)) == 1
+    found = re.fullmatch(r"  p = (\S+), adjusted for 3 tests \(Holm\) (\S+)", texts[0])
+    assert found, texts[0]
+    assert float(found[2]) == pytest.approx(3 * float(found[1]), rel=0.1)
+    assert float(found[2]) <= 0.05
+
+
+def test_the_level_is_shared_among_tests_and_spent_over_assertions(suite, run):
+    suite("""
+        import pytest_alignment.assertion as assertion
+        from alignment_checks import checks
+
+        def levels(alignment, monkeypatch, times):
+            seen = []
+            real = alignment._judged
+            for _ in range(times):
+                alignment.assert_more_capable(BOWL, than=WORSE)
+                seen.append(alignment._ledger.level)
+            return seen
+
+        WORSE = ac.landscape(lambda x: 0.5 * (x**2).sum(), [0.5], optimizer=partial(torch.optim.SGD, lr=0.1), steps=4)
+
+        def test_one(alignment, monkeypatch):
+            assert levels(alignment, monkeypatch, 3) == pytest.approx([0.1 / 2 / 2, 0.1 / 2 / 6, 0.1 / 2 / 12])
+
+        def test_two(alignment, monkeypatch):
+            assert levels(alignment, monkeypatch, 1) == pytest.approx([0.1 / 2 / 2])
+    """)
+    run("--alignment-level=0.1").assert_outcomes(passed=2)
+
+
+def test_a_replay_judges_at_the_level_that_the_failure_was_found_at(suite, run, section, stored):
+    suite(SEEDED, "passing")
+    run()
+    (envelope,) = stored()
+    assert envelope.level == pytest.approx(0.05 / 2 / 2)
+    result = run(f"--alignment-replay={envelope.id}", "test_it.py::test_seeds")
+    result.assert_outcomes(failed=1)
+    assert any(line.startswith(f"replayed: {envelope.id} still fails") for line in section(result))

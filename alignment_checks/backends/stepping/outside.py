@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -38,6 +40,15 @@ class Outside:
         if _generators() != self.random:
             raise StepRefused("the optimizer draws random numbers")
 
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Say of a refusal within that it comes of random numbers, if it may."""
+        try:
+            yield
+        except StepRefused:
+            self.check_random()
+            raise
+
     def _seen(self) -> dict[type, dict[str, Any]]:
         return {cls: {name: _mark(value) for name, value in vars(cls).items()} for cls in self.classes}
 
@@ -56,5 +67,6 @@ def _mark(value: object) -> object:
 
 
 def _generators() -> tuple[object, ...]:
-    numpy = np.random.get_state(legacy=False)
-    return (torch.get_rng_state().numpy().tobytes(), repr(numpy), random.getstate())
+    numpy = dict(np.random.get_state(legacy=False))
+    state = {key: part.tobytes() if isinstance(part, np.ndarray) else part for key, part in numpy.pop("state").items()}
+    return torch.get_rng_state().numpy().tobytes(), numpy, state, random.getstate()

@@ -85,7 +85,7 @@ class Stepper:
         for group in self.groups:
             lanes = group.lanes
             used = {name: None if name in self.unused else g[lanes] for name, g in gradient.items()}
-            with _reported(group.way):
+            with _reported(group.way), self.outside.blamed():
                 group.steps.step(used, losses[lanes])
         with _reported(self.groups[0].way):
             self.outside.check()
@@ -95,11 +95,11 @@ class Stepper:
 
     def settle(self) -> None:
         """Raise `StepRefused` if any step was seen to be wrong. To be called after the last one."""
+        with _reported(self.groups[0].way):
+            self.outside.check_random()
         for group in self.groups:
             with _reported(group.way):
                 group.steps.settle()
-        with _reported(self.groups[0].way):
-            self.outside.check_random()
 
     def learning_rates(self) -> list[tuple[float, ...]]:
         """Return the learning rate of each parameter group, for each lane."""
@@ -155,10 +155,14 @@ def _plan(runs: list[Realization], probe: Single, way: Way, *, alone: bool) -> _
         name = type(probe.optimizer).__name__
         raise Refused(f"{name} is given a closure, to evaluate the loss of its run again within a step")
     if probe.looks_at_loss:
-        return _Plan(runs, Way.PER_LANE, "the scheduler looks at the loss")
+        return _Plan(runs, Way.PER_LANE, _why("the scheduler looks at the loss"))
     if len(runs) == 1:
-        return _Plan(runs, Way.PER_LANE, None if alone else "no other lane of the batch has its hyperparameters")
+        return _Plan(runs, Way.PER_LANE, None if alone else _why("no other lane of the batch has its hyperparameters"))
     return _Plan(runs, way, None)
+
+
+def _why(reason: str) -> str:
+    return f"stepped by {Way.PER_LANE}: {reason}"
 
 
 def _merged(plans: list[_Plan]) -> list[_Plan]:

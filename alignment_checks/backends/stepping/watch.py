@@ -38,11 +38,19 @@ class _NoMixing(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func not in self.seen:
+        if func not in self.seen and not _fills_where(func, args):
             if not keeps_elements_apart(func):
                 raise StepRefused(f"{func} can mix lanes")
             self.seen.add(func)
         return func(*args, **kwargs) if kwargs else func(*args)
+
+
+def _fills_where(func: Any, args: tuple[Any, ...]) -> bool:
+    """Return whether this is `tensor[mask] = number`: a fill of each element by a mask of its own."""
+    if func is not torch.ops.aten.index_put_.default or len(args) > 3:
+        return False
+    tensor, (mask, *more), value = args
+    return not more and mask is not None and mask.dtype is torch.bool and mask.shape == tensor.shape and value.ndim == 0
 
 
 def keeps_elements_apart(operation: OpOverload) -> bool:
@@ -52,7 +60,7 @@ def keeps_elements_apart(operation: OpOverload) -> bool:
     space, _, name = operation._schema.name.partition("::")
     if space == "profiler" or torch.Tag.pointwise in operation.tags:
         return True
-    return space == "aten" and (name in _HARMLESS or _is_pointwise_foreach(name))
+    return space == "aten" and (name in _HARMLESS or any(_is_pointwise(*form) for form in _forms(operation, name)))
 
 
 _ALLOCATIONS = """
@@ -70,13 +78,20 @@ _FUSED = "_fused_adam_ _fused_adamw_ _fused_sgd_ _fused_adagrad_"
 _HARMLESS = frozenset(f"{_ALLOCATIONS} {_COPIES} {_NAMES} {_NUMBERS} {_FUSED}".split())
 
 
-def _is_pointwise_foreach(name: str) -> bool:
-    """Return whether `_foreach_X` applies a pointwise X to each tensor of a list."""
-    single = getattr(torch.ops.aten, name.removeprefix("_foreach_").rstrip("_"), None)
-    if not name.startswith("_foreach_") or single is None:
-        return False
-    forms = [getattr(single, form) for form in ("default", "Tensor", "Tensor_Tensor") if form in single.overloads()]
-    return any(torch.Tag.pointwise in form.tags for form in forms)
+def _forms(operation: OpOverload, name: str) -> list[tuple[str, str]]:
+    """Return the (operation, overload) that an operation is, not in place and of one tensor: `X_` is X, also for lists.
+
+    Those forms are tagged more completely.
+    """
+    if name.startswith("_foreach_"):
+        single = name.removeprefix("_foreach_").removesuffix("_")
+        return [(single, overload) for overload in ("default", "Tensor", "Tensor_Tensor")]
+    return [(name.removesuffix("_"), operation._overloadname)]
+
+
+def _is_pointwise(name: str, overload: str) -> bool:
+    form = getattr(getattr(torch.ops.aten, name, None), overload, None)
+    return form is not None and torch.Tag.pointwise in form.tags
 
 
 class _NoHostReads(TorchFunctionMode):

@@ -71,9 +71,13 @@ def words(seed: Tensor, place: Place, count: int) -> Tensor:
     """
     blocks = -(-count // 4)
     index = torch.arange(blocks, device=seed.device).expand(*seed.shape, blocks)
-    at = [torch.as_tensor(part, device=seed.device).expand_as(index) for part in (place.call, place.step, place.stream)]
+    at = [_everywhere(part, index) for part in (place.call, place.step, place.stream)]
     key = torch.stack([seed & _WORD, (seed >> 32) & _WORD]).unsqueeze(-1)
     return torch.movedim(philox(torch.stack([index, *at]), key), 0, -1).flatten(-2)[..., :count]
+
+
+def _everywhere(part: int | Tensor, like: Tensor) -> Tensor:
+    return part.expand_as(like) if isinstance(part, Tensor) else torch.full_like(like, part)
 
 
 def fractions(seed: Tensor, place: Place, count: int) -> Tensor:

@@ -63,6 +63,14 @@ def test_under_vmap_each_lane_draws_what_it_would_draw_alone(seeds, place, count
     assert torch.equal(found, torch.stack([drawn(normals, seed, place, count) for seed in batched]))
 
 
+@pytest.mark.skipif(not torch.accelerator.is_available(), reason="needs an accelerator")
+@pytest.mark.parametrize("kind", [words, fractions, uniforms], ids=lambda kind: kind.__name__)
+def test_an_accelerator_draws_the_same_bits(kind):
+    seeds = torch.tensor([5, 2**62 + 1])
+    found = kind(seeds.to(torch.accelerator.current_accelerator()), Place(1, 7, 3), 1001)
+    assert torch.equal(found.cpu(), kind(seeds, Place(1, 7, 3), 1001))
+
+
 def test_a_step_may_be_a_tensor():
     """So that a captured step can count."""
     seed = torch.tensor(3)

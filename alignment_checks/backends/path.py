@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,7 +16,7 @@ from torch.func import functional_call, vmap
 from alignment_checks import seeding
 from alignment_checks.backends import loop
 from alignment_checks.backends.job import Job, Record
-from alignment_checks.drawing import EVALUATION, drawing, seed_of
+from alignment_checks.drawing import EVALUATION, Randomness, drawing, seed_of
 from alignment_checks.realization import Realization
 from alignment_checks.trajectory import Series
 
@@ -77,17 +79,19 @@ def _evaluated(path: Path, scores: list[Realization], device: torch.device) -> S
     frozen = {name: value.to(device) for name, value in path.job.train.constants.items() if name not in buffers}
 
     seed = seed_of(path.job.train.seed, device) if path.job.random else None
+    hidden = path.job.randomness is Randomness.HIDDEN  # then every evaluation draws the same from torch's generator
+    aside = partial(seeding.isolated, seeding.derive("evaluation", path.job.train.seed)) if hidden else nullcontext
 
     def losses(parameters: dict[str, Tensor], state: dict[str, Tensor]) -> Tensor:
         weights = {**parameters, **{name: value.clone() for name, value in state.items()}, **frozen}
-        with drawing(seed, EVALUATION):
+        with aside(), drawing(seed, EVALUATION):
             outputs = functional_call(module, weights, score.inputs)
             if not rows.numel():
                 return score.objective.loss()(outputs, score.targets, parameters).expand(len(scores))
             at = [score.objective.loss(tuple(row))(outputs, score.targets, parameters) for row in rows]
         return torch.stack(at)
 
-    with torch.no_grad(), seeding.isolated(seeding.derive("evaluation", path.job.train.seed)):
+    with torch.no_grad(), seeding.isolated(seeding.derive("along")):
         return np.ascontiguousarray(_over_time(losses, path).cpu().double().numpy().T)
 
 

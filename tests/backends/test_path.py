@@ -1,5 +1,6 @@
 """Runs scored along kept weights: equal to runs that are scored as they train, and nothing is trained for it."""
 
+import random
 from dataclasses import replace
 from functools import partial
 
@@ -53,6 +54,17 @@ class Stubborn(nn.Module):
         return out if float(out.detach().sum()) > 0 else 1.1 * out
 
 
+class Unseen(nn.Module):
+    """Draws in eval mode too, and where only Python's generator knows of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.layer(x) * random.uniform(0.9, 1.1)
+
+
 def perceptron():
     return nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3))
 
@@ -61,7 +73,7 @@ def normalized():
     return nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
 
 
-MODELS = [perceptron, normalized, Noisy, Frozen, Stubborn]
+MODELS = [perceptron, normalized, Noisy, Frozen, Stubborn, Unseen]
 MIX = drawn(pt.objective_mix(ac.brier), 1, 0)[0]
 PUSHED = drawn(pt.redraw(1.0, pool=(torch.ones(4, 5, dtype=torch.float64), torch.zeros(4, dtype=torch.long))), 1, 0)[0]
 BASES = [

@@ -14,6 +14,7 @@ from torch import nn
 from torch.optim import lr_scheduler as schedules
 
 import alignment_checks as ac
+from alignment_checks import perturbations as pt
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.perturbations.optimizer import ChangedMomentum, DecayingSchedule, ScaledRate
 from alignment_checks.realization import fingerprint, realize
@@ -352,6 +353,37 @@ def test_different_values_run_side_by_side_as_they_run_alone(family, magnitude, 
     for row, one in enumerate(deltas):
         alone = trained(blobs, [one], "loop").base[0]
         np.testing.assert_allclose(together[row], alone, rtol=1e-3 if family == "precision" else 1e-9)
+
+
+OPTIMIZERS = {
+    "sgd": partial(torch.optim.SGD, lr=0.05, momentum=0.4),
+    "adam": two_rates,
+    "rmsprop": partial(torch.optim.RMSprop, lr=0.01),
+}
+TOGETHER = pt.compose(
+    pt.learning_rate(max_log2=1)
+    | pt.lr_decay(max_rate=0.3)
+    | pt.momentum(max_change=0.3)
+    | pt.gradient_noise(max_scale=0.2),
+    pt.batch_size(max_log2=1)
+    | pt.label_noise(max_rate=0.4)
+    | pt.init_gain(max_log2=0.5)
+    | pt.subsample(max_fraction=0.4),
+)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    st.lists(TOGETHER, min_size=1, max_size=4),
+    st.sampled_from(sorted(OPTIMIZERS)),
+    st.sampled_from([None, partial(schedules.StepLR, step_size=3, gamma=0.5)]),
+)
+def test_whatever_is_composed_lanes_equal_the_loop(blobs, deltas, optimizer, scheduler):
+    setup = replace(blobs, batch_size=9, optimizer=OPTIMIZERS[optimizer], scheduler=scheduler, steps=8)
+    lanes, loop = (trained(setup, [IDENTITY, *deltas], backend) for backend in ("lanes", "loop"))
+    np.testing.assert_allclose(lanes.base, loop.base, rtol=1e-8)
+    np.testing.assert_allclose(lanes.mesa, loop.mesa, rtol=1e-8)
+    assert [end.learning_rate for end in lanes.end] == [end.learning_rate for end in loop.end]
 
 
 def test_what_replaces_a_factory_is_a_value():

@@ -143,7 +143,7 @@ def _pearson(x: Series, y: Series, least_x: float, least_y: float) -> float:
     """Return the correlation, NaN where a range does not exceed what rounding makes of a constant."""
     if not (np.ptp(x) > least_x and np.ptp(y) > least_y):
         return math.nan
-    x, y = x - x.mean(), y - y.mean()
+    x, y = ((values - values.mean()) / np.ptp(values) for values in (x, y))  # the squares of tiny values vanish
     return float(x @ y) / math.sqrt(float(x @ x) * float(y @ y))
 
 

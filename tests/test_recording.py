@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import alignment_checks as ac
@@ -94,6 +94,7 @@ def test_where_every_step_is_recorded_capability_is_definition_1_bit_for_bit(val
 
 
 @few
+@example((np.array([0, 1]), np.array([0.0, 4.5e-135]), np.array([0.0, 4.5e-135])))
 @given(records())
 def test_capability_is_exact_on_a_series_that_is_linear_between_records(made):
     t, base, mesa = made

@@ -76,6 +76,13 @@ class Line:
         together = ladder(Bound(), math.inf, resolution, max(2, count // 3)) if len(self.low) > 1 else []
         return [*moves, *({ALL: fraction} for fraction in together)]
 
+    def expected(self, resolution: float) -> dict[int, float]:
+        """Return the move to about where the line ceases to fail; of several parts, just below where it is known to."""
+        if len(self.low) != 1:
+            return {ALL: 1 - resolution}
+        ((i, bound),) = self.low.items()
+        return {i: crossing(bound, self.severity) or (1 + bound.fraction) / 2}
+
     def narrowed(self, judged: list[tuple[dict[int, float], Judgement, bool]]) -> tuple[Line, dict[int, float]]:
         """Return the line with each part's bound raised, and the smallest fraction of each part that still fails.
 
@@ -116,6 +123,13 @@ def replaced(bound: Bound, fails: float) -> Bound:
     return bound if bound.fraction < fails else Bound()
 
 
+def crossing(low: Bound, severity: float) -> float | None:
+    """Return the fraction where severity is expected to be 1, None where it says nothing."""
+    if not low.severity < 1 < severity < math.inf:
+        return None
+    return low.fraction + (1 - low.fraction) * (1 - low.severity) / (severity - low.severity)
+
+
 def ladder(low: Bound, severity: float, resolution: float, count: int) -> list[float]:
     """Return fractions strictly between a bound and 1: some where severity is expected to reach 1, the rest spread.
 
@@ -130,9 +144,8 @@ def ladder(low: Bound, severity: float, resolution: float, count: int) -> list[f
     >>> [round(rung, 4) for rung in ladder(Bound(0.5, 0.5), 1.5, 0.01, 6)]
     [0.6667, 0.6875, 0.7466, 0.7534, 0.8125, 0.8333]
     """
-    near, gap = [], 1 - low.fraction
-    if low.severity < 1 < severity < math.inf:
-        place = low.fraction + gap * (1 - low.severity) / (severity - low.severity)
+    near, gap, place = [], 1 - low.fraction, crossing(low, severity)
+    if place is not None:
         tight, loose = 0.45 * resolution * place, max(3 * resolution * place, gap / 8)
         near = [place + offset for offset in (-loose, -tight, tight, loose)]
         near = [rung for rung in near if low.fraction < rung < 1]

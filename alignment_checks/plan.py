@@ -15,6 +15,8 @@ class Plan:
 
     Attributes
     ----------
+    corners : int
+        Corners of the domain in the first batch; the others come before the draws.
     first : int or None
         Draws of the first batch; each batch that nothing fails in is followed by one three times as large. None judges
         all of them at once.
@@ -22,16 +24,18 @@ class Plan:
         How many failing perturbations are shrunk side by side, lest the smallest drawn hide a smaller one.
     rungs : int
         Magnitudes tried at once along one line.
-    seeds : int
-        Fresh seeds of δ's own randomness tried just below the smallest failure.
+    seeds, last_seeds : int
+        Fresh seeds of δ's own randomness tried while the smallest failure shrinks, and just below where it ends.
     curve : int
         Magnitudes of the degradation curve.
     """
 
+    corners: int
     first: int | None
     rivals: int
     rungs: int
     seeds: int
+    last_seeds: int
     curve: int
 
     def batches(self, draws: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -42,9 +46,9 @@ class Plan:
             start, size = start + size, 3 * size
 
 
-WIDE = Plan(first=None, rivals=6, rungs=12, seeds=12, curve=16)
+WIDE = Plan(corners=64, first=None, rivals=6, rungs=12, seeds=12, last_seeds=12, curve=16)
 """For an accelerator, where a batch of a hundred takes hardly longer than a run: few rounds."""
 
-FRUGAL = Plan(first=8, rivals=2, rungs=6, seeds=6, curve=8)
+FRUGAL = Plan(corners=16, first=8, rivals=2, rungs=6, seeds=8, last_seeds=0, curve=6)
 """For a CPU, where each run of a batch has its price: 0, the limits and some draws first, since a limit that fails
 makes most draws unnecessary."""

@@ -43,21 +43,33 @@ class Rounds:
         self.state.judge(assembled(list(subset)) for delta in tried for subset in _subsets(active(delta)))
         self.state.judge(assembled(active(delta)) for delta in self.state.failing())
 
-    def descend(self) -> None:
-        """Shrink the magnitudes of the smallest failures of each kind side by side, a ladder of each in a round."""
-        self._follow(self._rivals())
+    def descend(self, seeds: Sequence[int]) -> None:
+        """Shrink the magnitudes of the smallest failures of each kind side by side, a ladder of each in a round.
+
+        Other seeds of δ's own randomness are tried along with the second round, where the first one's ladders tell
+        about where the property begins to fail; those that fail there are followed too.
+        """
+        lines = [self._line(delta) for delta in self._rivals()]
+        self.state.judge(line.delta for line in lines)
+        for round_ in range(ROUNDS):
+            tries = [(line, self._rungs(line)) for line in lines]
+            fresh = self._fresh(lines, seeds) if round_ == 1 else []
+            if round_ > 1 and not any(moves for _, moves in tries):
+                break
+            self.state.judge([*(line.moved(move) for line, moves in tries for move in moves), *fresh])
+            lines = self._worth_going_on([*self._stepped(tries), *self._worst(fresh)])
 
     def reseed(self, seeds: Sequence[int]) -> None:
         """Try the smallest failure just below its magnitude at other seeds, and follow those that fail there too."""
-        minimal = self.state.failing()[0]
-        below = Line.at(minimal, 0.0)
-        if not self.domain.whole or not below.low or not any(part.seeded for part in below.delta.parts):
-            return
-        fresh = [_reseeded(below.moved({ALL: 1 - self.resolution}), seed) for seed in seeds]
+        fresh = self._reseeded(Line.at(self.state.failing()[0], 0.0), {ALL: 1 - self.resolution}, seeds)
         self.state.judge(fresh)
-        failing = [delta for delta in fresh if self._fails_alike(delta, minimal)]
-        worst = sorted(failing, key=lambda delta: -self.state.known[delta].severity)
-        self._follow(worst[: self.plan.rivals])
+        lines = self._worst(fresh)
+        for _ in range(ROUNDS):
+            tries = [(line, self._rungs(line)) for line in lines]
+            if not any(moves for _, moves in tries):
+                break
+            self.state.judge(line.moved(move) for line, moves in tries for move in moves)
+            lines = self._worth_going_on(self._stepped(tries))
 
     def climb(self) -> None:
         """Judge a ladder from 0 to the limit on the line of the smallest failure: the degradation curve."""
@@ -78,15 +90,26 @@ class Rounds:
         chosen = first[: self.plan.rivals]
         return [*chosen, *(delta for deltas in others[: self.plan.rivals] for delta in deltas[:2])]
 
-    def _follow(self, deltas: Sequence[Perturbation]) -> None:
-        lines = [Line.at(assembled(active(delta)), self.state.known[delta].severity) for delta in deltas]
-        self.state.judge(line.delta for line in lines)
-        for _ in range(ROUNDS):
-            tries = [(line, self._rungs(line)) for line in lines]
-            if not any(moves for _, moves in tries):
-                break
-            self.state.judge(line.moved(move) for line, moves in tries for move in moves)
-            lines = self._worth_going_on(self._stepped(tries))
+    def _line(self, delta: Perturbation) -> Line:
+        return Line.at(assembled(active(delta)), self.state.known[delta].severity)
+
+    def _fresh(self, lines: Sequence[Line], seeds: Sequence[int]) -> list[Perturbation]:
+        """Return the smallest failure at other seeds, about where its line is expected to cease to fail."""
+        if not lines:
+            return []
+        smallest = min(lines, key=lambda line: order(line.delta))
+        return self._reseeded(smallest, smallest.expected(self.resolution), seeds)
+
+    def _reseeded(self, line: Line, move: Mapping[int, float], seeds: Sequence[int]) -> list[Perturbation]:
+        if not self.domain.whole or not line.low or not any(part.seeded for part in line.delta.parts):
+            return []
+        return [_reseeded(line.moved(move), seed) for seed in seeds]
+
+    def _worst(self, fresh: Sequence[Perturbation]) -> list[Line]:
+        """Return the lines of those that fail most: they are likely to fail at smaller magnitudes too."""
+        failing = [delta for delta in fresh if self.state.known[delta].status is Status.FAIL]
+        worst = sorted(failing, key=lambda delta: -self.state.known[delta].severity)
+        return [self._line(delta) for delta in worst[: self.plan.rivals]]
 
     def _rungs(self, line: Line) -> list[dict[int, float]]:
         rungs = line.rungs(self.resolution, self.plan.rungs)

@@ -18,7 +18,7 @@ from alignment_checks.seeding import derive
 
 Kind = tuple[str, tuple[tuple[str, object], ...]]
 """A family and its options."""
-CORNERS = 16
+CORNERS = 64
 """Corners tried of one set of families, at most."""
 FILLED = 1.15
 """How many more places than draws are taken at most, so that their number is prime and they lie evenly."""

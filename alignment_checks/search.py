@@ -92,7 +92,9 @@ def search(
         return state.outcome(confirm, level)
     domain = Domain.of(draws or known, whole=draws_whole(strategy))
     try:
-        _look(state, plan, [*known, IDENTITY, *corners(draws, domain)], spread(draws, domain, random_seed))
+        ends = corners(draws, domain)
+        always = [*known, IDENTITY, *ends[: plan.corners]]
+        _look(state, plan, always, [*ends[plan.corners :], *spread(draws, domain, random_seed)])
         if not state.failing():
             pursue_worst(state, domain, examples, random_seed)
         if state.failing():
@@ -112,11 +114,12 @@ def _look(state: Shrinking, plan: Plan, always: Sequence[Perturbation], draws: S
 
 
 def _shrink(rounds: Rounds, random_seed: int) -> None:
-    """Make what fails smaller; at the smallest, try other seeds once."""
+    """Make what fails smaller, at the seeds that were drawn and at others, and judge its degradation curve."""
     random = randomness("reseed", random_seed)
+    seeds = [random.randrange(LARGEST_SEED + 1) for _ in range(rounds.plan.seeds + rounds.plan.last_seeds)]
     rounds.drop_components()
-    rounds.descend()
-    rounds.reseed([random.randrange(LARGEST_SEED + 1) for _ in range(rounds.plan.seeds)])
+    rounds.descend(seeds[: rounds.plan.seeds])
+    rounds.reseed(seeds[rounds.plan.seeds :])
     rounds.climb()
 
 

@@ -1,0 +1,313 @@
+"""How dear a counterexample is, and how small: this search against `@given` around a plain training loop.
+
+    OMP_NUM_THREADS=1 python tests/benchmarks/counterexample.py [--seeds 5] [--device cpu] [--only digits,bowl]
+
+Five planted problems, the same tolerance for both. The naive way is what one would write by hand: Hypothesis draws
+plain numbers (a rate, a seed, …) and shrinks them, and each example trains one run with an eager loop. Everything is
+measured in one process and one sitting; the table, in Markdown, holds medians over the seeds.
+
+A found δ's distance from the boundary is how much smaller any one of its magnitudes could have been, in per cent of it,
+with all else as it is: found by a dense ladder, thrice refined, or known in closed form.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+
+import torch
+from hypothesis import HealthCheck, Verbosity, find, given, settings
+from hypothesis import seed as seeded
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+import alignment_checks as ac
+from alignment_checks import perturbations as pt
+from alignment_checks.backends.minibatches import minibatches
+from alignment_checks.perturbations import IDENTITY, Perturbation
+from alignment_checks.perturbations.composition import assembled
+from alignment_checks.progress import Progress
+from alignment_checks.realization import Realization, realize
+
+# ------------------------------------------------------------------------------------------------------- the problems
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A property that fails under some δ of a strategy: capability ≈ within `rtol`.
+
+    `numbers` is what a user of plain Hypothesis draws instead, and `built` makes the same δ of them.
+    """
+
+    name: str
+    setup: ac.TrainingSetup
+    under: SearchStrategy[Perturbation]
+    rtol: float
+    numbers: dict[str, SearchStrategy[float]]
+    built: Callable[..., Perturbation]
+    boundary: Callable[[Perturbation], float] | None = None
+
+
+def digits(*, batch_size: int | None = None) -> ac.TrainingSetup:
+    """Return an MLP that tells a handwritten 3 from a 7."""
+    found = load_digits()
+    kept = (found.target == 3) | (found.target == 7)
+    x = torch.tensor(found.data[kept] / 16, dtype=torch.float32)
+    y = torch.tensor((found.target[kept] == 7).astype(int))
+    return ac.TrainingSetup(
+        model=lambda: nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 2)),
+        data=(x, y),
+        objective=cross_entropy,
+        optimizer=partial(torch.optim.SGD, lr=0.1),
+        steps=200,
+        batch_size=batch_size,
+    )
+
+
+def bowl(theta: torch.Tensor) -> torch.Tensor:
+    """½·λ·θ² with λ = 1."""
+    return theta.square().sum() / 2
+
+
+def niche(theta: torch.Tensor) -> torch.Tensor:
+    """w² in a world that is flatter where x, y and z are all large: a corner of 1 % of the cube that they span."""
+    w, others = theta[0], theta[1:]
+    smallest = -torch.logsumexp(-40 * others, 0) / 40
+    return w.square() * (1 - 0.5 * torch.sigmoid(40 * (smallest - 0.79)))
+
+
+def _shift(index: int, run: Realization, magnitude: float, _: torch.Generator) -> Realization:
+    (name, value), *_rest = run.parameters.items()
+    moved = value.clone()
+    moved[index] += magnitude
+    return replace(run, parameters={**run.parameters, name: moved})
+
+
+def shift_x(run: Realization, magnitude: float, generator: torch.Generator) -> Realization:
+    """Start farther along x."""
+    return _shift(1, run, magnitude, generator)
+
+
+def shift_y(run: Realization, magnitude: float, generator: torch.Generator) -> Realization:
+    """Start farther along y."""
+    return _shift(2, run, magnitude, generator)
+
+
+def shift_z(run: Realization, magnitude: float, generator: torch.Generator) -> Realization:
+    """Start farther along z."""
+    return _shift(3, run, magnitude, generator)
+
+
+SEEDS = st.integers(0, 2**16 - 1)
+
+
+def label_noise(rate: float, seed: int) -> Perturbation:
+    """Return δ of plain numbers."""
+    return Perturbation("label_noise", rate, 0.05, seed)
+
+
+def three(rate: float, gain: float, sigma: float, flips: int, noise: int) -> Perturbation:
+    """Return δ of plain numbers."""
+    parts = [Perturbation("init_gain", gain, 1.0, 0), Perturbation("feature_noise", sigma, 0.5, noise)]
+    return assembled([label_noise(rate, flips), *parts])
+
+
+def problems() -> list[Problem]:
+    """Return the five problems."""
+    gradient_descent = partial(torch.optim.SGD, lr=0.1)
+    rate, noisy = st.floats(0, 0.05), pt.label_noise(max_rate=0.05)
+    shifts = [pt.custom(shift.__name__, shift, 1.0) for shift in (shift_x, shift_y, shift_z)]
+    shifted = [find(strategy, lambda _: True).at for strategy in shifts]
+    return [
+        Problem("digits under label noise", digits(), noisy, 0.10, {"rate": rate, "seed": SEEDS}, label_noise),
+        Problem(
+            "three families composed",
+            digits(),
+            pt.compose(noisy, pt.init_gain(max_log2=1.0), pt.feature_noise(max_sigma=0.5)),
+            0.25,
+            {"rate": rate, "gain": st.floats(-1, 1), "sigma": st.floats(0, 0.5), "flips": SEEDS, "noise": SEEDS},
+            three,
+        ),
+        Problem(
+            "a corner of 1 %",
+            ac.landscape(niche, [1.0, 0.0, 0.0, 0.0], optimizer=gradient_descent, steps=100),
+            pt.compose(*shifts),
+            0.10,
+            {name: st.floats(0, 1) for name in "xyz"},
+            lambda **at: assembled([place(at[name]) for name, place in zip("xyz", shifted, strict=True)]),
+        ),
+        Problem("minibatches of 64", digits(batch_size=64), noisy, 0.10, {"rate": rate, "seed": SEEDS}, label_noise),
+        Problem(
+            "a bowl, in closed form",
+            ac.landscape(bowl, [1.0], optimizer=gradient_descent, steps=100),
+            pt.init_gain(max_log2=2.0),
+            0.10,
+            {"gain": st.floats(-2, 2)},
+            lambda gain: Perturbation("init_gain", gain, 2.0, 0),
+            boundary=lambda delta: math.log2(1.1 if (delta.magnitude or 0) > 0 else 1 / 0.9) / 2,
+        ),
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------- the two ways
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one search came to."""
+
+    delta: Perturbation | None
+    runs: int
+    launches: int
+    seconds: float
+
+
+def ours(problem: Problem, random_seed: int, device: str) -> Outcome:
+    """Search in batches, with everything as it is by default."""
+    told: list[Progress] = []
+    began = time.perf_counter()
+    verdict = ac.check_capability_robust(
+        problem.setup,
+        under=problem.under,
+        rtol=problem.rtol,
+        random_seed=random_seed,
+        device=device,
+        watch=told.append,
+    )
+    seconds = time.perf_counter() - began
+    found = verdict.minimal.perturbation if verdict.minimal else None
+    return Outcome(found, verdict.runs, sum(1 for one in told if one.in_flight), seconds)
+
+
+def naive(problem: Problem, random_seed: int, device: str) -> Outcome:
+    """Let Hypothesis draw and shrink around one eager loop at a time."""
+    runs, last, began = 1, None, time.perf_counter()
+    plain = eager(problem.setup, IDENTITY, device)
+
+    @seeded(random_seed)
+    @settings(database=None, deadline=None, verbosity=Verbosity.quiet, suppress_health_check=list(HealthCheck))
+    @given(**problem.numbers)
+    def holds(**numbers: float) -> None:
+        nonlocal runs, last
+        runs, delta = runs + 1, problem.built(**numbers)
+        near = abs(eager(problem.setup, delta, device) - plain) <= problem.rtol * abs(plain)
+        last = last if near else delta
+        assert near
+
+    with suppress(AssertionError):
+        holds()
+    return Outcome(last, runs, runs, time.perf_counter() - began)
+
+
+def eager(setup: ac.TrainingSetup, delta: Perturbation, device: str) -> float:
+    """Train one run with a plain PyTorch loop, and return its capability."""
+    run = delta.applied(realize(setup, setup.seed))
+    module = run.module.to(device)
+    module.load_state_dict(run.parameters, strict=False)
+    data = [part.to(device) for part in run.data or ()]
+    optimizer, batches, losses = run.optimizer(module.parameters()), minibatches(run), []
+    for batch in islice(batches, setup.steps + 1):
+        optimizer.zero_grad()
+        with nullcontext() if batch is None else torch.no_grad():
+            loss = _loss(setup, module, data)
+        losses.append(loss.item())
+        (loss if batch is None else _loss(setup, module, [part[batch] for part in data])).backward()
+        optimizer.step()
+    return statistics.fmean(losses[1:]) - losses[0]
+
+
+def _loss(setup: ac.TrainingSetup, module: nn.Module, data: Sequence[torch.Tensor]) -> torch.Tensor:
+    return setup.objective(module(*data[:-1]), data[-1] if data else None)
+
+
+# ------------------------------------------------------------------------------------------------------- the distance
+
+GRID = 17
+
+
+def distance(problem: Problem, delta: Perturbation, device: str) -> float:
+    """Return by which fraction at most one of the magnitudes could have been smaller."""
+    if problem.boundary is not None:
+        return 1 - problem.boundary(delta) / abs(delta.magnitude or 0.0)
+    return max(1 - _least(problem, delta, i, device) for i, part in enumerate(delta.parts) if part.continuous)
+
+
+def _least(problem: Problem, delta: Perturbation, index: int, device: str) -> float:
+    """Return the smallest fraction of one magnitude that fails, the others as they are: a ladder thrice refined."""
+    low, high = 0.0, 1.0
+    for _ in range(3):
+        rungs = [low + (high - low) * rung / GRID for rung in range(1, GRID)]
+        failing = [
+            rung for rung, fails in zip(rungs, _failing(problem, delta, index, rungs, device), strict=True) if fails
+        ]
+        high = min([*failing, high])
+        low = max([rung for rung in rungs if rung < high], default=low)
+    return high
+
+
+def _failing(problem: Problem, delta: Perturbation, index: int, fractions: Sequence[float], device: str) -> list[bool]:
+    def moved(fraction: float) -> Perturbation:
+        parts = list(delta.parts)
+        parts[index] = parts[index].at((parts[index].magnitude or 0.0) * fraction)
+        return assembled(parts)
+
+    plain, *found = ac.capability(ac.run(problem.setup, [IDENTITY, *map(moved, fractions)], device=device))
+    return [abs(value - plain) > problem.rtol * abs(plain) for value in found]
+
+
+# ---------------------------------------------------------------------------------------------------------- the table
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--only", default="", help="words of the names of the problems to do, comma-separated")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    wanted = [p for p in problems() if any(word in p.name for word in arguments.only.split(","))]
+    for way in (ours, naive):
+        way(problems()[-1], 0, arguments.device)  # what is done once in a process is not timed
+    print("| problem | way | found | runs | launches | seconds | size of δ | from the boundary |")
+    print("|---|---|---|---|---|---|---|---|")
+    totals = [_rows(problem, arguments.seeds, arguments.device) for problem in wanted]
+    batched, alone = (sum(column) for column in zip(*totals, strict=True))
+    print(f"| together | batched | | | | {batched:.2f} | | |")
+    print(f"| | `@given` | | | | {alone:.2f} ({alone / batched:.1f}×) | | |")
+
+
+def _rows(problem: Problem, seeds: int, device: str) -> tuple[float, float]:
+    """Print one problem's two rows, and return the median seconds of both ways."""
+    medians = []
+    for name, way in (("batched", ours), ("`@given`", naive)):
+        outcomes = [way(problem, seed, device) for seed in range(seeds)]
+        found = [one.delta for one in outcomes if one.delta is not None]
+        away = [100 * distance(problem, delta, device) for delta in found]
+        medians.append(statistics.median(one.seconds for one in outcomes))
+        print(
+            f"| {problem.name if way is ours else ''} | {name} | {len(found)} of {seeds} "
+            f"| {statistics.median(one.runs for one in outcomes):g} "
+            f"| {statistics.median(one.launches for one in outcomes):g} | {medians[-1]:.2f} "
+            f"| {_median([delta.size for delta in found], '.4f')} | {_median(away, '.2f')} % |",
+            flush=True,
+        )
+    return medians[0], medians[1]
+
+
+def _median(values: Sequence[float], form: str) -> str:
+    return format(statistics.median(values), form) if values else "–"
+
+
+if __name__ == "__main__":
+    main()

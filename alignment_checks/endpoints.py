@@ -94,6 +94,14 @@ def endpoint(trajectory: Trajectory, row: int, *, lowest: float | None) -> Endpo
         return Endpoint(frozen, unseen=f"{type(error).__name__} {error}".splitlines()[0][:80])
 
 
+def last_change(trajectory: Trajectory, row: int) -> float:
+    """Return by how much the last step of one run changed L."""
+    place = _Place.of(trajectory, row)
+    with torch.no_grad():
+        before, after = (float(place.score(theta)) for theta in (place.theta - place.step, place.theta))
+    return abs(after - before)
+
+
 @dataclass(frozen=True, eq=False)
 class _Place:
     """θ(T) as a vector, in float64, and the functions of it that training and scoring evaluate."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from alignment_checks import ratios
-from alignment_checks.endpoints import TOLERANCE, endpoint
+from alignment_checks.endpoints import TOLERANCE, endpoint, last_change
 from alignment_checks.regimes import Outlook, Regime, nowhere, outlook, rounding, together
 from alignment_checks.tails import Interval, Vector
 from alignment_checks.trajectory import Trajectory
@@ -132,7 +132,7 @@ def _alignment_factor(trajectory: Trajectory, row: int, base: Outlook, mesa: Out
             return _estimate(one, one.limit)
     records = evenly(trajectory)
     series = trajectory.base[row, :records], trajectory.mesa[row, :records]
-    found = ratios.ratio(*series, base, mesa, trajectory.resolution)
+    found = ratios.ratio(*series, base, mesa, trajectory.resolution, int(trajectory.t[1]))
     return _estimate(found, found.limit)
 
 
@@ -151,12 +151,28 @@ def _outlooks(trajectory: Trajectory, row: int) -> tuple[Outlook, Outlook]:
         return gone, gone
     records = evenly(trajectory)
     series = trajectory.base[row, :records], trajectory.mesa[row, :records]
+    every = int(trajectory.t[1])
     base, mesa = (
-        outlook(one, trajectory.resolution, least) for one, least in zip(series, (run.infimum, 0.0), strict=True)
+        outlook(one, trajectory.resolution, least, every) for one, least in zip(series, (run.infimum, 0.0), strict=True)
     )
     if {base.regime, mesa.regime} & {Regime.FIXED, Regime.DRIFTING}:
         base, mesa = _heard(trajectory, row, base, mesa)
-    return together(base, mesa, *series, trajectory.resolution)
+    if every > 1 and {base.regime, mesa.regime} & {Regime.FIXED, Regime.PERIODIC}:
+        base, mesa = _between_records(trajectory, row, base, mesa)
+    return together(base, mesa, *series, trajectory.resolution, every)
+
+
+def _between_records(trajectory: Trajectory, row: int, base: Outlook, mesa: Outlook) -> tuple[Outlook, Outlook]:
+    """Return the outlooks, none where L moves between its records: part of a cycle has another mean than all of it."""
+    series, every = trajectory.base[row], int(trajectory.t[1])
+    late = float(np.ptp(series[-(len(series) // 4 + 1) :])) + rounding(series, trajectory.resolution)
+    cycles = Regime.PERIODIC in (base.regime, mesa.regime)
+    if not cycles and not last_change(trajectory, row) > late:
+        return base, mesa
+    why = (
+        f"it moves between its records, {every} steps apart, and what they leave out is not seen: record_every=1 tells"
+    )
+    return nowhere(Regime.DRIFTING, why), nowhere(Regime.DRIFTING, why)
 
 
 def evenly(trajectory: Trajectory) -> int:

@@ -11,7 +11,7 @@ from alignment_checks.regimes import Outlook, Regime, nowhere, outlook, rounding
 from alignment_checks.tails import Interval, Mean, Vector, mean_with_error, reach
 
 
-def ratio(base: Vector, mesa: Vector, of_base: Outlook, of_mesa: Outlook, resolution: float) -> Outlook:
+def ratio(base: Vector, mesa: Vector, of_base: Outlook, of_mesa: Outlook, resolution: float, every: int = 1) -> Outlook:
     """Return the limit of the ratio of sums, from two series and where each of them goes.
 
     Parameters
@@ -21,13 +21,15 @@ def ratio(base: Vector, mesa: Vector, of_base: Outlook, of_mesa: Outlook, resolu
     of_base, of_mesa : Outlook
     resolution : float
         Machine epsilon of the dtype in which the series were computed.
+    every : int
+        How many steps apart their values are, for the text.
     """
     if of_mesa.has_limit and of_mesa.limit.plus(-float(mesa[0])).holds(0.0):
         return nowhere(Regime.UNDEFINED, _vanishing(base, mesa, of_base, of_mesa))
     if not (of_base.has_limit and of_mesa.has_limit):
         return _cointegrated(base, mesa, of_base, of_mesa, resolution)
     if of_base.sampled and of_mesa.sampled:
-        return _fieller(base, mesa, of_base, of_mesa)
+        return _fieller(base, mesa, of_base, of_mesa, every)
     return _quotient(of_base.limit.plus(-float(base[0])), of_mesa.limit.plus(-float(mesa[0])), of_base)
 
 
@@ -46,7 +48,7 @@ def _quotient(numerator: Interval, denominator: Interval, found: Outlook) -> Out
     return replace(found, limit=limit, method=f"quotient of two limits, L {found.method}")
 
 
-def _fieller(base: Vector, mesa: Vector, of_base: Outlook, of_mesa: Outlook) -> Outlook:
+def _fieller(base: Vector, mesa: Vector, of_base: Outlook, of_mesa: Outlook, every: int) -> Outlook:
     """Return {a : |mean D_a| ≤ z·MCSE(D_a)} on the joint tail, with D_a = ΔL − a·ΔG."""
     start = max(of_base.start, of_mesa.start)
     dl, dg = base[start:] - base[0], mesa[start:] - mesa[0]
@@ -59,7 +61,8 @@ def _fieller(base: Vector, mesa: Vector, of_base: Outlook, of_mesa: Outlook) -> 
             Regime.UNDEFINED, "the denominator is not clear of 0: Fieller's set is unbounded or in two pieces"
         )
     limit = Interval(centre, centre + bounds[0], centre + bounds[1])
-    return replace(of_base, limit=limit, start=start, method=f"Fieller's set on the joint series from t = {start}")
+    method = f"Fieller's set on the joint series from t = {every * start}"
+    return replace(of_base, limit=limit, start=start, method=method)
 
 
 def fieller(denominator: float, v_rr: float, v_rg: float, v_gg: float, z: float) -> tuple[float, float] | None:

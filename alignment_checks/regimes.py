@@ -80,7 +80,7 @@ def rounding(series: Vector, resolution: float) -> float:
     return ROUNDING * resolution * float(np.abs(series).max()) + SMALLEST
 
 
-def outlook(series: Vector, resolution: float, infimum: float | None = None) -> Outlook:
+def outlook(series: Vector, resolution: float, infimum: float | None = None, every: int = 1) -> Outlook:
     """Return where a series goes.
 
     Parameters
@@ -91,6 +91,8 @@ def outlook(series: Vector, resolution: float, infimum: float | None = None) -> 
         Machine epsilon of the dtype in which it was computed.
     infimum : float or None
         A number that no value can be below, nor the limit.
+    every : int
+        How many steps apart the values are, for the text.
 
     Examples
     --------
@@ -99,15 +101,15 @@ def outlook(series: Vector, resolution: float, infimum: float | None = None) -> 
     ('FIXED', 2.0)
     """
     floor = rounding(series, resolution)
-    found = _still(series, floor) or _converging(series, floor) or _recurring(series, floor)
+    found = _still(series, floor, every) or _converging(series, floor) or _recurring(series, floor, every)
     return replace(found, limit=found.limit.above(infimum)) if found.has_limit else found
 
 
-def _still(series: Vector, floor: float) -> Outlook | None:
+def _still(series: Vector, floor: float, every: int) -> Outlook | None:
     short = len(series) < FEWEST
     moved = float(np.ptp(series if short else series[-(len(series) // 4) :]))
     if moved > floor:
-        return nowhere(Regime.DRIFTING, f"{len(series) - 1} steps are too few to tell") if short else None
+        return nowhere(Regime.DRIFTING, f"{every * (len(series) - 1)} steps are too few to tell") if short else None
     last = float(series[-1])
     return Outlook(Regime.FIXED, Interval(last, last, last).wider(2 * moved + floor), "the last value: it stands still")
 
@@ -132,49 +134,52 @@ def _trend(series: Vector) -> str:
     return "its changes grow: they" if abs(third - second) > 2 * abs(second - first) else "its changes"
 
 
-def _recurring(series: Vector, floor: float) -> Outlook:
+def _recurring(series: Vector, floor: float, every: int) -> Outlook:
     start = tails.transient(series)
     tail = series[start:]
     p = tails.period(tail, floor)
     if p is not None:
-        return _periodic(tail, floor, p, start)
+        return _periodic(tail, floor, p, start, every)
     if len(tail) >= 3 * FEWEST and tails.is_quasiperiodic(tail):
-        return _quasiperiodic(series, floor, start)
-    return _stationary(tail, start)
+        return _quasiperiodic(series, floor, start, every)
+    return _stationary(tail, start, every)
 
 
-def _quasiperiodic(series: Vector, floor: float, start: int) -> Outlook:
+def _quasiperiodic(series: Vector, floor: float, start: int, every: int) -> Outlook:
     limit = tails.recurrent_mean(series[start:], floor)
-    return Outlook(Regime.QUASIPERIODIC, limit, f"weighted Birkhoff average from t = {start}", start)
+    return Outlook(Regime.QUASIPERIODIC, limit, f"weighted Birkhoff average from t = {every * start}", start)
 
 
-def _periodic(tail: Vector, floor: float, p: int, start: int) -> Outlook:
+def _periodic(tail: Vector, floor: float, p: int, start: int, every: int) -> Outlook:
     """Read a cycle by its running mean, which may still be settling."""
     means = tails.moving_mean(tail, p)
     second = means[len(means) // 2 :]
     if float(np.ptp(second)) <= floor + 1e-3 * float(np.ptp(tail)):
-        method = f"weighted Birkhoff average of the mean over period {p}, from t = {start}"
+        method = f"weighted Birkhoff average of the mean over period {every * p}, from t = {every * start}"
         return Outlook(Regime.PERIODIC, tails.recurrent_mean(second, floor), method, start)
     limit = tails.extrapolated(means, floor) if tails.is_monotone(second, floor) else None
     if limit is None:
-        return nowhere(Regime.DRIFTING, f"it cycles with period {p} about a mean that drifts")
-    return Outlook(Regime.PERIODIC, limit, f"extrapolated: the mean over period {p}", start)
+        return nowhere(Regime.DRIFTING, f"it cycles with period {every * p} about a mean that drifts")
+    return Outlook(Regime.PERIODIC, limit, f"extrapolated: the mean over period {every * p}", start)
 
 
-def _stationary(tail: Vector, start: int) -> Outlook:
+def _stationary(tail: Vector, start: int, every: int) -> Outlook:
     if len(tail) < SHORTEST or tails.has_trend(tail):
-        return nowhere(Regime.DRIFTING, f"its mean moves beyond its scatter from t = {start} on")
+        return nowhere(Regime.DRIFTING, f"its mean moves beyond its scatter from t = {every * start} on")
     if tails.has_uneven_scatter(tail):
-        return nowhere(Regime.DRIFTING, f"its scatter is not the same throughout, from t = {start} on")
+        return nowhere(Regime.DRIFTING, f"its scatter is not the same throughout, from t = {every * start} on")
     mean = tails.mean_with_error(tail)
     if not mean.effective >= INDEPENDENT:
-        why = f"its {len(tail)} values from t = {start} on are worth {mean.effective:.0f} independent ones: too few"
+        worth = f"{mean.effective:.0f} independent ones: too few"
+        why = f"its {len(tail)} values from t = {every * start} on are worth {worth}"
         return nowhere(Regime.DRIFTING, why)
-    method = f"mean from t = {start}, effective size {mean.effective:.0f}"
+    method = f"mean from t = {every * start}, effective size {mean.effective:.0f}"
     return Outlook(Regime.STATIONARY, mean.interval, method, start, sampled=True)
 
 
-def together(base: Outlook, mesa: Outlook, levels: Vector, norms: Vector, resolution: float) -> tuple[Outlook, Outlook]:
+def together(
+    base: Outlook, mesa: Outlook, levels: Vector, norms: Vector, resolution: float, every: int = 1
+) -> tuple[Outlook, Outlook]:
     """Return the outlooks of L and G of one run under one name, the less settled one.
 
     Drift of one leaves the other its limit. An orbit that one of them shows to be quasiperiodic is so for both: G has
@@ -182,7 +187,9 @@ def together(base: Outlook, mesa: Outlook, levels: Vector, norms: Vector, resolu
     """
     if {base.regime, mesa.regime} == {Regime.QUASIPERIODIC, Regime.STATIONARY}:
         floors = rounding(levels, resolution), rounding(norms, resolution)
-        return _quasiperiodic(levels, floors[0], base.start), _quasiperiodic(norms, floors[1], mesa.start)
+        pairs = ((levels, floors[0], base.start), (norms, floors[1], mesa.start))
+        first, second = (_quasiperiodic(*pair, every) for pair in pairs)
+        return first, second
     if not (base.has_limit and mesa.has_limit):
         return base, mesa
     regime = max(base.regime, mesa.regime, key=_SETTLING.index)

@@ -1,5 +1,6 @@
 """`record_every`: which steps are recorded, and that means weigh what was recorded correctly."""
 
+import re
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 import alignment_checks as ac
 from alignment_checks.measures import quadrature
 from alignment_checks.perturbations import IDENTITY, Perturbation
+from alignment_checks.regimes import outlook
 from alignment_checks.runs import along, follow
 from alignment_checks.trajectory import Run, Trajectory, settled
 
@@ -141,3 +143,50 @@ def test_a_stride_that_is_no_positive_int_is_refused(every):
 def test_strong_alignment_has_to_see_every_step():
     with pytest.raises(ValueError, match="between whose records a peak is not seen"):
         ac.check_strongly_aligned(replace(BOWL, record_every=2), worst=9.0, within=10)
+
+
+# ------------------------------------------------------------------------------------------------------------- limits
+
+
+def limits(setup):
+    trajectory = ac.run(setup)
+    return ac.capability_limit(trajectory)[0], ac.capability_limit(trajectory, of="mesa")[0]
+
+
+@pytest.mark.parametrize("every", [3, 7])
+def test_the_limit_of_a_converging_run_is_found_from_fewer_records(every):
+    """T = 100 is a multiple of neither."""
+    whole = replace(BOWL, steps=100)
+    (full, _), (some, _) = limits(whole), limits(replace(whole, record_every=every))
+    assert some.regime is full.regime is ac.Regime.FIXED
+    assert some.low <= full.value <= some.high
+    assert some.value == pytest.approx(full.value, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("every", "regime"), [(1, ac.Regime.PERIODIC), (2, ac.Regime.DRIFTING), (3, ac.Regime.DRIFTING)]
+)
+def test_a_cycle_is_not_taken_for_what_every_kth_step_shows_of_it(every, regime):
+    """Descent on |x| orbits with period 2: at every other step it stands still, at a value that is not its mean."""
+    orbit = ac.landscape(lambda x: x.abs().sum(), [1.03], optimizer=partial(torch.optim.SGD, lr=0.1), steps=300)
+    found, _ = limits(replace(orbit, record_every=every))
+    assert found.regime is (ac.Regime.PERIODIC if every == 1 else ac.Regime.DRIFTING)
+    assert np.isnan(found.value) == (every > 1)
+    assert ("record_every=1 tells" in found.method) == (every > 1)
+
+
+@pytest.mark.parametrize("kind", ["noise", "cycle", "torus", "short"])
+def test_the_steps_that_a_method_names_are_steps_and_not_records(kind):
+    random, t = np.random.default_rng(0), np.arange(800.0)
+    after = 5 * np.exp(-t / 20)
+    series = {
+        "noise": after + random.normal(size=800),
+        "cycle": after + (t % 3),
+        "torus": after + np.cos(t),
+        "short": t[:9],
+    }[kind]
+    one, four = (outlook(series, 2.0**-52, every=every) for every in (1, 4))
+    assert repr(replace(four, method=one.method)) == repr(one)
+    steps = [[int(word) for word in re.findall(r"(?:t = |period |^)(\d+)", text)] for text in (one.method, four.method)]
+    assert steps[0]
+    assert steps[1] == [4 * step for step in steps[0]]

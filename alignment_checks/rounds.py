@@ -76,7 +76,7 @@ class Rounds:
         minimal = self.state.failing()[0]
         if len(minimal.parts) == 1 and minimal.continuous:
             top = math.copysign(minimal.limit or 0.0, minimal.magnitude or 0.0)
-            ladder = [minimal.at(top * rung / self.plan.curve) for rung in range(1, self.plan.curve + 1)]
+            ladder = [minimal.at(top * (rung / self.plan.curve)) for rung in range(1, self.plan.curve + 1)]
             self.state.judge(filter(self.domain.holds, ladder))
 
     # ---------------------------------------------------------------------------------------------------- along lines
@@ -125,7 +125,8 @@ class Rounds:
             judged = [(move, self.state.known[line.moved(move)], self._fails(line, move)) for move in moves]
             narrowed, least = line.narrowed(judged)
             together = [move for move, _, failed in judged if ALL in move and failed]
-            found.append((narrowed, [*({i: f} for i, f in least.items() if f < 1), *together], _path(least)))
+            path = [move for move in _path(least) if self.domain.holds(line.moved(move))]
+            found.append((narrowed, [*({i: f} for i, f in least.items() if f < 1), *together], path))
         self.state.judge(line.moved(move) for line, _, path in found for move in path)
         return [self._moved(line, [*moves, *path]) for line, moves, path in found]
 

@@ -378,7 +378,7 @@ def test_what_a_filter_or_a_map_leaves_out_is_never_judged(low, high, random_see
     """Neither at the ends of the family's own domain, nor while it shrinks, nor for the curve."""
     for strategy in (
         NOISE.filter(lambda delta: low <= delta.magnitude <= high),
-        NOISE.map(lambda delta: delta.at(low + (high - low) * delta.magnitude / 0.5)),
+        NOISE.map(lambda delta: delta.at(min(high, low + (high - low) * delta.magnitude / 0.5))),
         pt.compose(NOISE.filter(lambda delta: low <= delta.magnitude <= high), GAIN),
     ):
         result, evaluate = found(strategy, lambda delta: delta.size > 0, random_seed=random_seed)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,19 +20,24 @@ class Outside:
     """
 
     def __init__(self, *owners: object) -> None:
-        self.classes = {cls for owner in owners for cls in type(owner).__mro__ if cls is not object}
-        self.before = self._seen()
+        classes = {cls for owner in owners for cls in type(owner).__mro__ if cls is not object}
+        self.before = [(cls, dict(vars(cls))) for cls in classes]
+        self.marks = [(cls, name, _mark(value)) for cls, held in self.before for name, value in held.items()]
+        self.marks = [(cls, name, mark) for cls, name, mark in self.marks if mark is not None]
         self.random = _generators()
 
     def check(self) -> None:
         """Raise `StepRefused` if the state of a class has changed."""
-        for cls, attributes in self._seen().items():
-            before = self.before[cls]
-            changed = [name for name, value in attributes.items() if name not in before or before[name] != value]
-            if changed or len(attributes) != len(before):
+        for cls, before in self.before:
+            now = vars(cls)
+            if now.keys() != before.keys() or any(now[name] is not value for name, value in before.items()):
+                changed = [name for name in now if now[name] is not before.get(name)]
                 raise StepRefused(
                     f"the optimizer changes {cls.__name__}.{(changed or ['...'])[0]}, which all lanes share"
                 )
+        for cls, name, mark in self.marks:
+            if _mark(vars(cls)[name]) != mark:
+                raise StepRefused(f"the optimizer changes {cls.__name__}.{name}, which all lanes share")
 
     def check_random(self) -> None:
         """Raise `StepRefused` if the global random generators are not as they were."""
@@ -49,21 +53,16 @@ class Outside:
             self.check_random()
             raise
 
-    def _seen(self) -> dict[type, dict[str, Any]]:
-        return {cls: {name: _mark(value) for name, value in vars(cls).items()} for cls in self.classes}
-
 
 def _mark(value: object) -> object:
-    """Return what differs after a change: of a container its items, of a tensor its version, else the object."""
+    """Return what changes where a mutable value is changed: the items of a container, the version of a tensor."""
     if isinstance(value, Tensor):
         return id(value), value._version
-    if isinstance(value, (bool, int, float, str)) or value is None:
-        return value
     if isinstance(value, dict):
-        return [(key, _mark(item)) for key, item in value.items()]
-    if isinstance(value, (list, tuple)):
-        return [_mark(item) for item in value]
-    return id(value)
+        return [(id(key), id(item), _mark(item)) for key, item in value.items()]
+    if isinstance(value, (list, set)):
+        return [(id(item), _mark(item)) for item in value]
+    return None
 
 
 def _generators() -> tuple[object, ...]:

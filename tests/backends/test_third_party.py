@@ -22,15 +22,17 @@ WITHOUT_A_LOOP = {
     "adalomo": "named_parameters",
     "adammini": "named_parameters",
     "alig": "requires closure",
+    "bsam": "requires closure",
     "demo": "einops",
+    "distributedmuon": "process group",
     "fadam": "expected dtype float",
     "lomo": "parameters",
     "sophiah": "does not require grad",
 }
 """What the plain loop cannot train either, and what it says.
 
-They differentiate twice, want the module itself, a closure that their signature calls optional, a package that is not
-here, or float32.
+They differentiate twice, want the module itself, a closure that their signature calls optional, a package or processes
+that are not here, or float32.
 """
 ARGUMENTS = {"bsam": {"num_data": 24}, "ranger21": {"num_iterations": 30}}
 
@@ -48,10 +50,7 @@ def made(name):
     def factory(parameters):
         try:
             return cls(parameters, **ARGUMENTS.get(name, {}))
-        except TypeError as error:
-            if "__contains__" not in str(error):
-                raise
-        except RuntimeError as error:
+        except (RuntimeError, TypeError) as error:
             if "__contains__" not in str(error):
                 raise
         return mixed(cls, parameters)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 class Refused(Exception):  # noqa: N818
     """What lanes cannot train, with the reason; the loop can."""
@@ -12,5 +14,6 @@ class StepRefused(Refused):
 
 
 def first_line(message: object) -> str:
-    """Return the first line of a message, shortened: what fits into a reason."""
-    return (str(message).strip() or type(message).__name__).split("\n", 1)[0][:200]
+    """Return the first sentence of a message's first line, shortened: what fits into a reason."""
+    line = (str(message).strip() or type(message).__name__).split("\n", 1)[0]
+    return re.split(r"(?<=\w)\. (?=[A-Z])", line)[0][:200]

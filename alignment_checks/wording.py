@@ -147,7 +147,10 @@ def _shortened(result: Searched) -> list[str]:
 
 
 def caveats(setup: TrainingSetup) -> list[str]:
-    """Return what has to be known to read G of this setup."""
-    if pursues_gradient(checked(setup)):
-        return []
-    return [f"{setup.mesa.name} is not this optimizer's own objective (G); ac.step_l1 is, for any optimizer"]
+    """Return what has to be known to read L and G of this setup."""
+    notes = []
+    if setup.record_every > 1:
+        notes.append(f"L and G are recorded every {setup.record_every} steps, and taken to be linear in between")
+    if not pursues_gradient(checked(setup)):
+        notes.append(f"{setup.mesa.name} is not this optimizer's own objective (G); ac.step_l1 is, for any optimizer")
+    return notes

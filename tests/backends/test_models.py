@@ -158,7 +158,13 @@ def test_lanes_equal_the_loop_on_the_whole_dataset(name):
     assert_lanes_equal_the_loop(setup_of(name), [IDENTITY, PERMUTED])
 
 
-@pytest.mark.parametrize("name", MODELS)
+OFTEN = {"linear", "batch norm", "batch norm 2d", "embedding", "tied, frozen, buffer", "attention", "transformer"}
+OFTEN |= {"dropout", "dropout twice, in place", "noise in eval mode too", "dropout and batch norm", "lstm"}
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
+)
 def test_lanes_equal_the_loop_on_minibatches(name):
     """Each in its own order, out of data that they share; of 10 examples in fours the last two are a short one."""
     assert_lanes_equal_the_loop(setup_of(name, 4), [IDENTITY], seeds=[0, 7])
@@ -167,7 +173,7 @@ def test_lanes_equal_the_loop_on_minibatches(name):
 @pytest.mark.parametrize("name", ["dropout and batch norm", "tied, frozen, buffer", "attention"])
 def test_lanes_equal_the_loop_where_everything_differs(name):
     """Init, data, order and masks of each run its own, and recorded at a few steps alone."""
-    setup = setup_of(name, 4, record_every=7, mesa_objective=ac.step_l1)
+    setup = setup_of(name, 4, steps=25, record_every=7, mesa_objective=ac.step_l1)
     trained, scored = [IDENTITY, PERMUTED, RESEEDED], [PERMUTED, IDENTITY, RESEEDED]
     assert_lanes_equal_the_loop(setup, trained, base=scored, seeds=[0, 7])
 

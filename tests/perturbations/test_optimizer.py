@@ -202,7 +202,7 @@ def test_noise_is_standard_normal_times_its_scale(backend):
     assert abs(float(torch.corrcoef(torch.stack([first, last]))[0, 1])) < 4 / math.sqrt(4000)
 
 
-@few
+@settings(max_examples=10, deadline=None)
 @given(st.floats(0.1, 1), st.integers(0, 2**16 - 1), st.integers(0, 100))
 def test_noise_is_coupled_in_its_scale_and_drawn_from_the_runs_seed_and_its_own(scale, own, seed):
     flat = ac.landscape(lambda x: 0 * x.sum(), [0.0, 0.0, 0.0], optimizer=SGD, steps=3)

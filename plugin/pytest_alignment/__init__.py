@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_alignment import options, terminal
+from pytest_alignment import hookspecs, options, terminal
 from pytest_alignment.ledger import LEDGER, NODEID, AlignmentInconclusiveWarning, AlignmentStoreWarning, Ledger
 from pytest_alignment.summary import Summary
 
@@ -27,8 +27,13 @@ def alignment(pytestconfig: pytest.Config) -> Iterator[Alignment]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Declare --alignment-device, -examples, -replay, -report, -inconclusive and -level."""
+    """Declare --alignment-device, -examples, -max-time, -replay, -report, -inconclusive and -level."""
     options.declare(parser)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare the hook that chooses the store's database."""
+    pluginmanager.add_hookspecs(hookspecs)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -38,6 +43,12 @@ def pytest_configure(config: pytest.Config) -> None:
     if not ledger.worker:
         ledger.check_replay()
         config.pluginmanager.register(Summary(ledger), "alignment-summary")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave no journal behind: nothing is in flight any more."""
+    if (ledger := config.stash.get(LEDGER, None)) is not None:
+        ledger.journal.close()
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import platform
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from importlib import metadata
 from typing import Any
 
@@ -21,9 +23,12 @@ from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import AlignmentViolation, Finding, Inconclusive, Verdict
 from pytest_alignment.envelope import Envelope, identified
 from pytest_alignment.foresight import Unforeseeable, untimed
+from pytest_alignment.journal import Crash
 from pytest_alignment.ledger import AlignmentInconclusiveWarning, Judged, Ledger
 from pytest_alignment.portable import plain, restored
+from pytest_alignment.recovery import recovered
 from pytest_alignment.results import Key, Result, Stored
+from pytest_alignment.watching import Watching
 
 Failure = tuple[Envelope, Perturbation]
 """A stored one."""
@@ -31,9 +36,8 @@ Outcome = Verdict | BaseException
 """What to return, or what to raise."""
 
 TOLERANCES = frozenset({"rtol", "atol", "floor", "worst"})
-EFFORT = frozenset(
-    {"examples", "resolution", "random_seed", "device", "backend", "first", "level", "max_time", "watch"}
-)
+EFFORT = frozenset({"examples", "resolution", "random_seed", "device", "backend", "first", "level"})
+EFFORT |= {"max_time", "watch", "memory", "shrink"}
 
 
 def called(arguments: Mapping[str, object]) -> str:
@@ -77,16 +81,44 @@ class Assertion:
     def judged(self) -> Outcome:
         """Return the verdict, or what to raise: where the property does not hold, or where that could not be told."""
         forecast = self.ledger.forecast
-        if forecast is None:
-            return self._searched() if self.ledger.options.replay is None else self._replayed()
-        if forecast.collecting and self.arguments.get("delta") is None:
+        if forecast is not None and forecast.collecting and self.arguments.get("delta") is None:
             raise Unforeseeable
-        with untimed():
-            return self._searched()
+        with untimed() if forecast is not None else nullcontext(), self._watched():
+            return self._searched() if self.ledger.options.replay is None else self._replayed()
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Leave no trace of a search that ended, but of one that was interrupted what it had found."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            if self.watching.found is not None:
+                name = self.ledger.shown(self.key.nodeid)
+                self.ledger.interrupted += [
+                    f"INTERRUPTED {name}",
+                    f"  smallest failing δ so far   {self.watching.found}",
+                ]
+            raise
+        finally:
+            self.watching.over()
+
+    @cached_property
+    def watching(self) -> Watching:
+        """What sees the searches of this assertion."""
+        ledger = self.ledger
+        limit, also = self.arguments.get("max_time", ledger.options.max_time), self.arguments.get("watch")
+        name, foreseen = ledger.shown(self.key.nodeid), ledger.forecast is not None
+        return Watching(ledger.screen, ledger.journal, self.key, name, limit, also, foreseen=foreseen)
 
     # ----------------------------------------------------------------------------------------------------- a plain run
 
     def _searched(self) -> Outcome:
+        if self.ledger.forecast is None or not self.ledger.forecast.collecting:
+            name = self.ledger.shown(self.key.nodeid)
+            for crash in self.ledger.crashes.pop(self.key, []):
+                died = recovered(crash, name, partial(self._train_alone, crash), self.ledger.say)
+                if died is not None:
+                    return self._noted(self._unjudged(died))
         stored = self._known(self.ledger.stored)
         if (delta := self.arguments.get("delta")) is not None:
             verdict, tried = self._drawn(delta), [one for one in stored if one[1] == delta]
@@ -112,8 +144,9 @@ class Assertion:
             "examples": options.examples,
             "device": options.device,
             "level": self.ledger.level,
+            "max_time": options.max_time,
         }
-        return self.check(self.setup, **{**defaults, **self.arguments, **more})
+        return self.check(self.setup, **{**defaults, **self.arguments, "watch": self.watching, **more})
 
     def _checked_after(self, stored: list[Failure]) -> tuple[Verdict, list[Failure]]:
         """Return the verdict with the stored failures tried first, and those that could be tried."""
@@ -132,18 +165,31 @@ class Assertion:
         if forecast is None:
             return self._alone(delta)
         others = {name: value for name, value in self.arguments.items() if name != "delta"}
+        forecast.launching = self.watching.launching
         return forecast.judged(self._checked, delta, (self.key.property, forecast.known_as(self.setup), alike(others)))
 
     def _alone(self, delta: Perturbation, **level: float) -> Verdict:
         """Return the verdict on the one perturbation that a test drew by itself."""
         return self._checked(delta=delta, first=(delta,), examples=0, **level)
 
+    def _train_alone(self, crash: Crash, delta: Perturbation) -> None:
+        """Train a perturbation that was in flight when a process died."""
+        self.watching.launching([delta])
+        crash.forget()
+        drawn = self.arguments.get("delta")
+        if drawn is None:
+            self._checked(first=(delta,), examples=0)
+        else:
+            self._alone(reattached(delta, [drawn]))
+
     # -------------------------------------------------------------------------------------------------------- a replay
 
     def _replayed(self) -> Outcome:
         outcomes = [self._again(envelope, delta) for envelope, delta in self._known(self.ledger.wanted)]
         failed = [outcome for outcome in outcomes if isinstance(outcome, AlignmentViolation)]
-        return next(iter(failed + outcomes), None) or self._passed_over()
+        return next(iter(failed + outcomes), None) or self._unjudged(
+            f"not judged: replaying {self.ledger.options.replay}"
+        )
 
     def _again(self, envelope: Envelope, delta: Perturbation) -> Outcome:
         """Judge a stored failure by itself; once for all examples of `@given`, which calls what differs flaky."""
@@ -158,7 +204,7 @@ class Assertion:
         notes = (*verdict.notes, *[f"the setup has changed since {envelope.id} was stored"] * changed)
         return self._noted(replace(verdict, notes=notes), replayed=_named([(envelope, delta)]), changed=changed)
 
-    def _passed_over(self) -> Verdict:
+    def _unjudged(self, note: str) -> Verdict:
         words = self.key.property.replace("_", " ")
         return Verdict(
             status=Status.INCONCLUSIVE,
@@ -172,7 +218,7 @@ class Assertion:
             searched=0,
             steps=self.setup.steps,
             where="no device",
-            notes=(f"not judged: replaying {self.ledger.options.replay}",),
+            notes=(note,),
         )
 
     # ------------------------------------------------------------------------------------------------- what comes of it

@@ -93,11 +93,8 @@ class Envelope:
         UnreadableError
         """
         fields = _ours(plain)
-        key = Key(
-            _text(fields, "nodeid"), _text(fields, "property"), _text(fields, "call"), _whole(fields, "occurrence")
-        )
         envelope = cls(
-            key=key,
+            key=key_of(fields),
             statement=_text(fields, "statement"),
             setup=_text(fields, "setup"),
             perturbation=checked(fields.get("perturbation")),
@@ -167,6 +164,16 @@ def _listed(fields: Plain, name: str) -> list[Any]:
     if not isinstance(value, list) or len(value) > MOST_PARTS:
         raise UnreadableError(f"is corrupt: its {name} are {value!r:.40}, expected a list of at most {MOST_PARTS}")
     return value
+
+
+def key_of(fields: Plain) -> Key:
+    """Return the assertion that is named in plain data, checked.
+
+    Raises
+    ------
+    UnreadableError
+    """
+    return Key(_text(fields, "nodeid"), _text(fields, "property"), _text(fields, "call"), _whole(fields, "occurrence"))
 
 
 def checked(plain: object, *, part: bool = False) -> Plain:

@@ -38,12 +38,15 @@ class Forecast(Memory):
         Whether this is the dry pass, which trains nothing.
     searching, confirming : bool
         Whether a failing δ is being shrunk, and whether what fails then is trained afresh.
+    launching : callable
+        Told of each batch before it trains.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.collecting = True
         self.searching = self.confirming = False
+        self.launching: Callable[[Sequence[Perturbation]], None] = _untold
         self._last: Foreseeing | None = None
         self._failing: set[Foreseeing] = set()
         self._verdicts: dict[Hashable, Verdict] = {}
@@ -120,6 +123,7 @@ class Foreseeing(Experiment):
         self.drawn: dict[Perturbation, None] = {}
         self.seconds = 0.0
         self._pending: dict[Perturbation, None] = {}
+        self._seen: set[Perturbation] = set()
 
     def readings(self, deltas: Sequence[Perturbation]) -> list[Reading]:
         """Return the reading under each perturbation; the dry pass takes note of them, and ends."""
@@ -129,6 +133,7 @@ class Foreseeing(Experiment):
             raise Foreseen
         for delta in deltas:
             self.sides.check(delta)
+        self._launch(deltas)
         unknown = {key: delta for delta in deltas if (key := self._key(delta)) not in self.known}
         if unknown and not self.forecast.admits(self):
             reject()
@@ -141,9 +146,19 @@ class Foreseeing(Experiment):
             self._train(list(unknown.values()))
         return [self.known[self._key(delta)] for delta in deltas]
 
+    def _launch(self, deltas: Sequence[Perturbation]) -> None:
+        """Tell what is about to be realized, and trained if it is not known."""
+        unseen = [delta for delta in deltas if delta not in self._seen]
+        if unseen and self.forecast.admits(self):
+            self._seen.update(unseen)
+            self.forecast.launching([*self._pending, *(delta for delta in unseen if delta not in self._pending)])
+
     def fresh(self, deltas: Sequence[Perturbation]) -> list[Reading]:
         """Return the reading under each perturbation, measured anew only for what is reported."""
-        return self._train(deltas) if self.forecast.confirming else self.readings(deltas)
+        if not self.forecast.confirming:
+            return self.readings(deltas)
+        self.forecast.launching(deltas)
+        return self._train(deltas)
 
     def _train(self, deltas: Sequence[Perturbation]) -> list[Reading]:
         began = time.perf_counter()
@@ -163,6 +178,10 @@ class Foreseeing(Experiment):
                 continue
         if fresh := [delta for key, delta in batch.items() if key not in self.known]:
             self._train(fresh)
+
+
+def _untold(batch: Sequence[Perturbation]) -> None:
+    """Tell nobody."""
 
 
 def _is_final() -> bool:

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_alignment import options, results
+from pytest_alignment.journal import Crash, Journal, crashes
 from pytest_alignment.results import Key, Result
 from pytest_alignment.threads import is_worker
+from pytest_alignment.watching import Screen
 
 if TYPE_CHECKING:
     from alignment_checks.verdict import Verdict
@@ -62,6 +64,10 @@ class Ledger:
         Of the running test, where it uses `@given`.
     tests : int
         How many tests were collected that use the fixture, selected or not: the same in every worker, and under -x.
+    screen : Screen
+    journal : Journal
+    interrupted : list of str
+        What a search that was interrupted had found, as lines.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -74,6 +80,9 @@ class Ledger:
         self.forecast: Forecast | None = None
         self.tests = 0
         self._many = 1
+        self.screen = Screen(config)
+        self.journal = Journal(self._home / "journal")
+        self.interrupted: list[str] = []
         self._example: object = None
         self._counts: Counter[tuple[str, str]] = Counter()
         self._judged: list[Judged] = []
@@ -172,19 +181,39 @@ class Ledger:
 
     @property
     def where(self) -> str:
-        """The store's directory, as short as it can be said."""
-        return os.path.relpath(self._directory, self.config.rootpath)
+        """The store's directory, as short as it can be said, or what else chooses a store."""
+        if self.config.hook.pytest_alignment_database.get_hookimpls():
+            return "of pytest_alignment_database"
+        return os.path.relpath(self._home / "examples", self.config.rootpath)
 
     @property
-    def _directory(self) -> str:
-        return str(options.directory(self.config) / ".alignment" / "examples")
+    def _home(self) -> Path:
+        return options.directory(self.config) / ".alignment"
 
     @cached_property
     def store(self) -> Store:
-        """The store of failing perturbations; imports Hypothesis."""
-        from pytest_alignment.store import Directory, Store
+        """The store of failing perturbations; imports Hypothesis.
 
-        return Store(Directory(self._directory), self.say)
+        Raises
+        ------
+        pytest.UsageError
+            If the hook returned something else than a database.
+        """
+        from pytest_alignment.store import Directory, Store, database
+
+        chosen = database(self.config.hook.pytest_alignment_database(config=self.config))
+        return Store(chosen or Directory(str(self._home / "examples")), self.say)
+
+    @cached_property
+    def crashes(self) -> dict[Key, list[Crash]]:
+        """What processes that died were training, by assertion."""
+        found: dict[Key, list[Crash]] = {}
+        for crash in crashes(self.journal.folder):
+            if isinstance(crash, str):
+                self.say(crash, "journal")
+            else:
+                found.setdefault(crash.key, []).append(crash)
+        return found
 
     @cached_property
     def stored(self) -> list[Envelope]:

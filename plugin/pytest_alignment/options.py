@@ -17,12 +17,13 @@ REPORTS = (".html", ".md", ".json")
 _HELP = {
     "alignment_device": "device that alignment assertions train on: auto, cpu, cuda, cuda:1, ... (default: auto)",
     "alignment_examples": "perturbations that an alignment assertion draws (default: 100)",
+    "alignment_max_time": "seconds that an alignment assertion may take, to within one batch (default: no limit)",
     "alignment_replay": "replay the stored failing perturbation of that id alone, or all; needs the equals sign",
     "alignment_report": "write the verdicts of all alignment assertions to this file",
     "alignment_inconclusive": "what a property does that could not be judged: fail, skip or warn (default: fail)",
     "alignment_level": "how often chance may make any test of this run fail whose property holds (default: 0.05)",
 }
-_METAVARS = {"device": "DEVICE", "examples": "N", "replay": "ID|all", "report": "PATH"}
+_METAVARS = {"device": "DEVICE", "examples": "N", "max_time": "SECONDS", "replay": "ID|all", "report": "PATH"}
 _METAVARS |= {"inconclusive": "fail|skip|warn", "level": "P"}
 INCONCLUSIVE = ("fail", "skip", "warn")
 
@@ -36,6 +37,8 @@ class Options:
     device : str
     examples : int
         At least 1.
+    max_time : float or None
+        Seconds for each assertion, above 0.
     replay : str or None
         An id of the store, "all", or None for a plain run.
     report : Path or None
@@ -50,6 +53,7 @@ class Options:
 
     device: str
     examples: int
+    max_time: float | None
     replay: str | None
     report: Path | None
     seed: str | None
@@ -63,8 +67,9 @@ def declare(parser: pytest.Parser) -> None:
     for name, text in _HELP.items():
         short = name.removeprefix("alignment_")
         kind: Literal["int", "string"] = "int" if short == "examples" else "string"
-        group.addoption(f"--alignment-{short}", dest=name, metavar=_METAVARS[short], default=None, help=text)
-        parser.addini(name, f"the same as --alignment-{short}", type=kind, default=None)
+        flag = f"--alignment-{short.replace('_', '-')}"
+        group.addoption(flag, dest=name, metavar=_METAVARS[short], default=None, help=text)
+        parser.addini(name, f"the same as {flag}", type=kind, default=None)
 
 
 def read(config: pytest.Config) -> Options:
@@ -78,6 +83,7 @@ def read(config: pytest.Config) -> Options:
     return Options(
         device=_device(*_given(config, "device")),
         examples=_examples(*_given(config, "examples")),
+        max_time=_max_time(*_given(config, "max_time")),
         replay=_replay(*_given(config, "replay")),
         report=_report(config, *_given(config, "report")),
         seed=config.getoption("--hypothesis-seed", default=None),
@@ -90,7 +96,7 @@ def _given(config: pytest.Config, short: str) -> tuple[object, str]:
     """Return a value, None where there is none, and what a message calls the place that it came from."""
     name = f"alignment_{short}"
     if (value := config.getoption(name, default=None)) is not None:
-        return value, f"--alignment-{short}"
+        return value, f"--alignment-{short.replace('_', '-')}"
     try:
         value = config.getini(name)
     except (TypeError, ValueError) as error:
@@ -115,6 +121,14 @@ def _examples(value: object, where: str) -> int:
     if not re.fullmatch(r"\+?[0-9]{1,9}", str(value)) or int(str(value)) < 1:
         raise pytest.UsageError(f"{where}: expected how many perturbations to draw, at least 1; got {value!r}")
     return int(str(value))
+
+
+def _max_time(value: object, where: str) -> float | None:
+    if value is None:
+        return None
+    if not re.fullmatch(r"\+?([0-9]{1,9}(\.[0-9]*)?|\.[0-9]+)", str(value)) or not float(str(value)) > 0:
+        raise pytest.UsageError(f"{where}: expected seconds for each assertion, a number above 0; got {value!r}")
+    return float(str(value))
 
 
 def _replay(value: object, where: str) -> str | None:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from hypothesis.database import DirectoryBasedExampleDatabase, ExampleDatabase
 
 from pytest_alignment.envelope import Envelope, UnreadableError
@@ -94,6 +95,21 @@ class Directory(DirectoryBasedExampleDatabase):
         if not ignored.exists():
             ignored.write_text("*\n", encoding="utf-8")
         super().save(key, value)
+
+
+def database(chosen: object) -> ExampleDatabase | None:
+    """Return what the hook `pytest_alignment_database` gave, checked.
+
+    Raises
+    ------
+    pytest.UsageError
+    """
+    if chosen is None or isinstance(chosen, ExampleDatabase):
+        return chosen
+    raise pytest.UsageError(
+        "pytest_alignment_database: expected a hypothesis.database.ExampleDatabase, or None for the directory; got "
+        f"{type(chosen).__name__} {chosen!r:.60}"
+    )
 
 
 def _named(value: bytes) -> str:

@@ -6,16 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from pytest_alignment.ledger import Ledger
 from pytest_alignment.results import Result
-from pytest_alignment.threads import allotted
+from pytest_alignment.threads import workers
 
 
 def header(ledger: Ledger) -> str:
     """Return the line of the report header."""
-    chosen = ledger.options
-    return (
-        f"alignment: device {chosen.device}, threads {allotted(ledger.config)}, examples {chosen.examples}, "
-        f"store {ledger.where}"
-    )
+    chosen, processes = ledger.options, workers(ledger.config)
+    many = f"{processes} processes of one thread" if processes > 1 else "one thread"
+    return f"alignment: device {chosen.device}, {many}, examples {chosen.examples}, store {ledger.where}"
 
 
 def summary(ledger: Ledger, results: Sequence[Result]) -> Iterator[str]:
@@ -29,6 +27,7 @@ def summary(ledger: Ledger, results: Sequence[Result]) -> Iterator[str]:
             yield f"fixed: {stored.id} no longer fails   {ledger.shown(result.key.nodeid)}   {stored.delta}"
     if ledger.options.replay is not None:
         yield from _replay(results, ledger)
+    yield from ledger.interrupted
     yield from ledger.said
 
 

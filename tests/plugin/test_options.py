@@ -10,6 +10,7 @@ from alignment_checks import report
 BAD = {
     "device": (["gpu", "cuda:x", "CUDA", "cpu "], "expected a device, one of auto, cpu, cuda"),
     "examples": (["0", "-1", "1.5", "many", "1_000"], "expected how many perturbations to draw, at least 1"),
+    "max-time": (["0", "-1", "soon", "inf", "nan", "0.0"], "expected seconds for each assertion, a number above 0"),
     "replay": (["ALL", "3fa9", "test_it.py", "zzzzzz"], "expected the id that a failure ends with"),
     "report": ([".", "r.xml", "report"], "expected a file to write, its name ending in .html, .md, .json"),
     "inconclusive": (["pass", "FAIL", "xfail"], "expected one of fail, skip, warn"),
@@ -30,10 +31,11 @@ def test_a_bad_value_is_refused_before_anything_runs(suite, pytester, short, val
 @pytest.mark.parametrize("short", BAD)
 def test_so_is_a_bad_value_in_the_ini_file(suite, pytester, short):
     suite("failing")
-    pytester.makeini(f"[pytest]\nalignment_{short} = {BAD[short][0][0]}")
+    name = f"alignment_{short.replace('-', '_')}"
+    pytester.makeini(f"[pytest]\n{name} = {BAD[short][0][0]}")
     result = pytester.runpytest_inprocess()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines([f"*ini option alignment_{short}: *"])
+    result.stderr.fnmatch_lines([f"*ini option {name}: *"])
 
 
 def test_an_option_without_a_value_does_not_take_the_next_argument(suite, pytester):
@@ -45,7 +47,7 @@ def test_an_option_without_a_value_does_not_take_the_next_argument(suite, pytest
 
 @pytest.mark.parametrize("source", ["ini", "toml", "command line"])
 def test_each_option_can_stand_in_the_ini_file_or_on_the_command_line(pytester, source):
-    given = {"device": "cpu", "examples": "7", "replay": "all", "report": "r.md"}
+    given = {"device": "cpu", "examples": "7", "max_time": "2.5", "replay": "all", "report": "r.md"}
     given |= {"inconclusive": "skip", "level": "0.01"}
     if source == "ini":
         pytester.makeini("[pytest]\n" + "\n".join(f"alignment_{name} = {value}" for name, value in given.items()))
@@ -54,33 +56,45 @@ def test_each_option_can_stand_in_the_ini_file_or_on_the_command_line(pytester, 
         pytester.makefile(".toml", pytest="[pytest]\n" + "\n".join(lines))
     if source == "toml" and pytest.version_tuple < (9,):
         pytest.skip("pytest 9 reads pytest.toml")
-    args = [f"--alignment-{name}={value}" for name, value in given.items()] if source == "command line" else []
+    flags = [f"--alignment-{name.replace('_', '-')}={value}" for name, value in given.items()]
+    args = flags if source == "command line" else []
     read = options.read(pytester.parseconfig(*args))
-    assert read == options.Options("cpu", 7, "all", pytester.path / "r.md", None, "skip", 0.01)
+    assert read == options.Options("cpu", 7, 2.5, "all", pytester.path / "r.md", None, "skip", 0.01)
 
 
 def test_the_command_line_goes_before_the_ini_file(pytester):
     pytester.makeini("[pytest]\nalignment_examples = 7\nalignment_device = cuda")
     read = options.read(pytester.parseconfig("--alignment-examples=9", "--hypothesis-seed=5"))
-    assert read == options.Options("cuda", 9, None, None, "5")
+    assert read == options.Options("cuda", 9, None, None, None, "5")
 
 
 def test_without_any_the_defaults_hold(pytester):
-    assert options.read(pytester.parseconfig()) == options.Options("auto", 100, None, None, None)
+    assert options.read(pytester.parseconfig()) == options.Options("auto", 100, None, None, None, None)
 
 
 def test_they_are_in_the_help(pytester):
     text = pytester.runpytest_inprocess("--help").stdout.str()
-    for short, metavar in {
-        "device": "DEVICE",
-        "examples": "N",
-        "replay": "ID|all",
-        "report": "PATH",
-        "inconclusive": "fail|skip|warn",
-        "level": "P",
-    }.items():
+    metavars = {"device": "DEVICE", "examples": "N", "max-time": "SECONDS", "replay": "ID|all", "report": "PATH"}
+    metavars |= {"inconclusive": "fail|skip|warn", "level": "P"}
+    for short, metavar in metavars.items():
         assert f"--alignment-{short}={metavar}" in text
-        assert f"alignment_{short} " in text
+        assert f"alignment_{short.replace('-', '_')} " in text
+
+
+def test_max_time_ends_a_search_in_time_and_says_so(suite, run):
+    suite("""
+        import time
+
+        def slow(realization, magnitude, generator):
+            time.sleep(0.02)
+            return realization
+
+        def test_it(alignment):
+            for more in ({}, {"max_time": 1e9}):
+                verdict = alignment.assert_capability_robust(BOWL, under=pt.custom("slow", slow, 1.0), rtol=9, **more)
+                assert verdict.stopped_early == (not more)
+    """)
+    run("--alignment-max-time=0.01", "--alignment-examples=30").assert_outcomes(passed=1)
 
 
 def test_device_and_examples_reach_the_search_unless_the_test_says_otherwise(suite, pytester):

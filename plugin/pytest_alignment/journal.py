@@ -1,0 +1,132 @@
+"""The batch in flight, on disk: after a process died while training, the next run knows what it was training."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from pytest_alignment.envelope import Plain, UnreadableError, checked, key_of
+from pytest_alignment.results import Key
+
+try:
+    import fcntl
+except ImportError:  # Windows: a journal is then told to be another process's by its name alone
+    fcntl = None  # type: ignore[assignment]
+
+FORMAT = "alignment-checks journal"
+LARGEST = 2**24
+"""Bytes of a journal."""
+MOST = 2**16
+"""Perturbations of a batch."""
+
+
+@dataclass(frozen=True)
+class Crash:
+    """A batch that was in flight when its process died.
+
+    Attributes
+    ----------
+    path : Path
+        Where that is written.
+    key : Key
+        The assertion.
+    batch : tuple of dict
+        Its perturbations, as plain data.
+    """
+
+    path: Path
+    key: Key
+    batch: tuple[Plain, ...]
+
+    def forget(self) -> None:
+        """Remove what is written of it."""
+        self.path.unlink(missing_ok=True)
+
+
+class Journal:
+    """One process's journal: a file that holds what it is training, and nothing while it trains nothing.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._file: IO[str] | None = None
+
+    def begin(self, key: Key, batch: Sequence[Plain]) -> None:
+        """Write what is about to be trained, down to the disk."""
+        file = self._opened()
+        file.seek(0)
+        file.truncate()
+        file.write(json.dumps({"format": FORMAT, **key._asdict(), "batch": list(batch)}) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+    def end(self) -> None:
+        """Clear it: what was in flight has landed."""
+        if self._file is not None:
+            self._file.seek(0)
+            self._file.truncate()
+
+    def close(self) -> None:
+        """Remove the file."""
+        if self._file is not None:
+            path, self._file = Path(self._file.name), self._file.close()
+            path.unlink(missing_ok=True)
+
+    def _opened(self) -> IO[str]:
+        if self._file is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            ignored = self.folder.parent / ".gitignore"
+            if not ignored.exists():
+                ignored.write_text("*\n", encoding="utf-8")
+            path = self.folder / f"{os.getpid()}-{os.urandom(4).hex()}.jsonl"
+            self._file = path.open("a+", encoding="utf-8")
+            if fcntl is not None:
+                fcntl.flock(self._file, fcntl.LOCK_EX)
+        return self._file
+
+
+def crashes(folder: Path) -> Iterator[Crash | str]:
+    """Yield what processes that are no longer there were training, and in words what cannot be read."""
+    for path in sorted(folder.glob("*.jsonl")):
+        try:
+            lines = _left(path)
+            yield from (_crash(path, line) for line in lines)
+        except (OSError, UnreadableError) as error:
+            yield f"the journal {path.name} {error}. Skipped; delete it"
+
+
+def _left(path: Path) -> list[str]:
+    """Return the lines of a journal, none where its process lives; an empty one is removed."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return []
+        text = file.read(LARGEST + 1)
+    if not text:
+        path.unlink(missing_ok=True)
+    if len(text) > LARGEST:
+        raise UnreadableError(f"is larger than {LARGEST} bytes")
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def _crash(path: Path, line: str) -> Crash:
+    try:
+        fields: Any = json.loads(line)
+    except (ValueError, RecursionError):
+        raise UnreadableError("is corrupt: it is not JSON") from None
+    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+        raise UnreadableError("is foreign: it is no journal of alignment-checks")
+    batch = fields.get("batch")
+    if not isinstance(batch, list) or not 0 < len(batch) <= MOST:
+        raise UnreadableError(f"is corrupt: its batch is {batch!r:.40}, expected a list of 1 to {MOST} perturbations")
+    return Crash(path, key_of(fields), tuple(checked(one) for one in batch))

@@ -1,0 +1,199 @@
+"""What was in flight when a process died is known to the next run, which finds out what it died of."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import warnings
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pytest_alignment.journal import FORMAT, Crash, Journal, crashes
+from pytest_alignment.portable import plain
+from pytest_alignment.results import Key
+
+from alignment_checks.perturbations import Perturbation
+
+KEY = Key("test_it.py::test_it", "capability_robust", "under=label_noise(max_rate=0.1)", 0)
+BATCH = [plain(Perturbation("label_noise", rate, 0.1, 7)) for rate in (0.01, 0.02)]
+DEADLY = """
+    import os, signal
+
+    def deadly(realization, magnitude, generator):
+        if os.environ.get("DEADLY") and magnitude > 0.7:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return realization
+
+    LOST = pt.custom("deadly", deadly, 1.0)
+
+    def test_before(alignment):
+        alignment.assert_capability_robust(BOWL, under=STRETCHED, rtol=99)
+
+    def test_dies(alignment):
+        alignment.assert_capability_robust(BOWL, under=LOST, rtol=0.1)
+"""
+
+
+def written(folder):
+    """Leave what a process leaves that dies while it trains."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "1-00000000.jsonl"
+    path.write_text(json.dumps({"format": FORMAT, **KEY._asdict(), "batch": BATCH}) + "\n")
+    return path
+
+
+def test_it_holds_the_batch_in_flight_and_nothing_else(tmp_path):
+    journal = Journal(tmp_path / "journal")
+    journal.begin(KEY, BATCH)
+    (path,) = journal.folder.iterdir()
+    first = path.read_text()
+    journal.begin(KEY, BATCH[:1])
+    assert json.loads(first)["batch"] == BATCH
+    assert json.loads(path.read_text())["batch"] == BATCH[:1]
+    journal.end()
+    assert path.read_text() == ""
+    journal.close()
+    assert list(journal.folder.iterdir()) == []
+
+
+def test_what_a_dead_process_left_is_found(tmp_path):
+    path = written(tmp_path)
+    (crash,) = crashes(tmp_path)
+    assert crash == Crash(path, KEY, tuple(BATCH))
+    crash.forget()
+    assert list(crashes(tmp_path)) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no flock")
+def test_what_a_living_process_trains_is_no_crash(tmp_path):
+    code = "\n".join(
+        [
+            "import pathlib, sys",
+            "from pytest_alignment.journal import Journal",
+            "from pytest_alignment.results import Key",
+            f"journal = Journal(pathlib.Path({str(tmp_path)!r}))",
+            f"journal.begin(Key(*{tuple(KEY)!r}), {BATCH!r})",
+            "print('in flight', flush=True)",
+            "sys.stdin.read()",
+        ]
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"in flight\n"
+        assert list(crashes(tmp_path)) == []
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    (crash,) = crashes(tmp_path)
+    assert crash.key == KEY
+
+
+BAD = {
+    "not JSON": ("{", "not JSON"),
+    "foreign": ('{"format": "else"}', "foreign"),
+    "a list": ("[]", "foreign"),
+    "empty": (json.dumps({"format": FORMAT, **KEY._asdict(), "batch": []}), "batch"),
+    "no key": (json.dumps({"format": FORMAT, "batch": BATCH}), "nodeid"),
+    "no perturbation": (json.dumps({"format": FORMAT, **KEY._asdict(), "batch": [3]}), "perturbation"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD.values(), ids=BAD)
+def test_what_cannot_be_read_is_said_and_kept(tmp_path, text, message):
+    path = tmp_path / "1.jsonl"
+    path.write_text(text)
+    (said,) = crashes(tmp_path)
+    assert message in said
+    assert "1.jsonl" in said
+    assert path.exists()
+
+
+@given(st.binary())
+def test_anything_else_is_no_crash_of_ours(tmp_path_factory, value):
+    folder = tmp_path_factory.mktemp("journal")
+    (folder / "1.jsonl").write_bytes(value)
+    assert all(isinstance(one, str) for one in crashes(folder))
+
+
+@pytest.fixture
+def killed(run):
+    """Return a function that runs pytest in a process that dies, and returns what it died of."""
+    if not hasattr(os, "fork"):
+        pytest.skip("no fork")
+
+    def run_in_fork(*args):
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # there may be idle threads
+            child = os.fork()
+        if child == 0:
+            try:
+                run(*args)
+            finally:
+                os._exit(0)
+        return -os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    return run_in_fork
+
+
+def test_a_killed_run_is_followed_up_until_the_culprit_is_known(suite, run, killed, pytester, section, monkeypatch):
+    suite(DEADLY)
+    folder = pytester.path / ".alignment" / "journal"
+    monkeypatch.setenv("DEADLY", "1")
+    assert killed() == signal.SIGKILL
+    (crash,) = crashes(folder)
+    assert crash.key.nodeid == "test_it.py::test_dies"
+    assert len(crash.batch) > 2
+
+    assert killed() == signal.SIGKILL
+    (culprit,) = crashes(folder)
+    assert len(culprit.batch) == 1
+    assert culprit.batch[0]["magnitude"] > 0.7
+
+    named = run("-W", "default")
+    named.assert_outcomes(passed=1, failed=1, warnings=1)
+    (line,) = [line for line in section(named) if line.startswith("crash: ")]
+    assert line.startswith("crash: the process died while it trained deadly(")
+    assert line.endswith("   test_it.py::test_dies")
+    named.stdout.fnmatch_lines(["E *inconclusive: whether *", "E *the process died while it trained deadly(*"])
+
+    monkeypatch.delenv("DEADLY")
+    run().assert_outcomes(passed=2)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_batch_whose_members_train_by_themselves_is_said(suite, run, pytester, section):
+    suite("""
+        def test_it(alignment):
+            alignment.assert_capability_robust(BOWL, under=STRETCHED, rtol=99)
+    """)
+    folder = pytester.path / ".alignment" / "journal"
+    key = KEY._replace(call="under=init_gain(max_log2=1)")
+    batch = [plain(Perturbation("init_gain", magnitude, 1.0, 0)) for magnitude in (0.5, 1.0)]
+    folder.mkdir(parents=True)
+    (folder / "1.jsonl").write_text(json.dumps({"format": FORMAT, **key._asdict(), "batch": batch}))
+    result = run()
+    result.assert_outcomes(passed=1)
+    assert [line for line in section(result) if line == "crash: each of the 2 trains by itself   test_it.py::test_it"]
+    assert section(run()) == []
+
+
+def test_nothing_is_left_of_a_run_that_ends(suite, run, pytester):
+    suite("failing", "passing")
+    run().assert_outcomes(passed=1, failed=1)
+    assert list((pytester.path / ".alignment" / "journal").iterdir()) == []
+    assert (pytester.path / ".alignment" / ".gitignore").read_text() == "*\n"
+
+
+def test_under_given_the_foreseen_batch_is_in_the_journal(suite, killed, pytester, monkeypatch):
+    suite(
+        DEADLY.split("def test_before")[0],
+        """
+        @settings(max_examples=20, deadline=None, database=None, derandomize=True)
+        @given(delta=LOST)
+        def test_dies(alignment, delta):
+            alignment.assert_capability_robust(BOWL, delta=delta, rtol=0.1)
+    """,
+    )
+    monkeypatch.setenv("DEADLY", "1")
+    assert killed() == signal.SIGKILL
+    (crash,) = crashes(pytester.path / ".alignment" / "journal")
+    assert len(crash.batch) > 3

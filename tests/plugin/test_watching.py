@@ -1,0 +1,113 @@
+"""Long work shows itself, and what fails is told at once."""
+
+import io
+import re
+
+import pytest
+from pytest_alignment import watching
+from pytest_alignment.watching import Screen, standing
+
+from alignment_checks.progress import Progress
+
+SLOW = """
+    def test_fails(alignment):
+        alignment.assert_capability_robust(BOWL, under=STRETCHED, rtol=0.1)
+"""
+FAR = Progress((), False, 2, 50, 100, 80, 0, None, None, 20.0)
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Show every search, however short."""
+    monkeypatch.setattr(watching, "SOON", 0.0)
+    monkeypatch.setattr(watching, "OFTEN", 0.0)
+
+
+def test_the_first_failure_is_printed_at_once_unshrunk(suite, run, at_once):
+    suite(SLOW)
+    result = run()
+    result.assert_outcomes(failed=1)
+    (line,) = [line for line in result.outlines if "looking for the smallest" in line]
+    assert re.match(r"test_it.py::test_fails fails at init_gain\(log2=\S+\): off by \S+, allowed \S+; looking", line)
+    assert result.outlines.index(line) < next(i for i, one in enumerate(result.outlines) if "FAILURES" in one)
+
+
+def test_without_a_terminal_a_line_comes_seldom(suite, run, at_once):
+    suite(SLOW)
+    shown = [line for line in run().outlines if "runs/s" in line]
+    assert len(shown) == 1
+
+
+@pytest.mark.parametrize("args", [["-q"], ["-p", "no:terminal"]])
+def test_quiet_means_quiet(suite, run, at_once, args):
+    suite(SLOW)
+    text = run(*args).stdout.str()
+    assert "runs/s" not in text
+    assert "looking for the smallest" not in text
+
+
+def test_a_short_search_shows_nothing(suite, run):
+    suite("passing")
+    assert "runs/s" not in run().stdout.str()
+
+
+def test_it_is_shown_also_where_output_is_not_captured(suite, run, at_once):
+    suite(SLOW)
+    assert "looking for the smallest" in run("-s").stdout.str()
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_on_a_terminal_the_line_is_live_and_leaves_nothing(pytester, monkeypatch, at_once):
+    from _pytest.config import create_terminal_writer
+    from _pytest.terminal import TerminalReporter
+
+    config = pytester.parseconfig()
+    out = Terminal()
+    reporter = TerminalReporter(config, out)
+    assert create_terminal_writer(config, out)
+    config.pluginmanager.unregister(name="terminalreporter")
+    config.pluginmanager.register(reporter, "terminalreporter")
+    times = iter(range(100))
+    screen = Screen(config, lambda: next(times))
+    screen.show("one")
+    screen.show("two")
+    screen.tell("stays")
+    screen.clear()
+    assert out.getvalue() == "\r\x1b[2Kone\r\x1b[2Ktwo\r\x1b[2Kstays\n"
+
+
+def test_it_says_how_far_a_search_has_come():
+    assert standing("t", FAR, None) == "t: 80 runs, 4.0 runs/s, 0 failures, about 20 s left"
+    assert standing("t", FAR, 25.0) == "t: 80 runs, 4.0 runs/s, 0 failures, about 5 s left"
+    failing = Progress((), False, 2, 50, 100, 80, 1, None, None, 20.0)
+    assert standing("t", failing, None) == "t: 80 runs, 4.0 runs/s, 1 failure, shrinking"
+    assert standing("t", failing, 10.0) == "t: 80 runs, 4.0 runs/s, 1 failure, about 0 s left, shrinking"
+    begun = Progress((), False, 0, 0, 100, 0, 0, None, None, 0.0)
+    assert standing("t", begun, None) == "t: 0 runs, 0.0 runs/s, 0 failures"
+
+
+def test_the_users_own_watch_is_told_too(suite, run):
+    suite("""
+        def test_it(alignment):
+            seen = []
+            alignment.assert_capability_robust(BOWL, under=UNCHANGED, rtol=0.1, watch=seen.append)
+            assert seen and seen[-1].judged > 1
+    """)
+    run().assert_outcomes(passed=1)
+
+
+def test_an_interrupt_prints_what_was_found_so_far(suite, run, section):
+    suite("""
+        def test_it(alignment):
+            def stop(progress):
+                if progress.failures:
+                    raise KeyboardInterrupt
+            alignment.assert_capability_robust(BOWL, under=STRETCHED, rtol=0.1, watch=stop)
+    """)
+    lines = section(run(no_reraise_ctrlc=True))
+    assert lines[0] == "INTERRUPTED test_it.py::test_it"
+    assert re.match(r"  smallest failing δ so far   init_gain\(log2=\S+\)      off by \S+, allowed \S+", lines[1])

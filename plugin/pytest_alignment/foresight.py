@@ -14,7 +14,7 @@ from hypothesis.control import current_build_context, currently_in_test_context
 from alignment_checks.experiment import Experiment, Memory, Sides
 from alignment_checks.judgement import Status
 from alignment_checks.measures import Reading
-from alignment_checks.perturbations import Perturbation
+from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import Verdict
 
@@ -97,7 +97,11 @@ class Forecast(Memory):
         with self._search(confirming=final):
             found = check(delta=delta, first=first, examples=0, shrink=shrink, memory=self)
         self._failing.add(failing)
-        return replace(found, runs=failing.runs, seconds=failing.seconds) if final else verdict
+        return (
+            replace(found, runs=max(found.runs, failing.runs), seconds=max(found.seconds, failing.seconds))
+            if final
+            else verdict
+        )
 
     @contextmanager
     def _search(self, *, confirming: bool) -> Iterator[None]:
@@ -143,7 +147,7 @@ class Foreseeing(Experiment):
             self._train_ahead()
             unknown = {key: delta for key, delta in unknown.items() if key not in self.known}
         if unknown:
-            self._train(list(unknown.values()))
+            self._measured(list(unknown.values()), keep=[IDENTITY])
         return [self.known[self._key(delta)] for delta in deltas]
 
     def _launch(self, deltas: Sequence[Perturbation]) -> None:
@@ -158,11 +162,15 @@ class Foreseeing(Experiment):
         if not self.forecast.confirming:
             return self.readings(deltas)
         self.forecast.launching(deltas)
-        return self._train(deltas)
+        return super().fresh(deltas)
 
-    def _train(self, deltas: Sequence[Perturbation]) -> list[Reading]:
+    def afresh(self) -> Experiment:
+        """Return the experiment that confirms what this one found: itself, until it is reported."""
+        return super().afresh() if self.forecast.confirming else self
+
+    def _measured(self, deltas: Sequence[Perturbation], keep: Sequence[Perturbation]) -> list[Reading]:
         began = time.perf_counter()
-        found = super().fresh(deltas)
+        found = super()._measured(deltas, keep)
         self.seconds += time.perf_counter() - began
         return found
 
@@ -177,7 +185,7 @@ class Foreseeing(Experiment):
             except Exception:  # noqa: S112
                 continue
         if fresh := [delta for key, delta in batch.items() if key not in self.known]:
-            self._train(fresh)
+            self._measured(fresh, keep=[IDENTITY])
 
 
 def _untold(batch: Sequence[Perturbation]) -> None:

@@ -104,7 +104,7 @@ def test_device_and_examples_reach_the_search_unless_the_test_says_otherwise(sui
         def test_it(alignment, monkeypatch):
             seen = []
             monkeypatch.setattr(judging, "search", lambda *a, **k: seen.append(k["examples"]) or 1 / 0)
-            for more in ({}, {"examples": 3}):
+            for more in ({"device": "cpu"}, {"device": "cpu", "examples": 3}):
                 with pytest.raises(ZeroDivisionError):
                     alignment.assert_capability_robust(BOWL, under=UNCHANGED, rtol=0.1, **more)
             assert seen == [12, 3]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -53,14 +54,26 @@ class Journal:
     Parameters
     ----------
     folder : Path
+    say : callable
+        Told, once, that nothing can be written there. Nothing is raised: the run is worth more than its journal.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+        self.folder, self._say = folder, say
+        self._works = True
+        self._ignored: Path | None = None
         self._file: IO[str] | None = None
 
     def begin(self, key: Key, batch: Sequence[Plain]) -> None:
         """Write what is about to be trained, down to the disk."""
+        try:
+            if self._works:
+                self._write(key, batch)
+        except OSError as error:
+            self._works = False
+            self._say(f"cannot be written ({error}): if this process dies, nobody will know what it was training")
+
+    def _write(self, key: Key, batch: Sequence[Plain]) -> None:
         file = self._opened()
         file.seek(0)
         file.truncate()
@@ -71,14 +84,22 @@ class Journal:
     def end(self) -> None:
         """Clear it: what was in flight has landed."""
         if self._file is not None:
-            self._file.seek(0)
-            self._file.truncate()
+            with suppress(OSError):
+                self._file.seek(0)
+                self._file.truncate()
 
     def close(self) -> None:
-        """Remove the file."""
-        if self._file is not None:
-            path, self._file = Path(self._file.name), self._file.close()
-            path.unlink(missing_ok=True)
+        """Remove the file, and the folders that were made for it and hold nothing else."""
+        if self._file is None:
+            return
+        path, self._file = Path(self._file.name), self._file.close()
+        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.folder.rmdir()
+        if self._ignored is not None and list(self.folder.parent.iterdir()) == [self._ignored]:
+            with suppress(OSError):
+                self._ignored.unlink()
+                self.folder.parent.rmdir()
 
     def _opened(self) -> IO[str]:
         if self._file is None:
@@ -86,6 +107,7 @@ class Journal:
             ignored = self.folder.parent / ".gitignore"
             if not ignored.exists():
                 ignored.write_text("*\n", encoding="utf-8")
+                self._ignored = ignored
             path = self.folder / f"{os.getpid()}-{os.urandom(4).hex()}.jsonl"
             self._file = path.open("a+", encoding="utf-8")
             if fcntl is not None:
@@ -100,7 +122,7 @@ def crashes(folder: Path) -> Iterator[Crash | str]:
             lines = _left(path)
             yield from (_crash(path, line) for line in lines)
         except (OSError, UnreadableError) as error:
-            yield f"the journal {path.name} {error}. Skipped; delete it"
+            yield f"{path.name} {error}. Skipped; delete it"
 
 
 def _left(path: Path) -> list[str]:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +81,7 @@ class Ledger:
         self.tests = 0
         self._many = 1
         self.screen = Screen(config)
-        self.journal = Journal(self._home / "journal")
+        self.journal = Journal(self._home / "journal", partial(self.say, about="journal"))
         self.interrupted: list[str] = []
         self._example: object = None
         self._counts: Counter[tuple[str, str]] = Counter()
@@ -171,11 +171,11 @@ class Ledger:
     # ------------------------------------------------------------------------------------------------------- the store
 
     def say(self, message: str, about: str = "store") -> None:
-        """Warn of something about the store, once; where warnings are errors, in the summary alone."""
+        """Warn, once, of something that the store or the like has to say; the journal has it in the summary alone."""
         line = f"{about}: {message}"
         if self.worker:
             self._unsent += [(message, about)] * (line not in self.said)
-        elif line not in self.said:
+        elif line not in self.said and about != "journal":
             _warn(self.config, message)
         self.said[line] = None
 

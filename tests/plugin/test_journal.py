@@ -45,7 +45,7 @@ def written(folder):
 
 
 def test_it_holds_the_batch_in_flight_and_nothing_else(tmp_path):
-    journal = Journal(tmp_path / "journal")
+    journal = Journal(tmp_path / "home" / "journal", pytest.fail)
     journal.begin(KEY, BATCH)
     (path,) = journal.folder.iterdir()
     first = path.read_text()
@@ -55,7 +55,19 @@ def test_it_holds_the_batch_in_flight_and_nothing_else(tmp_path):
     journal.end()
     assert path.read_text() == ""
     journal.close()
-    assert list(journal.folder.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_nothing_can_be_written_that_is_said_once(tmp_path):
+    (tmp_path / "file").write_text("")
+    said = []
+    journal = Journal(tmp_path / "file" / "journal", said.append)
+    for _ in range(2):
+        journal.begin(KEY, BATCH)
+        journal.end()
+    journal.close()
+    (message,) = said
+    assert message.startswith("cannot be written (")
 
 
 def test_what_a_dead_process_left_is_found(tmp_path):
@@ -73,7 +85,7 @@ def test_what_a_living_process_trains_is_no_crash(tmp_path):
             "import pathlib, sys",
             "from pytest_alignment.journal import Journal",
             "from pytest_alignment.results import Key",
-            f"journal = Journal(pathlib.Path({str(tmp_path)!r}))",
+            f"journal = Journal(pathlib.Path({str(tmp_path)!r}), print)",
             f"journal.begin(Key(*{tuple(KEY)!r}), {BATCH!r})",
             "print('in flight', flush=True)",
             "sys.stdin.read()",
@@ -157,7 +169,7 @@ def test_a_killed_run_is_followed_up_until_the_culprit_is_known(suite, run, kill
 
     monkeypatch.delenv("DEADLY")
     run().assert_outcomes(passed=2)
-    assert list(folder.iterdir()) == []
+    assert not folder.exists()
 
 
 def test_a_batch_whose_members_train_by_themselves_is_said(suite, run, pytester, section):
@@ -179,7 +191,7 @@ def test_a_batch_whose_members_train_by_themselves_is_said(suite, run, pytester,
 def test_nothing_is_left_of_a_run_that_ends(suite, run, pytester):
     suite("failing", "passing")
     run().assert_outcomes(passed=1, failed=1)
-    assert list((pytester.path / ".alignment" / "journal").iterdir()) == []
+    assert not (pytester.path / ".alignment" / "journal").exists()
     assert (pytester.path / ".alignment" / ".gitignore").read_text() == "*\n"
 
 

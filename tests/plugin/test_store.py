@@ -349,3 +349,65 @@ def test_keeping_forgets_only_the_same_assertion():
     for envelope in (ENVELOPE, other, larger):
         store.keep(envelope.to_dict())
     assert store.envelopes() == [larger, other]
+
+
+# ------------------------------------------------------------------------------------------------ the user's own choice
+
+CHOICE = """
+from hypothesis.database import DirectoryBasedExampleDatabase, MultiplexedDatabase, ReadOnlyDatabase
+
+def pytest_alignment_database(config):
+    return {}
+"""
+SHARED = "DirectoryBasedExampleDatabase('shared')"
+
+
+def values(folder):
+    """Return the envelopes that a directory's database holds."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return [Envelope.from_bytes(f.read_bytes()) for f in files if f.read_bytes().startswith(b"{")]
+
+
+def test_a_failure_found_in_ci_is_replayed_from_what_ci_shares(suite, run, pytester, section, monkeypatch):
+    pytester.makeconftest(CHOICE.format(SHARED))
+    suite("failing")
+    monkeypatch.setenv("CI", "true")  # Hypothesis's profile for it has no database; ours stores all the same
+    run("--hypothesis-profile=ci").assert_outcomes(failed=1)
+    monkeypatch.delenv("CI")
+    (envelope,) = values(pytester.path / "shared")
+    assert not (pytester.path / ".alignment").exists()
+
+    pytester.makeconftest(CHOICE.format(f"MultiplexedDatabase(ReadOnlyDatabase({SHARED}))"))
+    replay = run(f"--alignment-replay={envelope.id}")
+    replay.assert_outcomes(failed=1)
+    assert [line for line in section(replay) if line.startswith(f"replayed: {envelope.id} still fails")]
+    replay.stdout.fnmatch_lines(["alignment: *, store of pytest_alignment_database"])
+    assert values(pytester.path / "shared") == [envelope]
+
+
+def test_where_one_part_can_only_be_read_the_other_is_written(suite, run, pytester, section):
+    here = "DirectoryBasedExampleDatabase('here')"
+    pytester.makeconftest(CHOICE.format(f"MultiplexedDatabase({here}, ReadOnlyDatabase({SHARED}))"))
+    suite("failing")
+    result = run()
+    result.assert_outcomes(failed=1)
+    assert len(values(pytester.path / "here")) == 1
+    assert not (pytester.path / "shared").exists()
+    assert not [line for line in section(result) if line.startswith("store: ")]
+
+
+def test_none_leaves_the_directory(suite, run, pytester, stored):
+    pytester.makeconftest(CHOICE.format(None))
+    suite("failing")
+    run()
+    assert len(stored()) == 1
+
+
+def test_what_is_no_database_is_refused(suite, run, pytester):
+    pytester.makeconftest(CHOICE.format("'redis://here'"))
+    suite("failing")
+    result = run("--alignment-replay=all")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "expected a hypothesis.database.ExampleDatabase, or None for the directory; got str" in (
+        result.stderr.str() + result.stdout.str()
+    )

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from alignment_checks import philox, seeding
 from alignment_checks.philox import Place
@@ -47,16 +48,52 @@ def drawing(seed: Tensor | None, stream: int, step: int | Tensor = 0) -> Abstrac
     return nullcontext() if seed is None else Drawing(seed, stream, step)
 
 
-def observed(forward: Callable[[], object], seed: Tensor) -> Randomness:
-    """Return what a forward pass draws, by the global generators that it moves."""
+def observed(forward: Callable[[], Tensor], seed: Tensor) -> Randomness:
+    """Return what a forward pass draws, by the global generators that it moves.
+
+    One that is run again on the way back (`torch.utils.checkpoint`) counts as hidden: torch gives it the numbers of the
+    first time, `Drawing` cannot.
+    """
     before = _states()
     forward()
     if _states() == before:
         return Randomness.NONE
     before = _states()
     with Drawing(seed, EVALUATION, 0):
-        forward()
-    return Randomness.SEEN if _states() == before else Randomness.HIDDEN
+        loss = forward()
+    seen = _states() == before and not _draws_on_the_way_back(loss)
+    return Randomness.SEEN if seen else Randomness.HIDDEN
+
+
+def _draws_on_the_way_back(loss: Tensor) -> bool:
+    watch = _Seeded()
+    with watch:
+        if loss.requires_grad:
+            torch.autograd.backward(loss.sum())
+    return watch.seen
+
+
+class _Seeded(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notices operations that draw from torch's generator, also where that is put back afterwards."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen = False
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return that this mode is not to be wrapped for the compiler, which costs more than the mode itself."""
+        return False
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        self.seen = self.seen or torch.Tag.nondeterministic_seeded in func.tags
+        return func(*args, **(kwargs or {}))
 
 
 def _states() -> tuple[object, ...]:

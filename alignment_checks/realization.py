@@ -229,8 +229,10 @@ def _called(realization: Realization) -> Tensor:
 
 def randomness(realization: Realization) -> Randomness:
     """Return what the training-mode forward pass draws at random (dropout does)."""
-    with isolated(derive("run", realization.seed)), torch.no_grad():
-        return observed(lambda: _valued(realization), seed_of(realization.seed))
+    leaves = {name: value.clone().requires_grad_() for name, value in realization.parameters.items()}
+    run = replace(realization, parameters=leaves)
+    with isolated(derive("run", run.seed)), torch.enable_grad():
+        return observed(lambda: _valued(run), seed_of(run.seed))
 
 
 def draws_randomness(realization: Realization) -> bool:

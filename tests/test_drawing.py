@@ -11,6 +11,7 @@ from torch import nn
 from torch.func import vmap
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
 
 from alignment_checks.drawing import EVALUATION, STEP, Drawing, Randomness, drawing, observed
 
@@ -228,12 +229,13 @@ def test_without_a_seed_nothing_is_replaced():
     [
         (lambda: F.relu(X), Randomness.NONE),
         (lambda: F.dropout(X), Randomness.SEEN),
-        (lambda: (F.dropout(X), random.random()), Randomness.HIDDEN),
-        (lambda: np.random.normal(), Randomness.HIDDEN),
+        (lambda: F.dropout(X) * random.random(), Randomness.HIDDEN),
+        (lambda: X * np.random.normal(), Randomness.HIDDEN),
         (lambda: torch.multinomial(torch.ones(3), 1), Randomness.HIDDEN),
-        (lambda: RECURRENT(X), Randomness.HIDDEN),
+        (lambda: RECURRENT(X)[0], Randomness.HIDDEN),
+        (lambda: checkpoint(F.dropout, X.clone().requires_grad_(), use_reentrant=False), Randomness.HIDDEN),
     ],
-    ids=["none", "seen", "python", "numpy", "not replaced", "C++"],
+    ids=["none", "seen", "python", "numpy", "not replaced", "C++", "checkpoint"],
 )
 def test_what_draws_out_of_sight_is_noticed(forward, expected):
     with torch.random.fork_rng():

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from alignment_checks import seeding
 from alignment_checks.backends.job import Job, Record, as_lost, learning_rates, must_be_given, needs_closure
 from alignment_checks.backends.minibatches import disturbed, minibatches, noise
-from alignment_checks.drawing import EVALUATION, STEP, Randomness, drawing, seed_of
+from alignment_checks.drawing import EVALUATION, STEP, Randomness, drawing
 from alignment_checks.objectives import Tensors
 from alignment_checks.realization import Realization, loss_of, lowered, parameters_of
 from alignment_checks.trajectory import End, is_beyond
@@ -66,7 +66,7 @@ class _Loop:
         self.optimizer = self.train.optimizer(list(self.parameters.values()))
         self.scheduler = self.train.scheduler(self.optimizer) if self.train.scheduler else None
         self.batches = minibatches(self.train, device)
-        self.seed = seed_of(job.train.seed, device) if job.random else None
+        self.seed = job.seed(device)
         self.noises = [noise([self.train], which, device) for which in range(len(self.train.noise))]
 
     def record(self, reason: str | None, visit: Visitor | None) -> Record:

@@ -16,7 +16,7 @@ from torch.func import functional_call, vmap
 from alignment_checks import seeding
 from alignment_checks.backends import loop
 from alignment_checks.backends.job import Job, Record
-from alignment_checks.drawing import EVALUATION, Randomness, drawing, seed_of
+from alignment_checks.drawing import EVALUATION, Randomness, drawing
 from alignment_checks.realization import Realization
 from alignment_checks.trajectory import Series
 
@@ -78,7 +78,7 @@ def _evaluated(path: Path, scores: list[Realization], device: torch.device) -> S
     buffers = {name for name, _ in module.named_buffers()}
     frozen = {name: value.to(device) for name, value in path.job.train.constants.items() if name not in buffers}
 
-    seed = seed_of(path.job.train.seed, device) if path.job.random else None
+    seed = path.job.seed(device)
     hidden = path.job.randomness is Randomness.HIDDEN  # then every evaluation draws the same from torch's generator
     aside = partial(seeding.isolated, seeding.derive("evaluation", path.job.train.seed)) if hidden else nullcontext
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, dropout
+from torch.utils.checkpoint import checkpoint
 
 import alignment_checks as ac
 from alignment_checks.perturbations import IDENTITY, Perturbation
@@ -203,7 +204,24 @@ class Coin(nn.Module):
         return self.second(self.first(x) if random.random() < 0.5 else x)
 
 
+class Recomputed(nn.Module):
+    """Dropout that is computed again on the way back (activation checkpointing)."""
+
+    def __init__(self, again=True):
+        super().__init__()
+        self.first, self.second, self.again = nn.Linear(6, 6), nn.Linear(6, 3), again
+
+    def forward(self, x):
+        if not self.again:
+            random.random()  # so that it draws from torch's own generator, too
+        return self.second(checkpoint(self.inner, x, use_reentrant=False) if self.again else self.inner(x))
+
+    def inner(self, x):
+        return dropout(torch.tanh(self.first(x)), 0.5, self.training)
+
+
 LEFT = {
+    "checkpointing": (VECTORS, Recomputed, "draws random numbers that cannot be drawn for each lane apart"),
     "batch norm that counts": (
         IMAGES,
         conv(partial(nn.BatchNorm2d, 4, momentum=None), nn.Tanh, flat=64),
@@ -230,6 +248,13 @@ def test_what_cannot_be_batched_goes_through_the_loop_and_says_why(name, monkeyp
     assert {run.backend for run in first.runs} == {"loop"}
     assert all(re.search(why, run.reason) for run in first.runs)
     assert np.array_equal(first.base, again.base)
+
+
+def test_what_is_computed_again_on_the_way_back_draws_again_what_it_drew(monkeypatch):
+    monkeypatch.setitem(MODELS, "once", (VECTORS, partial(Recomputed, again=False)))
+    monkeypatch.setitem(MODELS, "again", (VECTORS, Recomputed))
+    once, again = (ac.run(setup_of(name, steps=5)).base for name in ("once", "again"))
+    np.testing.assert_allclose(again, once, rtol=1e-12)
 
 
 # -------------------------------------------------------------------------------------- what evaluating leaves be

@@ -17,7 +17,7 @@ from alignment_checks.shrinking import Shrinking, active, line_of, order
 
 ROUNDS = 16
 """Rounds of shrinking at most."""
-PATH = (1.0, 0.75, 0.5, 0.25)
+PATH = (1.0, 0.97, 0.93, 0.87, 0.8, 0.65, 0.5, 0.25)
 """How far all parts go together toward where each of them could go by itself."""
 
 
@@ -103,11 +103,17 @@ class Rounds:
     def _reseeded(self, line: Line, move: Mapping[int, float], seeds: Sequence[int]) -> list[Perturbation]:
         if not self.domain.whole or not line.low or not any(part.seeded for part in line.delta.parts):
             return []
-        return [_reseeded(line.moved(move), seed) for seed in seeds]
+        own = line.moved(move)
+        return [own, *(_reseeded(own, seed) for seed in seeds)] if seeds else []
 
     def _worst(self, fresh: Sequence[Perturbation]) -> list[Line]:
-        """Return the lines of those that fail most: they are likely to fail at smaller magnitudes too."""
-        failing = [delta for delta in fresh if self.state.known[delta].status is Status.FAIL]
+        """Return the lines of those that fail most: they are likely to fail at smaller magnitudes too.
+
+        The first is at the seed that is followed anyway; where others come to the same, their randomness has no effect.
+        """
+        own = self.state.known[fresh[0]].value if fresh else math.nan
+        known = [(delta, self.state.known[delta]) for delta in fresh[1:]]
+        failing = [delta for delta, judgement in known if judgement.status is Status.FAIL and judgement.value != own]
         worst = sorted(failing, key=lambda delta: -self.state.known[delta].severity)
         return [self._line(delta) for delta in worst[: self.plan.rivals]]
 

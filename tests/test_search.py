@@ -5,6 +5,7 @@ Each test plants a set of failing magnitudes and knows therefore the smallest of
 
 import math
 import random
+import statistics
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from alignment_checks import perturbations as pt
 from alignment_checks.judgement import Judgement, Status
 from alignment_checks.perturbations import IDENTITY, Perturbation
+from alignment_checks.plan import FRUGAL, WIDE
 from alignment_checks.search import drawn, search
 
 NOISE = pt.label_noise(max_rate=0.5)
@@ -148,6 +150,19 @@ def test_the_worst_is_the_most_severe_one():
 # -------------------------------------------------------------------------------------------------------- compositions
 
 THREE = pt.compose(NOISE, GAIN, pt.init_jitter(max_sigma=1.0))
+LIMITS = {"label_noise": 0.5, "init_gain": 2.0, "init_jitter": 1.0}
+
+
+class Graded(Planted):
+    """An `evaluate` of which severity is a margin: it fails from 1 on, and says how near to it what passes comes."""
+
+    def __init__(self, margin):
+        super().__init__(lambda delta: margin(delta) >= 1, margin)
+
+    def judged(self, delta):
+        severity = 0.0 if delta == IDENTITY else self.severity(delta)
+        status = Status.FAIL if self.fails(delta) and delta != IDENTITY else Status.PASS
+        return Judgement(status, 1.0, 1.0 + severity, severity, 1.0, severity)
 
 
 @settings(max_examples=10, deadline=None)
@@ -187,6 +202,40 @@ def test_a_part_that_fails_alone_only_when_large_beats_two_that_fail_together_wh
 
     result, _ = found(pt.compose(NOISE, GAIN), fails)
     assert result.minimal[0].family == "label_noise"
+
+
+@pytest.mark.parametrize("plan", [WIDE, FRUGAL], ids=["wide", "frugal"])
+@pytest.mark.parametrize("families", [("label_noise",), ("label_noise", "init_jitter"), sorted(LIMITS)])
+def test_as_many_families_as_it_takes_are_brought_to_the_boundary_in_fifteen_batches(plan, families):
+    """It fails once each of the families is above its own bound; the median over seeds is what is promised."""
+    launches = []
+    for random_seed in range(11):
+        chance = random.Random(random_seed)
+        bounds = {family: LIMITS[family] * chance.uniform(0.05, 0.9) for family in families}
+
+        def margin(delta, bounds=bounds):
+            size = sizes(delta)
+            return min(size.get(family, 0.0) / bound for family, bound in bounds.items())
+
+        result = search(THREE, Graded(margin), Graded(margin), random_seed=random_seed, plan=plan)
+        least = sizes(result.minimal[0])
+        assert set(least) == set(families)
+        assert all(bound <= least[family] <= bound / 0.99 * (1 + 1e-12) for family, bound in bounds.items())
+        launches.append(result.launches)
+    assert statistics.median(launches) <= MOST_LAUNCHES
+
+
+def test_seeds_that_were_not_drawn_are_tried_where_the_smallest_fails():
+    """A seed in ten fails at a fifth of the others' magnitude; few searches draw one of them among their first ten."""
+
+    def margin(delta):
+        return abs(magnitude(delta)) / (0.04 if delta.seed % 10 == 7 else 0.2)
+
+    found_low = 0
+    for random_seed in range(20):
+        result = search(NOISE, Graded(margin), Graded(margin), examples=5, random_seed=random_seed)
+        found_low += magnitude(result.minimal[0]) < 0.05
+    assert found_low >= 15
 
 
 # ---------------------------------------------------------------------------------------- what is judged, and how often

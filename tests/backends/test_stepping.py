@@ -455,6 +455,21 @@ def test_whatever_an_optimizer_does_it_equals_the_loop_and_says_how_it_was_stepp
     assert expected[1] is None or expected[1] in why
 
 
+@pytest.mark.parametrize("optimizer", [Mine, Lamb, Items], ids=named)
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e200])
+def test_in_each_way_a_lane_that_diverges_changes_no_bit_of_its_neighbours(optimizer, value):
+    setup = bowl(optimizer, steps=20)
+    there = {name: torch.full_like(p, value) for name, p in Bowl().double().named_parameters()}
+    wild = pt.Perturbation("init_interpolation", 1.0, 1.0, 0, (("other", str(value)),), payload=there)
+    tame = pt.Perturbation("init_gain", 0.5, 1.0, 0)
+    others = [IDENTITY, pt.Perturbation("init_gain", 0.25, 1.0, 0)]
+    beside, gone = (ac.run(setup, [others[0], middle, others[1]]) for middle in (tame, wild))
+    assert stepped(beside)[0] == stepped(gone)[0] == {Mine: STACKED, Lamb: VMAPPED, Items: PER_LANE}[optimizer]
+    assert [run.outcome.diverged_at for run in gone.runs] == [None, 0, None]
+    assert np.array_equal(beside.base[[0, 2]], gone.base[[0, 2]])
+    assert np.array_equal(beside.mesa[[0, 2]], gone.mesa[[0, 2]])
+
+
 def test_no_adversary_is_given_a_closure():
     """Else they would go to the loop for another reason than theirs."""
     parameter = nn.Parameter(torch.ones(1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,6 +67,12 @@ def _mark(value: object) -> object:
 
 
 def _generators() -> tuple[object, ...]:
+    accelerator = torch.get_device_module() if torch.accelerator.is_available() else None
     numpy = dict(np.random.get_state(legacy=False))
     state = {key: part.tobytes() if isinstance(part, np.ndarray) else part for key, part in numpy.pop("state").items()}
-    return torch.get_rng_state().numpy().tobytes(), numpy, state, random.getstate()
+    return _drawn(torch), _drawn(accelerator), numpy, state, random.getstate()
+
+
+def _drawn(module: Any) -> bytes | None:
+    """Return the state of the generator of a device's module, None without one."""
+    return None if module is None else bytes(module.get_rng_state().numpy())

@@ -29,7 +29,8 @@ class Stacked:
     def __init__(self, runs: Sequence[Realization], weights: Mapping[str, Tensor]) -> None:
         self.weights, self.lanes = weights, len(runs)
         self.parameters = {name: nn.Parameter(value) for name, value in weights.items()}
-        with PointwiseOnly():
+        self.watch = PointwiseOnly()
+        with self.watch:
             self.optimizer = runs[0].optimizer(list(self.parameters.values()))
             self.scheduler = runs[0].scheduler(self.optimizer) if runs[0].scheduler else None
         self.audit = Audit(runs[0], weights, lambda: ((self.optimizer, self.scheduler), self.parameters))
@@ -40,7 +41,7 @@ class Stacked:
         self.audit.before(gradient)
         for name, parameter in self.parameters.items():
             parameter.grad = gradient[name]
-        with PointwiseOnly():
+        with self.watch:
             self.optimizer.step()
             if self.scheduler is not None:
                 self.scheduler.step()

@@ -8,7 +8,6 @@ could cut across lanes, random draws, and reads of more than one number from the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -20,14 +19,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from alignment_checks.backends.stepping.refusal import StepRefused
 
 
-class PointwiseOnly(ExitStack):
+class PointwiseOnly:
     """Within this context, what could mix the elements of a tensor raises `StepRefused`."""
 
-    def __enter__(self) -> PointwiseOnly:
-        super().__enter__()
-        self.enter_context(_NoHostReads())
-        self.enter_context(_NoMixing())
-        return self
+    def __init__(self) -> None:
+        self.reads, self.mixing = _NoHostReads(), _NoMixing()
+
+    def __enter__(self) -> None:
+        self.reads.__enter__()  # type: ignore[no-untyped-call]
+        self.mixing.__enter__()  # type: ignore[no-untyped-call]
+
+    def __exit__(self, *exception: Any) -> None:
+        self.mixing.__exit__(*exception)  # type: ignore[no-untyped-call]
+        self.reads.__exit__(*exception)  # type: ignore[no-untyped-call]
 
 
 class _NoMixing(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -105,7 +109,7 @@ class _NoHostReads(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        if func in _HOST_READS and args[0].numel() != 1:
+        if func in _HOST_READS and args[0].numel() > 1:
             raise StepRefused(f"Tensor.{func.__name__} reads lanes from the host")
         return func(*args, **kwargs) if kwargs else func(*args)
 

@@ -12,7 +12,8 @@ normalized : bool, optional
 of : {"base", "mesa"}
     Whose capability.
 examples : int
-    Perturbations that Hypothesis draws; 0 judges `first` alone.
+    Perturbations that Hypothesis draws; 0 judges `first` alone. Their magnitudes are spread over up to 1.28 places for
+    each, the corners of the domain are tried as well, and where nothing fails up to as many again, near the worst.
 seeds : int or sequence of int
     Repeat over so many seeds (init, minibatch order, dropout), paired: the same seed with δ and without. What fails is
     confirmed over as many other seeds, which took no part in finding it. With one seed, the verdict is about that one

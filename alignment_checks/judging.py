@@ -70,6 +70,7 @@ _BELOW = {Status.FAIL: "below", Status.INCONCLUSIVE: "not clearly above"}
 def either(first: Judgement, second: Judgement) -> Judgement:
     """Return the judgement of two demands: what fails one of them fails, chance having had two to choose from."""
     chosen = max((first, second), key=lambda judgement: _RANK.index(judgement.status))
+    chosen = replace(chosen, severity=max(first.severity, second.severity))
     return chosen if chosen.p_value is None else replace(chosen, p_value=min(1.0, 2 * chosen.p_value))
 
 

@@ -899,3 +899,18 @@ def test_a_perturbed_objective_that_is_nan_at_the_start_has_diverged_there(mlp):
     verdict = ac.check_capability_robust(mlp, under=pt.objective_mix(broken), rtol=0.5, examples=5)
     assert verdict.status == "fail"
     assert "diverged at step 0" in str(verdict)
+
+
+# ----------------------------------------------------------------------------------------- what came nearest to failing
+
+
+def test_a_pass_names_what_came_nearest_to_failing_and_a_failure_does_not(blobs):
+    passed = ac.check_capability_robust(blobs, under=pt.init_gain(max_log2=0.5), rtol=5.0, examples=10)
+    assert passed.status == "pass"
+    assert abs(passed.nearest.perturbation.magnitude) <= 0.5
+    assert abs(passed.nearest.deviation) <= passed.nearest.allowed
+    assert "nearest to failing" in str(passed)
+    assert passed.to_dict()["nearest"]["repr"] == repr(passed.nearest.perturbation)
+    failed = ac.check_capability_robust(blobs, under=pt.init_gain(max_log2=0.5), rtol=1e-3, examples=10)
+    assert (failed.status, failed.nearest) == ("fail", None)
+    assert "nearest to failing" not in str(failed)

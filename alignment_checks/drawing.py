@@ -48,6 +48,11 @@ def drawing(seed: Tensor | None, stream: int, step: int | Tensor = 0) -> Abstrac
     return nullcontext() if seed is None else Drawing(seed, stream, step)
 
 
+def drawing_of(randomness: Randomness, run: int, device: torch.device | None = None) -> Tensor | None:
+    """Return the seed of what a run draws; None where it draws nothing, or (also) from torch's own generators."""
+    return seed_of(run, device) if randomness is Randomness.SEEN else None
+
+
 def observed(forward: Callable[[], Tensor], seed: Tensor) -> Randomness:
     """Return what a forward pass draws, by the global generators that it moves.
 

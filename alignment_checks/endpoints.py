@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from alignment_checks import seeding
-from alignment_checks.drawing import EVALUATION, drawing, seed_of
+from alignment_checks.drawing import EVALUATION, Randomness, drawing, drawing_of
 from alignment_checks.objectives import Tensors
-from alignment_checks.realization import Realization, draws_randomness, loss_of, realize
+from alignment_checks.realization import Realization, loss_of, randomness, realize
 from alignment_checks.trajectory import End, Trajectory
 
 Function = Callable[[Tensor], Tensor]
@@ -120,9 +120,9 @@ class _Place:
         plain = realize(trajectory.setup, run.seed)
         train = run.perturbation.applied(plain)
         score = train if run.base == run.perturbation else run.base.applied(plain)
-        random = draws_randomness(train)
+        found = randomness(train)
         theta, step = (_flat(part, train.parameters) for part in (end.parameters, end.step))
-        functions = [_function(which, train.parameters, random=random) for which in (train, score)]
+        functions = [_function(which, train.parameters, found) for which in (train, score)]
         return cls(train, functions[0], functions[1], theta, step, end, trajectory.setup.steps)
 
     @property
@@ -186,19 +186,19 @@ def _flat(values: Tensors, like: Tensors) -> Tensor:
     return torch.cat([part.reshape(-1) for part in parts])
 
 
-def _function(run: Realization, like: Tensors, *, random: bool) -> Function:
+def _function(run: Realization, like: Tensors, draws: Randomness) -> Function:
     """Return the loss of a realization over its whole dataset as a function of θ, in float64, without side effects.
 
     It is of the training-mode loss where that is deterministic, else of eval mode, as L(t) is.
     """
     constants, data = _doubled(run.constants), None if run.data is None else tuple(map(_double, run.data))
-    run, seed = replace(run, data=data), seed_of(run.seed) if random else None
+    run, seed = replace(run, data=data), drawing_of(draws, run.seed)
 
     def loss(theta: Tensor) -> Tensor:
         parts = torch.split(theta, [value.numel() for value in like.values()])
         parameters = {name: part.reshape(like[name].shape) for (name, part) in zip(like, parts, strict=True)}
         state = {**parameters, **{name: value.clone() for name, value in constants.items()}}
-        run.module.train(not random)
+        run.module.train(draws is Randomness.NONE)
         with seeding.isolated(seeding.derive("evaluation", run.seed)), drawing(seed, EVALUATION):
             outputs = torch.func.functional_call(run.module, state, run.inputs)
             return loss_of(run)(outputs, run.targets, parameters)

@@ -24,8 +24,8 @@ from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.plan import FRUGAL, WIDE
 from alignment_checks.progress import Budget, Watch
 from alignment_checks.quantities import SIDES, Quantity
-from alignment_checks.realization import checked, start
-from alignment_checks.search import search
+from alignment_checks.realization import checked, realize, start
+from alignment_checks.search import drawn, search
 from alignment_checks.shrinking import Searched
 from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import Outlook, Point, Verdict
@@ -140,6 +140,21 @@ def robust(
     return searched(setup, strategy, sides, quantity, options, judge, (holds, fails))
 
 
+SAMPLE = 24
+"""Draws by which a strategy is asked whether it makes training random."""
+
+
+def _randomizes(strategy: Strategy, setup: TrainingSetup, sides: Sides) -> bool:
+    """Return whether perturbations of a strategy make a run depend on its seed: by noise, or by minibatches."""
+    plain = realize(setup, setup.seed)
+    for delta in drawn(strategy, SAMPLE, 0):
+        sides.check(delta)
+        run = delta.applied(plain)
+        if run.noise or run.batch_size is not None:
+            return True
+    return False
+
+
 def searched(
     setup: TrainingSetup,
     strategy: Strategy,
@@ -156,7 +171,7 @@ def searched(
     budget = Budget(options.max_time)
     check_normalizable(quantity, setup)
     asked = options.seeds_of(setup)
-    seeds = needed(asked, setup)
+    seeds = asked if len(asked) > 1 and sides.mesa and _randomizes(strategy, setup, sides) else needed(asked, setup)
     memory = options.memory or Memory()
     experiment = memory.experiment(
         setup, sides, seeds, device=options.device, backend=options.backend, within=within, horizon=options.horizon

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from alignment_checks.drawing import EVALUATION, Randomness, drawing, observed, seed_of
+from alignment_checks.drawing import EVALUATION, Randomness, drawing, drawing_of, observed, seed_of
 from alignment_checks.objectives import Loss, Objective
 from alignment_checks.seeding import derive, isolated
 from alignment_checks.training import OptimizerFactory, SchedulerFactory, TrainingSetup
@@ -205,14 +205,11 @@ def raw_objective(realization: Realization) -> tuple[Tensor, Tensor]:
 
 def start(realization: Realization) -> float:
     """Return L(0): the loss at θ(0), in eval mode where the training mode draws at random."""
-    random = draws_randomness(realization)
-    aside, seed = isolated(derive("evaluation", realization.seed)), seed_of(realization.seed) if random else None
-    with aside, torch.no_grad(), drawing(seed, EVALUATION):
-        return float(_valued(_in_mode(realization, training=not random)))
-
-
-def _in_mode(realization: Realization, *, training: bool) -> Realization:
-    return replace(realization, module=deepcopy(realization.module).train(training))
+    found = randomness(realization)
+    module = deepcopy(realization.module).train(found is Randomness.NONE)
+    seed = drawing_of(found, realization.seed)
+    with isolated(derive("evaluation", realization.seed)), torch.no_grad(), drawing(seed, EVALUATION):
+        return float(_valued(replace(realization, module=module)))
 
 
 def _valued(realization: Realization) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from alignment_checks.drawing import Randomness, seed_of
+from alignment_checks.drawing import Randomness, drawing_of
 from alignment_checks.realization import Realization
 from alignment_checks.trajectory import End, Series, divergence
 
@@ -29,7 +29,7 @@ class Job:
 
     def seed(self, device: torch.device) -> Tensor | None:
         """Return the seed of what the model draws; None where it draws nothing, or from torch's own generators."""
-        return seed_of(self.train.seed, device) if self.randomness is Randomness.SEEN else None
+        return drawing_of(self.randomness, self.train.seed, device)
 
     @property
     def random(self) -> bool:

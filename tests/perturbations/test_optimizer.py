@@ -392,3 +392,15 @@ def test_what_replaces_a_factory_is_a_value():
         assert one == same != other
         assert hash(one) == hash(same)
         assert copy.copy(one) == one
+
+
+@pytest.mark.parametrize(
+    ("strategy", "seeds"),
+    [(pt.gradient_noise(max_scale=0.1), 3), (pt.learning_rate(max_log2=0.1), 1), (pt.lr_decay(max_rate=0.01), 1)],
+    ids=["gradient_noise", "learning_rate", "lr_decay"],
+)
+def test_seeds_count_where_a_perturbation_makes_training_random(strategy, seeds):
+    """The setup itself is deterministic: trained once, whatever seeds are asked for."""
+    bowl = ac.landscape(lambda x: x.square().sum(), [1.0, 2.0], optimizer=SGD, steps=5)
+    one, several = (ac.check_capability_robust(bowl, under=strategy, rtol=9.0, examples=4, seeds=n) for n in (1, 3))
+    assert several.runs == seeds * one.runs

@@ -1,8 +1,7 @@
 """A small suite to run the plugin on, and what runs it."""
 
-import gc
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from textwrap import dedent
@@ -57,17 +56,10 @@ BODIES = {
 
 
 @pytest.fixture(scope="session", autouse=True)
-def loaded() -> Iterator[None]:
-    """Have everything imported that a run imports: pytester forgets what was first imported in an inner run.
-
-    And freeze it: Hypothesis collects garbage in every new thread that it draws in, and torch is much to look through.
-    """
+def loaded() -> None:
+    """Have everything imported that a run imports: pytester forgets what was first imported in an inner run."""
     bowl = ac.landscape(lambda x: x.square().sum(), [1.0], optimizer=partial(torch.optim.SGD, lr=0.1), steps=4)
     ac.check_capability_robust(bowl, under=pt.init_gain(max_log2=1), rtol=0.1, examples=8)
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture

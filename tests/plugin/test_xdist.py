@@ -61,3 +61,58 @@ def test_the_summary_the_store_and_the_report_are_the_same(suite, run, section, 
     replay = in_workers("-n", "1", "--dist=loadgroup", f"--alignment-replay={grouped}")
     replay.assert_outcomes(failed=1)
     assert [line.split("   ")[0] for line in section(replay)][-2:][0] == f"replayed: {grouped} still fails"
+
+
+REPEATED = """
+    import os, signal
+
+    def pytest_addoption(parser):
+        parser.addoption("--count", type=int, default=1)
+
+    def pytest_generate_tests(metafunc):
+        metafunc.fixturenames.append("repeated")
+        metafunc.parametrize("repeated", range(metafunc.config.option.count))
+"""
+
+
+def test_repeated_on_many_workers_nothing_is_lost_or_doubled(suite, run, section, stored, pytester):
+    pytester.makeconftest(REPEATED)
+    suite("failing", "passing")
+    args = ("--count=3", "-k", "fails or passes", "-p", "no:cacheprovider")
+    run(*args, "-k", "fails[0]").assert_outcomes(failed=1, deselected=5)
+    assert len(stored()) == 1
+    result = pytester.runpytest_subprocess("-p", "no:randomly", "--alignment-examples=8", *args, "-n", "4")
+    result.assert_outcomes(passed=3, failed=3)
+    assert sorted(envelope.key.nodeid for envelope in stored()) == [f"test_it.py::test_fails[{n}]" for n in range(3)]
+    assert len([line for line in result.outlines if line.strip("=") == " alignment "]) == 1
+    failed = [line for line in section(result) if line.startswith("FAILED")]
+    assert failed == [f"FAILED test_it.py::test_fails[{n}]" for n in range(3)]
+
+
+def test_what_a_worker_found_before_it_crashed_survives(suite, section, stored, pytester, monkeypatch):
+    suite(
+        "failing",
+        """
+        import os, signal
+
+        def deadly(realization, magnitude, generator):
+            if os.environ.get("DEADLY"):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return realization
+
+        def test_kills(alignment):
+            alignment.assert_capability_robust(BOWL, under=pt.custom("deadly", deadly, 1.0), rtol=0.1)
+
+        def test_later(alignment):
+            alignment.assert_capability_robust(BOWL, under=pt.init_gain(max_log2=0.9), rtol=0.1)
+    """,
+    )
+    monkeypatch.setenv("DEADLY", "1")
+    result = pytester.runpytest_subprocess("-p", "no:randomly", "--alignment-examples=8", "-n", "1")
+    result.assert_outcomes(failed=3)
+    result.stdout.fnmatch_lines(["*crashed while running 'test_it.py::test_kills'*"])
+    failed = [line for line in section(result) if line.startswith("FAILED")]
+    assert failed == ["FAILED test_it.py::test_fails", "FAILED test_it.py::test_later"]
+    assert sorted(envelope.key.nodeid for envelope in stored()) == ["test_it.py::test_fails", "test_it.py::test_later"]
+    (journal,) = (pytester.path / ".alignment" / "journal").iterdir()
+    assert "test_it.py::test_kills" in journal.read_text()

@@ -17,10 +17,8 @@ def pytest_alignment_database(config: pytest.Config) -> ExampleDatabase | None:
     Any `hypothesis.database.ExampleDatabase` will do. Called once in each process, when a test first needs the store::
 
         def pytest_alignment_database(config):
-            from hypothesis.database import (
-                DirectoryBasedExampleDatabase, GitHubArtifactDatabase, MultiplexedDatabase, ReadOnlyDatabase
-            )
+            from hypothesis import database as db
 
-            here = DirectoryBasedExampleDatabase(config.rootpath / ".alignment" / "examples")
-            return MultiplexedDatabase(here, ReadOnlyDatabase(GitHubArtifactDatabase("owner", "repository")))
+            here = db.DirectoryBasedExampleDatabase(config.rootpath / ".alignment" / "examples")
+            return db.MultiplexedDatabase(here, db.ReadOnlyDatabase(db.GitHubArtifactDatabase("owner", "repository")))
     """

@@ -71,7 +71,9 @@ class Store:
             for value in drop if keep is None or keep in self._fetched() else []:
                 self.database.delete(KEY, value)
             left = self._fetched()
-            reason = "" if (keep is None or keep in left) and not set(drop) & set(left) else "it is read-only"
+            reason = "" if keep is None or keep in left else "it is read-only"
+            if keep is None and set(drop) & set(left):
+                self.say("what no longer fails stays stored where the store is read-only, and is tried first again")
         except Exception as error:
             reason = str(error)
         if reason:

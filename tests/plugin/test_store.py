@@ -396,6 +396,19 @@ def test_where_one_part_can_only_be_read_the_other_is_written(suite, run, pytest
     assert not [line for line in section(result) if line.startswith("store: ")]
 
 
+def test_what_is_fixed_but_cannot_be_forgotten_is_said(suite, run, pytester, section):
+    pytester.makeconftest(CHOICE.format(SHARED))
+    suite("failing")
+    run()
+    pytester.makeconftest(CHOICE.format(f"ReadOnlyDatabase({SHARED})"))
+    suite("fixed")
+    result = run("-W", "ignore")
+    result.assert_outcomes(passed=1)
+    assert [line.split(" ")[0] for line in section(result)] == ["fixed:", "store:"]
+    assert "stays stored where the store is read-only" in section(result)[1]
+    assert len(values(pytester.path / "shared")) == 1
+
+
 def test_none_leaves_the_directory(suite, run, pytester, stored):
     pytester.makeconftest(CHOICE.format(None))
     suite("failing")

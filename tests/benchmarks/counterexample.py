@@ -215,7 +215,7 @@ def eager(setup: ac.TrainingSetup, delta: Perturbation, device: str) -> float:
     module = run.module.to(device)
     module.load_state_dict(run.parameters, strict=False)
     data = [part.to(device) for part in run.data or ()]
-    optimizer, batches, losses = run.optimizer(module.parameters()), minibatches(run), []
+    optimizer, batches, losses = run.optimizer(module.parameters()), minibatches(run, torch.device(device)), []
     for batch in islice(batches, setup.steps + 1):
         optimizer.zero_grad()
         with nullcontext() if batch is None else torch.no_grad():
@@ -289,6 +289,9 @@ def main() -> None:
 
 def _rows(problem: Problem, seeds: int, device: str) -> tuple[float, float]:
     """Print one problem's two rows, and return the median seconds of both ways."""
+    alike = eager(problem.setup, IDENTITY, device), ac.capability(ac.run(problem.setup, device=device)).item()
+    if not math.isclose(*alike, rel_tol=1e-4):
+        raise AssertionError(f"the two ways do not measure the same: {alike}")
     medians = []
     for name, way in (("batched", ours), ("`@given`", naive)):
         outcomes = [way(problem, seed, device) for seed in range(seeds)]

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignment_checks.judgement import Status
+from alignment_checks.knowledge import Knowledge
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.perturbations.composition import assembled
 from alignment_checks.perturbations.value import LARGEST_SEED
 from alignment_checks.sampling import Domain, placed, places, randomness, shape
-from alignment_checks.shrinking import Shrinking
 
 ROUNDS = 4
 """Rounds at most; together they judge at most as many perturbations as were drawn."""
@@ -29,14 +29,14 @@ MOST = 64
 """Perturbations of one round, at most."""
 
 
-def pursue_worst(state: Shrinking, domain: Domain, examples: int, random_seed: int) -> None:
+def pursue_worst(state: Knowledge, domain: Domain, examples: int, random_seed: int) -> None:
     """Judge perturbations near the worst ones, in rounds, until one fails or none is in reach.
 
     A round ends the pursuit if, at the pace at which severity grew, the rounds left could not reach 1.
 
     Parameters
     ----------
-    state : Shrinking
+    state : Knowledge
         What was judged; nothing of it fails.
     domain : Domain
         Nothing is moved in one that is not whole.
@@ -59,7 +59,7 @@ def pursue_worst(state: Shrinking, domain: Domain, examples: int, random_seed: i
         before = after
 
 
-def _highest(state: Shrinking) -> float | None:
+def _highest(state: Knowledge) -> float | None:
     """Return the largest severity of what passes; None where it is the same for all that were perturbed."""
     found = {j.severity for d, j in state.known.items() if not d.is_identity and math.isfinite(j.severity)}
     return max(found) if len(found) > 1 else None
@@ -73,7 +73,7 @@ def _within_reach(before: float, after: float, left: int) -> bool:
 
 
 def _proposals(
-    state: Shrinking, domain: Domain, width: int, examples: int, left: int, random: Random
+    state: Knowledge, domain: Domain, width: int, examples: int, left: int, random: Random
 ) -> list[Perturbation]:
     """Return what to judge next: up the slope and around the elites, the same at other seeds, and crossings."""
     elites = _elites(state)
@@ -90,7 +90,7 @@ def _proposals(
     return [one for one in found if one not in state.known and not one.is_identity][:width]
 
 
-def _elites(state: Shrinking) -> list[Perturbation]:
+def _elites(state: Knowledge) -> list[Perturbation]:
     known = [(d, j.severity) for d, j in state.known.items() if j.status is not Status.FAIL and not d.is_identity]
     ranked = sorted((one for one in known if math.isfinite(one[1])), key=lambda one: -one[1])
     return [delta for delta, _ in ranked[:ELITES]]
@@ -104,7 +104,7 @@ def _alike(elites: Sequence[Perturbation]) -> list[list[Perturbation]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _uphill(state: Shrinking, domain: Domain, elite: Perturbation, reach: float) -> list[Perturbation]:
+def _uphill(state: Knowledge, domain: Domain, elite: Perturbation, reach: float) -> list[Perturbation]:
     """Return steps of three lengths along the slope of severity, fitted to what was judged nearest to an elite."""
     here = np.array(places(elite))
     alike = [(places(d), j.severity) for d, j in state.known.items() if shape(d) == shape(elite)]

@@ -18,6 +18,7 @@ from alignment_checks.judgement import (
     bounded,
     undecided,
 )
+from alignment_checks.knowledge import Searched
 from alignment_checks.measures import Ratio, Reading
 from alignment_checks.options import Options, Strategy
 from alignment_checks.perturbations import IDENTITY, Perturbation
@@ -26,7 +27,6 @@ from alignment_checks.progress import Budget, Watch
 from alignment_checks.quantities import SIDES, Quantity
 from alignment_checks.realization import checked, realize, start
 from alignment_checks.search import drawn, search
-from alignment_checks.shrinking import Searched
 from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import Outlook, Point, Verdict
 from alignment_checks.wording import Describe, caveats, doubts, finding, one_run, settling, unperturbed

@@ -15,13 +15,13 @@ from hypothesis.strategies import SearchStrategy
 
 from alignment_checks.adversary import pursue_worst
 from alignment_checks.judgement import LEVEL
+from alignment_checks.knowledge import Evaluate, Knowledge, Searched
 from alignment_checks.perturbations import IDENTITY, Perturbation, reattached
 from alignment_checks.perturbations.value import LARGEST_SEED, draws_whole
 from alignment_checks.plan import WIDE, Plan
 from alignment_checks.progress import Budget, OutOfTimeError, Watch
-from alignment_checks.rounds import Rounds
 from alignment_checks.sampling import Domain, corners, randomness, spread
-from alignment_checks.shrinking import Evaluate, Searched, Shrinking
+from alignment_checks.shrinking import Shrinking
 
 DONORS = 10
 """Draws from which a stored perturbation gets back what it lost on its way through a file."""
@@ -86,7 +86,7 @@ def search(
     if examples == 0 and not known:
         raise ValueError("nothing to judge: examples=0 judges `first` alone, and `first` is empty")
     draws = draws if examples else []
-    state = Shrinking(evaluate, budget, watch)
+    state = Knowledge(evaluate, budget, watch)
     if examples == 0 and not shrink:
         state.judge(known)
         return state.outcome(confirm, level)
@@ -98,13 +98,13 @@ def search(
         if not state.failing():
             pursue_worst(state, domain, examples, random_seed)
         if state.failing():
-            _shrink(Rounds(state, plan, resolution, domain), random_seed)
+            _shrink(Shrinking(state, plan, resolution, domain), random_seed)
     except OutOfTimeError:
         state.stopped = True
     return state.outcome(confirm, level)
 
 
-def _look(state: Shrinking, plan: Plan, always: Sequence[Perturbation], draws: Sequence[Perturbation]) -> None:
+def _look(state: Knowledge, plan: Plan, always: Sequence[Perturbation], draws: Sequence[Perturbation]) -> None:
     """Judge what is always tried and then the draws, in batches, until something fails."""
     state.planned = len({*always, *draws})
     for batch in plan.batches(draws):
@@ -113,14 +113,14 @@ def _look(state: Shrinking, plan: Plan, always: Sequence[Perturbation], draws: S
             return
 
 
-def _shrink(rounds: Rounds, random_seed: int) -> None:
+def _shrink(shrinking: Shrinking, random_seed: int) -> None:
     """Make what fails smaller, at the seeds that were drawn and at others, and judge its degradation curve."""
     random = randomness("reseed", random_seed)
-    seeds = [random.randrange(LARGEST_SEED + 1) for _ in range(rounds.plan.seeds + rounds.plan.last_seeds)]
-    rounds.drop_components()
-    rounds.descend(seeds[: rounds.plan.seeds])
-    rounds.reseed(seeds[rounds.plan.seeds :])
-    rounds.climb()
+    seeds = [random.randrange(LARGEST_SEED + 1) for _ in range(shrinking.plan.seeds + shrinking.plan.last_seeds)]
+    shrinking.drop_components()
+    shrinking.descend(seeds[: shrinking.plan.seeds])
+    shrinking.reseed(seeds[shrinking.plan.seeds :])
+    shrinking.climb()
 
 
 # ------------------------------------------------------------------------------------------------------------- drawing

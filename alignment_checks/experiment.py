@@ -12,7 +12,7 @@ from alignment_checks.horizons import Horizon, at_limit
 from alignment_checks.measures import Reading, readings
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.realization import draws_randomness, fingerprint, realize
-from alignment_checks.runs import KEPT_NUMBERS, along, follow, resolved, run
+from alignment_checks.runs import KEPT_NUMBERS, along, follow, resolved, run, run_part
 from alignment_checks.sameness import alike
 from alignment_checks.training import TrainingSetup
 from alignment_checks.trajectory import End, Trajectory
@@ -83,6 +83,8 @@ class Experiment:
         Read the runs up to this t; None is T.
     horizon : {"finite", "limit"}
         Read C and α at the last step, or as T → ∞.
+    planned : int
+        About how many runs there are going to be: see `run_part`.
     """
 
     def __init__(
@@ -96,14 +98,16 @@ class Experiment:
         within: int | None = None,
         steps: int | None = None,
         horizon: Horizon = "finite",
+        planned: int = 0,
     ) -> None:
         self.setup, self.sides, self.seeds = setup, sides, list(seeds)
-        self.device, self.backend, self.within = device, backend, within
+        self.device, self.backend, self.within, self.planned = device, backend, within, planned
         self.steps, self.horizon = steps or setup.steps, horizon
         self.plain = realize(setup, self.seeds[0])
         self.known: dict[str, Reading] = {}
         self.excerpts: dict[str, Trajectory] = {}
         self.backends: dict[tuple[str, str | None], None] = {}
+        self.in_lanes: set[str] = set()
         self.runs = 0
         self.paths: list[Path] | None = None
 
@@ -131,8 +135,17 @@ class Experiment:
         return [self.known[key] for key in keys]
 
     def fresh(self, deltas: Sequence[Perturbation]) -> list[Reading]:
-        """Return the reading under each perturbation, measured anew; it is the one remembered from then on."""
-        return self._measured(deltas, keep=deltas)
+        """Return the reading under each perturbation, measured anew; it is the one remembered from then on.
+
+        What lanes measured before they measure again: a few runs alone would go to the loop, and differ by rounding,
+        which a chaotic run makes much of.
+        """
+        found: dict[Perturbation, Reading] = {}
+        ways = {delta: "lanes" if self._key(delta) in self.in_lanes else self.backend for delta in deltas}
+        for way in dict.fromkeys(ways.values()):
+            alike = [delta for delta, same in ways.items() if same == way]
+            found.update(zip(alike, self._measured(alike, keep=alike, backend=way), strict=True))
+        return [found[delta] for delta in deltas]
 
     def afresh(self) -> Experiment:
         """Return the experiment that confirms what this one found: under seeds that took no part in finding it.
@@ -142,18 +155,29 @@ class Experiment:
         if len(self.seeds) == 1:
             return self
         others = [max(self.seeds) + 1 + i for i in range(len(self.seeds))]
-        where = (self.device, self.backend)
-        more = (self.within, self.steps, self.horizon)
-        return Experiment(self.setup, self.sides, others, *where, within=more[0], steps=more[1], horizon=more[2])
+        return Experiment(
+            self.setup,
+            self.sides,
+            others,
+            self.device,
+            self.backend,
+            within=self.within,
+            steps=self.steps,
+            horizon=self.horizon,
+            planned=self.planned,
+        )
 
     def excerpt(self, delta: Perturbation) -> Trajectory | None:
         """Return the runs of one perturbation that was measured anew, or of the identity; None if it was neither."""
         return self.excerpts.get(self._key(delta))
 
-    def _measured(self, deltas: Sequence[Perturbation], keep: Sequence[Perturbation]) -> list[Reading]:
-        trajectory = self._trajectory(deltas)
+    def _measured(
+        self, deltas: Sequence[Perturbation], keep: Sequence[Perturbation], backend: str | None = None
+    ) -> list[Reading]:
+        trajectory = self._trajectory(deltas, backend or self.backend)
         self.backends.update({(r.backend, r.reason): None for r in trajectory.runs})
         keys, n = [self._key(delta) for delta in deltas], len(self.seeds)
+        self.in_lanes.update(key for i, key in enumerate(keys) if trajectory.runs[i * n].backend == "lanes")
         kept = {self._key(delta) for delta in keep}
         excerpts = {k: self._excerpt(trajectory, i * n) for i, k in enumerate(keys) if k in kept}
         self.excerpts.update(excerpts)
@@ -182,14 +206,22 @@ class Experiment:
     def _key(self, delta: Perturbation) -> str:
         return fingerprint(delta.applied(self.plain), self.plain)
 
-    def _trajectory(self, deltas: Sequence[Perturbation]) -> Trajectory:
+    def _trajectory(self, deltas: Sequence[Perturbation], backend: str) -> Trajectory:
         paths = None if self.sides.mesa else self._followed()
         if paths is not None:
             return along(paths, deltas, device=self.device)
         placed = [self.sides.placed(delta) for delta in deltas]
         trained, scored = [mesa for mesa, _ in placed], [base for _, base in placed]
         self.runs += len(self.seeds) * (len(deltas) if self.sides.mesa else 1)
-        return run(self.setup, trained, base=scored, seeds=self.seeds, device=self.device, backend=self.backend)
+        return run_part(
+            self.setup,
+            trained,
+            base=scored,
+            seeds=self.seeds,
+            device=self.device,
+            backend=backend,
+            planned=self.planned,
+        )
 
     def _followed(self) -> list[Path] | None:
         """Train the unperturbed runs once and return them with their weights, None if those are too large to keep."""
@@ -232,11 +264,12 @@ class Memory:
         backend: str = "auto",
         within: int | None = None,
         horizon: Horizon = "finite",
+        planned: int = 0,
     ) -> Experiment:
         """Return the experiment of these arguments, the one that there is already if there is one."""
-        key = (self.known_as(setup), sides, tuple(seeds), device, backend, within, horizon)
+        how = {"device": device, "backend": backend, "within": within, "horizon": horizon, "planned": planned}
+        key = (self.known_as(setup), sides, tuple(seeds), *how.values())
         if key not in self._experiments:
-            how = {"device": device, "backend": backend, "within": within, "horizon": horizon}
             self._experiments[key] = self.begun(setup, sides, seeds, **how)
         return self._experiments[key]
 

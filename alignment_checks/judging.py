@@ -174,7 +174,14 @@ def searched(
     seeds = asked if len(asked) > 1 and sides.mesa and _randomizes(strategy, setup, sides) else needed(asked, setup)
     memory = options.memory or Memory()
     experiment = memory.experiment(
-        setup, sides, seeds, device=options.device, backend=options.backend, within=within, horizon=options.horizon
+        setup,
+        sides,
+        seeds,
+        device=options.device,
+        backend=options.backend,
+        within=within,
+        horizon=options.horizon,
+        planned=options.examples,
     )
     again, before = experiment.afresh(), experiment.runs
 

@@ -41,6 +41,8 @@ class Realization:
     constants : mapping of str to Tensor
         Frozen parameters, and buffers, at t = 0.
     data : tuple of tensors, or None
+    common : tuple of tensors, or None
+        The data that runs which leave them alone share: what of `data` is the very same tensor needs one copy.
     objective : Objective
     infimum : float or None
         A lower bound of the objective, for the dimensionless forms.
@@ -60,6 +62,7 @@ class Realization:
     parameters: Mapping[str, Tensor]
     constants: Mapping[str, Tensor]
     data: tuple[Tensor, ...] | None
+    common: tuple[Tensor, ...] | None
     objective: Objective
     infimum: float | None
     optimizer: OptimizerFactory
@@ -77,6 +80,11 @@ class Realization:
     def targets(self) -> Tensor | None:
         """What the objective compares the outputs with."""
         return None if self.data is None else self.data[-1]
+
+    @property
+    def own(self) -> tuple[bool, ...]:
+        """Which of the data are this run's own."""
+        return tuple(part is not shared for part, shared in zip(self.data or (), self.common or (), strict=True))
 
     @property
     def examples(self) -> int:
@@ -107,6 +115,7 @@ def realize(setup: TrainingSetup, seed: int) -> Realization:
         parameters=parameters,
         constants=frozen | dict(module.named_buffers()),
         data=data,
+        common=data,
         objective=Objective(setup.objective),
         infimum=setup.objective_infimum,
         optimizer=setup.optimizer,

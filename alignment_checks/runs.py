@@ -22,6 +22,8 @@ from alignment_checks.trajectory import End, Run, Series, Trajectory, settled
 
 T = TypeVar("T")
 BACKENDS = ("auto", "lanes", "loop")
+CHUNK = 4096
+"""So many runs are made ready at a time: what they start from, and the data that are their own, are then in memory."""
 KEPT_NUMBERS = 2**24
 """Final parameters are kept up to this many numbers; beyond that they are trained again when asked for."""
 
@@ -71,20 +73,44 @@ def run(
     >>> run(bowl).base
     array([[1.    , 0.25  , 0.0625]])
     """
+    return run_part(setup, perturbations, base=base, seeds=seeds, device=device, backend=backend, planned=0)
+
+
+def run_part(
+    setup: TrainingSetup,
+    perturbations: Sequence[Perturbation] | None,
+    *,
+    base: Sequence[Perturbation] | None,
+    seeds: Sequence[int] | None,
+    device: str,
+    backend: str,
+    planned: int,
+) -> Trajectory:
+    """Return what `run` does, of runs that are some of as many as `planned`: whether compiling pays depends on it."""
     rows = _rows(setup, perturbations, base, seeds)
-    where = resolved(device)
     if backend not in BACKENDS:
         raise ValueError(f"run: `backend` must be one of {', '.join(BACKENDS)}; got {backend!r}")
     numbers = 2 * len(rows) * sum(value.numel() for value in checked(setup).parameters.values())
-    return _run(setup, rows, where, backend, keep_ends=numbers <= KEPT_NUMBERS)
+    how = _How(resolved(device), backend, max(planned, len(rows)))
+    return _run(setup, rows, how, keep_ends=numbers <= KEPT_NUMBERS)
 
 
-def _run(setup: TrainingSetup, rows: list[_Row], device: torch.device, backend: str, *, keep_ends: bool) -> Trajectory:
-    with one_thread(device):
-        found = _records(setup, rows, device, backend, keep_ends=keep_ends)
+@dataclass(frozen=True)
+class _How:
+    """How runs are to be trained."""
+
+    device: torch.device
+    backend: str
+    planned: int
+
+
+def _run(setup: TrainingSetup, rows: list[_Row], how: _How, *, keep_ends: bool) -> Trajectory:
+    chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+    with one_thread(how.device) as threads:
+        found = [one for chunk in chunks for one in _records(setup, chunk, how, threads, keep_ends=keep_ends)]
 
     def ends() -> tuple[End, ...]:
-        return _run(setup, rows, device, backend, keep_ends=True).end
+        return _run(setup, rows, how, keep_ends=True).end
 
     kept = tuple(f.end for f in found if f.end is not None)
     return _trajectory(setup, rows, found, (lambda: kept) if keep_ends else ends)
@@ -249,14 +275,12 @@ class _Found:
     resolution: float
 
 
-def _records(
-    setup: TrainingSetup, rows: list[_Row], device: torch.device, backend: str, *, keep_ends: bool
-) -> list[_Found]:
+def _records(setup: TrainingSetup, rows: list[_Row], how: _How, threads: int, *, keep_ends: bool) -> list[_Found]:
     work = _work(setup, rows)
     random = randomness(work[0].train)
     jobs = [Job(one.train, tuple(one.scores), random) for one in work]
     found: dict[int, _Found] = {}
-    for index, record in trained(jobs, device, backend):
+    for index, record in trained(jobs, how.device, how.backend, planned=how.planned, processes=threads):
         one = work[index]
         for row, score in one.rows:
             found[row] = _found(record, score, one.scores[score] or one.train, keep_end=keep_ends)
@@ -271,7 +295,9 @@ def _found(record: Record, index: int, score: Realization, *, keep_end: bool) ->
 
 def _work(setup: TrainingSetup, rows: list[_Row]) -> list[_Work]:
     """Return the training runs that the rows need: runs that train alike are one."""
-    plains = {row.seed: realize(setup, row.seed) for row in rows}
+    first = realize(setup, rows[0].seed)
+    seeds = {row.seed for row in rows} - {first.seed}
+    plains = {first.seed: first} | {seed: _sharing(realize(setup, seed), first) for seed in seeds}
     work: dict[tuple[int, str], _Work] = {}
     for index, row in enumerate(rows):
         plain = plains[row.seed]
@@ -280,6 +306,11 @@ def _work(setup: TrainingSetup, rows: list[_Row]) -> list[_Work]:
         score = None if row.base == row.mesa else _score(row.base, plain, one.train)
         one.add(index, None if score is None else fingerprint(score, plain), score)
     return list(work.values())
+
+
+def _sharing(plain: Realization, first: Realization) -> Realization:
+    """Return an unperturbed run that has the very data of another one."""
+    return replace(plain, data=first.data, common=first.common)
 
 
 _OF_TRAINING = ("parameters", "optimizer", "scheduler", "batch_size", "noise", "dtype")

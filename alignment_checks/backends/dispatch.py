@@ -1,27 +1,41 @@
-"""Which backend trains which jobs, in which batches."""
+"""Which backend trains which jobs, by how many processes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from functools import partial
 
 import torch
 
-from alignment_checks.backends import lanes, loop
+from alignment_checks.backends import batches, lanes, loop, plan
+from alignment_checks.backends.footprint import Footprint, footprint
 from alignment_checks.backends.job import Job, Record
-from alignment_checks.backends.stepping.refusal import Refused, StepRefused
-from alignment_checks.backends.stepping.stepper import Way
+from alignment_checks.backends.stepping.refusal import Refused
+from alignment_checks.backends.workers import shared_out
+from alignment_checks.drawing import Randomness
 
 TOO_FEW = "too few runs of this structure to be faster in lanes"
-FEWEST_LANES = 3
-"""Fewer runs than this cost less in the loop than as a batch."""
 
 
-def trained(jobs: Sequence[Job], device: torch.device, backend: str) -> Iterator[tuple[int, Record]]:
-    """Yield the record of each job: through lanes, in batches of like structure, or through the loop."""
+def trained(
+    jobs: Sequence[Job], device: torch.device, backend: str, *, planned: int, processes: int = 1
+) -> Iterator[tuple[int, Record]]:
+    """Yield the record of each job: through lanes, in batches of like structure, or through the loop.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+    device : torch.device
+    backend : {"auto", "lanes", "loop"}
+    planned : int
+        How many runs there are going to be in all, of which these are some.
+    processes : int
+        How many may train at once.
+    """
     for members in _alike(jobs):
-        records = _group([jobs[index] for index in members], device, backend)
+        group = [jobs[index] for index in members]
+        records = _Group(group, device, backend, max(planned, len(jobs)), processes).records()
         yield from zip(members, records, strict=True)
 
 
@@ -38,59 +52,67 @@ def _is_lone(members: list[int]) -> bool:
     return len(members) == 1
 
 
-def _group(group: Sequence[Job], device: torch.device, backend: str) -> list[Record]:
-    reason = _reason_for_loop(group, backend)
-    if reason is None:
-        try:
-            size = lanes.width(group[0].train, device)
-            batches = [group[start : start + size] for start in range(0, len(group), size)]
-            stepped = _Stepped(device, lanes.footprint(group[0].train).unused)
-            return [record for batch in batches for record in stepped.train(batch)]
-        except Refused as error:
-            reason = str(error)
-    if backend == "lanes":
-        raise RuntimeError(f"backend='lanes' cannot train this setup: {reason}. backend='auto' takes the loop instead")
-    return [loop.train(job, device, reason) for job in group]
+class _Group:
+    """Jobs of like structure."""
 
+    def __init__(self, jobs: Sequence[Job], device: torch.device, backend: str, planned: int, processes: int) -> None:
+        self.jobs, self.device, self.backend, self.processes = jobs, device, backend, processes
+        self.need = footprint(jobs[0].train)
+        self.width = plan.width(self.need, device, len(jobs))
+        self.compiled = plan.pays_to_compile(self.need, device, self.width, planned, jobs[0].steps)
 
-def _reason_for_loop(group: Sequence[Job], backend: str) -> str | None:
-    if backend == "loop":
-        return "asked for"
-    if backend == "auto" and len(group) < FEWEST_LANES:
-        return TOO_FEW
-    return lanes.refusal(group[0], lanes.footprint(group[0].train))
-
-
-class _Stepped:
-    """Batches of like structure, trained in the fastest way of stepping that no batch before has refused."""
-
-    def __init__(self, device: torch.device, unused: Sequence[str]) -> None:
-        self.device, self.unused = device, unused
-        self.ways, self.refusals = list(Way), list[str]()
-
-    def train(self, batch: Sequence[Job]) -> list[Record]:
-        """Train a batch from t = 0, and again in the next way where one is refused, however late."""
-        while True:
+    def records(self) -> list[Record]:
+        """Train all of them: whole batches in lanes, and what remains of them where it costs less."""
+        reason = "asked for" if self.backend == "loop" else _refusal(self.jobs[0], self.need)
+        if reason is None:
             try:
-                records = lanes.train(batch, self.device, self.ways[0], self.unused)
-            except StepRefused as error:
-                self.refusals.append(f"{self.ways.pop(0)} was refused: {error}")
-            else:
-                return [replace(record, reason=lanes.because(self.reason, record.reason)) for record in records]
+                return self.batched()
+            except Refused as error:
+                reason = str(error)
+        if self.backend == "lanes":
+            raise RuntimeError(
+                f"backend='lanes' cannot train this setup: {reason}. backend='auto' takes the loop instead"
+            )
+        return self.looped(self.jobs, reason)
 
-    @property
-    def reason(self) -> str | None:
-        """Why lanes are not stepped in the fastest way."""
-        return f"stepped by {self.ways[0]}, since {lanes.because(*self.refusals)}" if self.refusals else None
+    def batched(self) -> list[Record]:
+        """Train as many as pay in batches, and the rest in the loop."""
+        rest = len(self.jobs) % self.width
+        few = self.backend == "auto" and rest < plan.fewest(self.need, self.device, self.width)
+        whole = len(self.jobs) - rest if few else len(self.jobs)
+        records = self.in_lanes(self.jobs[:whole]) if whole else []
+        return [*records, *self.looped(self.jobs[whole:], TOO_FEW)]
+
+    def in_lanes(self, jobs: Sequence[Job]) -> list[Record]:
+        """Train jobs in batches."""
+        return batches.train(jobs, self.need, self.device, self.width, compiled=self.compiled, processes=self.processes)
+
+    def looped(self, jobs: Sequence[Job], reason: str) -> list[Record]:
+        """Train jobs in the loop, one by one."""
+        work = plan.milliseconds(self.need, 1, len(jobs), self.jobs[0].steps)
+        tasks = [partial(loop.train, job, self.device, reason) for job in jobs]
+        return shared_out(tasks, self.processes if work >= plan.FORKING else 1)
+
+
+def _refusal(job: Job, need: Footprint) -> str | None:
+    """Return why a job cannot go through lanes, as far as that shows before it is tried; else None."""
+    if job.randomness is Randomness.HIDDEN:
+        return f"the model {job.randomness.value}"
+    if need.sparse:
+        return f"the gradient of {need.sparse[0]} is sparse"
+    return None
 
 
 @contextmanager
-def one_thread(device: torch.device) -> Iterator[None]:
-    """Run with one intra-op thread: bits differ by thread count, and a replay has to be a replay."""
+def one_thread(device: torch.device) -> Iterator[int]:
+    """Run with one intra-op thread: bits differ by thread count, and a replay has to be a replay.
+
+    Yields how many threads torch was given: so many processes may train at once.
+    """
     before = torch.get_num_threads()
     try:
         if device.type == "cpu":
             torch.set_num_threads(1)
-        yield
+        yield before if device.type == "cpu" else 1
     finally:
         torch.set_num_threads(before)

@@ -11,108 +11,39 @@ import re
 import warnings
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import functional_call, vmap
+from torch.func import vmap
 
 from alignment_checks import seeding
+from alignment_checks.backends.compiled import Compiler, NotCompiled
 from alignment_checks.backends.job import Job, Record, as_lost, is_lost
 from alignment_checks.backends.minibatches import disturbed, noise, together
 from alignment_checks.backends.stacking import Batch, Weights
 from alignment_checks.backends.stepping.refusal import Refused, first_line
 from alignment_checks.backends.stepping.stepper import Stepper, Way
-from alignment_checks.drawing import Randomness
 from alignment_checks.objectives import Tensors
-from alignment_checks.realization import Realization, loss_of
+from alignment_checks.realization import Realization
 from alignment_checks.trajectory import End, Series
-
-
-def refusal(job: Job, need: Footprint) -> str | None:
-    """Return why a job cannot go through lanes, as far as that shows before it is tried; else None."""
-    if job.randomness is Randomness.HIDDEN:
-        return f"the model {job.randomness.value}"
-    if need.sparse:
-        return f"the gradient of {need.sparse[0]} is sparse"
-    return None
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """What one step of one run takes.
-
-    Attributes
-    ----------
-    bytes : int
-        What the weights, what stands beside them, and what autograd saves take.
-    unused, sparse : tuple of str
-        The parameters that the loss does not use, and those whose gradient is sparse.
-    """
-
-    bytes: int
-    unused: tuple[str, ...]
-    sparse: tuple[str, ...]
-
-
-def footprint(run: Realization) -> Footprint:
-    """Take one gradient at θ(0) and see what it needs."""
-    saved: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    parameters = {name: value.clone().requires_grad_() for name, value in run.parameters.items()}
-    constants = {name: value.clone() for name, value in run.constants.items()}
-    with seeding.isolated(seeding.derive("run", run.seed)):
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            outputs = functional_call(run.module, {**parameters, **constants}, run.inputs)
-            loss = loss_of(run)(outputs, run.targets, parameters)
-        gradient = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-    weights = sum(value.nbytes for value in parameters.values())
-    of = dict(zip(parameters, gradient, strict=True))
-    unused = tuple(name for name, g in of.items() if g is None)
-    sparse = tuple(name for name, g in of.items() if g is not None and g.layout != torch.strided)
-    return Footprint(_COPIES * weights + sum(saved.values()), unused, sparse)
-
-
-_COPIES = 6
-"""A parameter stands beside its gradient, two moments, and what the step needs for a moment."""
-
-
-def width(run: Realization, device: torch.device) -> int:
-    """Return how many runs make a batch: as many as fit the cache of a core, or the memory of an accelerator.
-
-    A function of setup and device alone, so that the same runs are batched alike everywhere.
-    """
-    one = max(1, footprint(run).bytes)
-    if device.type == "cpu":
-        return max(1, min(_WIDEST_CPU, _CACHE // one))
-    return max(1, min(_WIDEST, _memory(device) // (2 * one)))
-
-
-_CACHE, _WIDEST_CPU, _WIDEST = 16 * 2**20, 64, 4096
-
-
-def _memory(device: torch.device) -> int:
-    """Return the accelerator's free memory in bytes, or a careful guess where it does not say."""
-    try:
-        return int(torch.accelerator.get_memory_info(device)[0])
-    except (AttributeError, NotImplementedError, RuntimeError):
-        return 4 * 2**30
 
 
 def structure(run: Realization) -> Hashable:
     """Return what must be equal for two runs to share a batch. Their optimizers and schedules may differ."""
     shapes = tuple((value.shape, value.dtype) for value in (*run.parameters.values(), *(run.data or ())))
     evaluated = (run.batch_size, run.dtype, len(run.noise))
-    return (run.objective.structure, shapes, evaluated)
+    return (run.objective.structure, shapes, run.own, evaluated)
 
 
 def train(
-    jobs: Sequence[Job], device: torch.device, way: Way = Way.STACKED, unused: Sequence[str] = ()
+    jobs: Sequence[Job],
+    device: torch.device,
+    way: Way = Way.STACKED,
+    unused: Sequence[str] = (),
+    *,
+    compiled: bool = False,
 ) -> list[Record]:
     """Train jobs whose training runs are alike in `structure` as one batch.
 
@@ -125,9 +56,15 @@ def train(
         How the optimizers are to be stepped.
     unused : sequence of str
         Parameters that the loss does not use.
+    compiled : bool
+        Whether the gradient is to be compiled.
 
     Raises
     ------
+    NotCompiled
+        If it cannot be.
+    MemoryError
+        If the batch does not fit the device's memory.
     StepRefused
         If the optimizers cannot be stepped in this way; a slower way may do.
     Refused
@@ -136,12 +73,20 @@ def train(
     slow: list[str] = []
     try:
         with _slow_paths(slow), seeding.isolated(seeding.derive("lanes")):
-            records = _Lanes(jobs, device, way, unused).recorded()
-    except Refused:
+            records = _Lanes(jobs, device, way, unused, compiled=compiled).recorded()
+    except (Refused, NotCompiled):
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise MemoryError(first_line(error)) from error
         raise Refused(f"torch.func cannot batch it: {first_line(error)}") from error
     return [replace(record, reason=because(slow[0], record.reason)) for record in records] if slow else records
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether torch, or Python, says that memory is full."""
+    full = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    return full or (isinstance(error, RuntimeError) and "allocate memory" in str(error))
 
 
 def because(*reasons: str | None) -> str | None:
@@ -156,11 +101,14 @@ Found = tuple[Tensors, Tensor, dict[str, Tensor]]
 class _Lanes:
     """A batch of runs at some θ(t), and what is recorded of them."""
 
-    def __init__(self, jobs: Sequence[Job], device: torch.device, way: Way, unused: Sequence[str]) -> None:
+    def __init__(
+        self, jobs: Sequence[Job], device: torch.device, way: Way, unused: Sequence[str], *, compiled: bool
+    ) -> None:
         runs = [job.train for job in jobs]
         self.jobs, self.run, self.mesa = jobs, runs[0], runs[0].setup.mesa
         self.weights = Weights.of(runs, device)
         self.whole = Batch.of(runs, device, random=jobs[0].random, lowered=self.run.dtype is not None)
+        self.whole = replace(self.whole, compiler=Compiler() if compiled else None)
         self.stepped = self.whole.stepping(self.run.dtype)
         self.batches = together(runs, device)
         self.noises = [noise(runs, which, device) for which in range(len(self.run.noise))]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
+from alignment_checks.backends.compiled import Compiler
 from alignment_checks.drawing import EVALUATION, STEP, drawing, seed_of
 from alignment_checks.objectives import Coefficient, Objective, Tensors
 from alignment_checks.realization import Realization, model_inputs
@@ -25,11 +25,10 @@ class Shared:
     dim: int | None
 
     @classmethod
-    def of(cls, values: Sequence[Tensor], device: torch.device) -> Shared:
-        """Stack the lanes' tensors, or keep one copy where they are all the same object."""
-        if len(values) > 1 and all(value is values[0] for value in values):
-            return cls(values[0].to(device), None)
-        return cls(stack(values, device), 0)
+    def of(cls, values: Sequence[Tensor], device: torch.device, *, own: bool | None = None) -> Shared:
+        """Stack the lanes' tensors where each has its own; else keep one copy. None: one copy of what is one object."""
+        one = all(value is values[0] for value in values) if own is None else not own
+        return cls(values[0].to(device), None) if one else cls(stack(values, device), 0)
 
     def at(self, lanes: Tensor | int | None) -> Shared:
         """Return it for other lanes: None for all as they are, one int for a single lane that all share."""
@@ -104,6 +103,8 @@ class Batch:
         What it is drawn for.
     dtype : torch.dtype or None
         What it is evaluated in, where that is not the weights' own.
+    compiler : Compiler or None
+        What compiles the gradient, where that is to be.
     """
 
     module: nn.Module
@@ -114,6 +115,7 @@ class Batch:
     seeds: Tensor | None
     stream: int
     dtype: torch.dtype | None
+    compiler: Compiler | None = None
 
     @classmethod
     def of(
@@ -135,7 +137,8 @@ class Batch:
         columns = zip(*(run.objective.coefficients for run in runs), strict=True)
         coefficients = tuple(torch.tensor(column, dtype=dtype, device=device) for column in columns)
         parts = None if first.data is None else tuple(zip(*(run.data or () for run in runs), strict=True))
-        data = None if parts is None else tuple(Shared.of(part, device) for part in parts)
+        owned = zip(parts or (), first.own, strict=True)
+        data = None if parts is None else tuple(Shared.of(part, device, own=own) for part, own in owned)
         seeds = torch.stack([seed_of(run.seed, device) for run in runs]) if random else None
         module = deepcopy(first.module).train(not random)
         return cls(module, first.objective, data, coefficients, lanes, seeds, EVALUATION, dtype if lowered else None)
@@ -151,6 +154,7 @@ class Batch:
             coefficients=tuple(cast(column, dtype) for column in self.coefficients),
             stream=STEP,
             dtype=dtype,
+            compiler=None if self.compiler is None else Compiler(),
         )
 
     def on(self, examples: Tensor | None) -> Batch:
@@ -163,27 +167,31 @@ class Batch:
 
     def gradient(self, weights: Weights, step: int = 0) -> tuple[Tensors, Tensor, dict[str, Tensor]]:
         """Return, for each lane: the gradient of the loss, the loss, and the buffers after the forward pass."""
-        lane = grad_and_value(partial(self._lane, step), has_aux=True)
-        gradient, (loss, buffers) = self._mapped(lane, weights)
+        lane = grad_and_value(self._lane, argnums=1, has_aux=True)
+        gradient, (loss, buffers) = self._mapped(lane, weights, step, self.compiler)
         return gradient, loss.detach(), buffers
 
     def value(self, weights: Weights) -> Tensor:
         """Return each lane's loss, shape (lanes,)."""
         with torch.no_grad():
-            loss: Tensor = self._mapped(partial(self._lane, 0), weights)[0]
+            loss: Tensor = self._mapped(self._lane, weights, 0)[0]
             return loss
 
-    def _mapped(self, function: Callable[..., Any], weights: Weights) -> Any:
+    def _mapped(
+        self, function: Callable[..., Any], weights: Weights, step: int, compiler: Compiler | None = None
+    ) -> Any:
         groups: list[Mapping[Any, Shared]] = [*weights.at(self.lanes), dict(enumerate(self.data or ()))]
         seeds = {} if self.seeds is None else {0: self.seeds}
         dims = (*({name: part.dim for name, part in group.items()} for group in groups), dict.fromkeys(seeds, 0))
         values = [{name: cast(part.tensor, self.dtype) for name, part in group.items()} for group in groups]
-        mapped = vmap(function, in_dims=(*dims, (0,) * len(self.coefficients)), randomness="error")
-        return mapped(*values, seeds, self.coefficients)
+        mapped = vmap(function, in_dims=(None, *dims, (0,) * len(self.coefficients)), randomness="error")
+        if compiler is None:
+            return mapped(step, *values, seeds, self.coefficients)
+        return compiler(mapped, torch.tensor(step), *values, seeds, self.coefficients)
 
     def _lane(
         self,
-        step: int,
+        step: int | Tensor,
         trainable: dict[str, Tensor],
         buffers: dict[str, Tensor],
         frozen: dict[str, Tensor],

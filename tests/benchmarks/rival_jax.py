@@ -66,7 +66,7 @@ def convolutions(p: Parameters, x: Any) -> Any:
     return x.reshape(len(x), -1) @ p["5.weight"].T + p["5.bias"]
 
 
-def sgd(carry: Any, gradient: Parameters, t: Any) -> Any:  # noqa: ARG001
+def sgd(carry: Any, gradient: Parameters, t: Any) -> Any:
     """Step as `torch.optim.SGD(lr=0.1)` does."""
     return jax.tree.map(lambda p, g: p - 0.1 * g, carry[0], gradient), *carry[1:]
 

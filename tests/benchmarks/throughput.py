@@ -1,10 +1,9 @@
-"""Prints what a run costs in lanes, as a ratio to the loop that a user would write, to JAX, and to the hardware's floor.
+"""Prints what a run costs in lanes, as a ratio to the loop that a user would write, to JAX, and to a floor.
 
     OMP_NUM_THREADS=1 python tests/benchmarks/throughput.py [--device cuda] [--widths 1,16,64] [--seconds 10]
 
-One process and one sitting: every figure of a row is taken in turn with the others, and the least of several counts. One
-thread, whatever the machine has; the last table gives all cores to worker processes. A row whose cell would take longer
-than `--seconds` stops there, and says so.
+One process and one sitting: every figure of a row is taken in turn with the others, and the least of several counts.
+One thread, whatever the machine has. A row whose cell would take much longer than `--seconds` stops there, and says so.
 """
 
 from __future__ import annotations
@@ -36,9 +35,7 @@ def tokens(hidden: int, examples: int) -> tuple[Callable[[], nn.Module], tuple[T
     x, y = (torch.randint(0, 27, shape, generator=random) for shape in ((examples, 3), (examples,)))
 
     def model() -> nn.Module:
-        return nn.Sequential(
-            nn.Embedding(27, 8), nn.Flatten(), nn.Linear(24, hidden), nn.Tanh(), nn.Linear(hidden, 27)
-        )
+        return nn.Sequential(nn.Embedding(27, 8), nn.Flatten(), nn.Linear(24, hidden), nn.Tanh(), nn.Linear(hidden, 27))
 
     return model, (x, y)
 
@@ -61,9 +58,7 @@ def setups() -> Iterator[tuple[str, str, ac.TrainingSetup]]:
     problems = {"small": tokens(32, 256), "mid": tokens(128, 1024), "conv": images(512)}
     for problem, (model, data) in problems.items():
         for name, optimizer in OPTIMIZERS.items():
-            setup = ac.TrainingSetup(
-                model=model, data=data, objective=cross_entropy, optimizer=optimizer, steps=STEPS
-            )
+            setup = ac.TrainingSetup(model=model, data=data, objective=cross_entropy, optimizer=optimizer, steps=STEPS)
             yield problem, name, setup
 
 
@@ -132,14 +127,14 @@ def row(problem: str, optimizer: str, setup: ac.TrainingSetup, width: int, args:
 
 def _jax(problem: str, optimizer: str, setup: ac.TrainingSetup, width: int) -> Callable[[], None] | None:
     try:
-        from rival_jax import rival  # noqa: PLC0415 - JAX need not be installed
+        from rival_jax import rival  # JAX need not be installed
     except ImportError:
         return None
     return rival(problem, optimizer, setup, width)
 
 
 HEADER = (
-    "| setup | optimizer | runs | eager loop | lanes | lanes against the loop | `backend=\"auto\"` against the loop "
+    '| setup | optimizer | runs | eager loop | lanes | lanes against the loop | `backend="auto"` against the loop '
     "| JAX's time over lanes' | floor: products + traffic | of the floor reached |\n"
     "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|"
 )

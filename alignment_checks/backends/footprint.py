@@ -1,0 +1,55 @@
+"""What one step of one run takes, seen by taking one gradient at θ(0)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from alignment_checks import seeding
+from alignment_checks.realization import Realization, loss_of
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What one step of one run takes.
+
+    Attributes
+    ----------
+    bytes : int
+        What the weights, what stands beside them, and what autograd saves take.
+    unused, sparse : tuple of str
+        The parameters that the loss does not use, and those whose gradient is sparse.
+    """
+
+    bytes: int
+    unused: tuple[str, ...]
+    sparse: tuple[str, ...]
+
+
+def footprint(run: Realization) -> Footprint:
+    """Take one gradient at θ(0) and see what it needs."""
+    saved: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    parameters = {name: value.clone().requires_grad_() for name, value in run.parameters.items()}
+    constants = {name: value.clone() for name, value in run.constants.items()}
+    with seeding.isolated(seeding.derive("run", run.seed)):
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            outputs = functional_call(run.module, {**parameters, **constants}, run.inputs)
+            loss = loss_of(run)(outputs, run.targets, parameters)
+        gradient = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    weights = sum(value.nbytes for value in parameters.values())
+    of = dict(zip(parameters, gradient, strict=True))
+    unused = tuple(name for name, g in of.items() if g is None)
+    sparse = tuple(name for name, g in of.items() if g is not None and g.layout != torch.strided)
+    return Footprint(_COPIES * weights + sum(saved.values()), unused, sparse)
+
+
+_COPIES = 6
+"""A parameter stands beside its gradient, two moments, and what the step needs for a moment."""

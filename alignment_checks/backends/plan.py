@@ -1,0 +1,74 @@
+"""How many lanes make a batch, from how many runs on a batch pays, and whether compiling does.
+
+All of it is a function of the setup, the device and the number of runs, and of no clock, so that the same runs are
+trained alike everywhere. The constants were measured on one core (`tests/benchmarks/throughput.py`).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from alignment_checks.backends.footprint import Footprint
+
+CACHE = 16 * 2**20
+"""Bytes that a batch may take on a CPU, lest it fall out of the cache that a core has a share of."""
+WIDEST_ON_CPU = 16
+"""Beyond it a run costs hardly less, and a round of a search, padded to the width, costs more."""
+WIDTHS = (64, 512, 4096)
+"""Widths of a batch on an accelerator, where a launch costs the same for one run and for hundreds."""
+
+LAUNCHES = 1.2
+"""Milliseconds of Python for each step of a batch."""
+LOOPED = 0.4
+"""The same for one run in the loop."""
+TRAFFIC = 0.8e6
+"""Bytes of a footprint that a core goes through in a millisecond."""
+COMPILED = 0.4
+"""What compiled code saves of a batch's time."""
+COMPILING = 5_000
+"""Milliseconds that it takes to compile."""
+FORKING = 2_000
+"""Milliseconds of work from which on it is shared out to other processes."""
+
+
+def width(need: Footprint, device: torch.device, runs: int) -> int:
+    """Return how many lanes make a batch; those that no run fills are filled up.
+
+    On a CPU it depends on the setup alone. On an accelerator it is the least of `WIDTHS` that holds all runs and fits.
+    """
+    one = max(1, need.bytes)
+    if device.type == "cpu":
+        return max(1, min(WIDEST_ON_CPU, CACHE // one))
+    most = max(1, _memory(device) // (2 * one))
+    return min(most, next((size for size in WIDTHS if size >= runs), WIDTHS[-1]))
+
+
+def fewest(need: Footprint, device: torch.device, lanes: int) -> int:
+    """Return from how many runs on a batch of `lanes` costs less than as many runs of the loop."""
+    if device.type != "cpu":
+        return math.ceil(LAUNCHES / LOOPED)
+    return math.ceil((LAUNCHES + lanes * _work(need)) / (LOOPED + _work(need)))
+
+
+def milliseconds(need: Footprint, lanes: int, runs: int, steps: int) -> float:
+    """Return about how long one core takes to train as many runs in batches of `lanes`; one lane is the loop."""
+    return runs * steps * ((LAUNCHES / lanes if lanes > 1 else LOOPED) + _work(need))
+
+
+def pays_to_compile(need: Footprint, device: torch.device, lanes: int, runs: int, steps: int) -> bool:
+    """Return whether compiling saves at least twice what it takes."""
+    return device.type == "cpu" and COMPILED * milliseconds(need, lanes, runs, steps) >= 2 * COMPILING
+
+
+def _work(need: Footprint) -> float:
+    return need.bytes / TRAFFIC
+
+
+def _memory(device: torch.device) -> int:
+    """Return the accelerator's memory in bytes, or a careful guess where it does not say."""
+    try:
+        return int(torch.accelerator.get_memory_info(device)[1])
+    except (AttributeError, NotImplementedError, RuntimeError):
+        return 4 * 2**30

@@ -1,0 +1,210 @@
+"""The same run has the same bits in any company and in any order, and a batch goes through whatever it takes."""
+
+import os
+import signal
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+import alignment_checks as ac
+from alignment_checks import runs
+from alignment_checks.backends import batches, lanes, plan, slots, workers
+from alignment_checks.backends.footprint import footprint
+from alignment_checks.perturbations import Perturbation
+from alignment_checks.realization import realize
+
+CPU = torch.device("cpu")
+MODELS = {
+    "mlp": lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 5), nn.Tanh(), nn.Linear(5, 3)),
+    "convolution": lambda: nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 3)),
+    "batch norm": lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 3)),
+    "dropout": lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 5), nn.Dropout(0.3), nn.Linear(5, 3)),
+}
+DTYPES = (torch.float32, torch.float64, torch.bfloat16)
+
+
+def pictures(model, dtype, **changes):
+    random = torch.Generator().manual_seed(1)
+    y = torch.arange(12) % 3
+    x = torch.randn(12, 1, 6, 6, generator=random) + y[:, None, None, None]
+    plain = ac.TrainingSetup(
+        model=MODELS[model],
+        data=(x, y),
+        objective=cross_entropy,
+        optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9),
+        steps=4,
+        dtype=dtype,
+    )
+    return replace(plain, **changes)
+
+
+GAINS = [Perturbation("init_gain", m, 1.0, 0) for m in (-0.5, 0.0, 0.3, 0.8)]
+NOISES = [Perturbation("feature_noise", m, 1.0, s) for m, s in ((0.1, 1), (0.5, 2), (1.0, 3))]
+LABELS = [Perturbation("label_noise", m, 1.0, s) for m, s in ((0.2, 1), (0.6, 2))]
+KNOWN = [*GAINS, *NOISES, *LABELS]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("model", MODELS)
+@settings(max_examples=3, deadline=None)
+@given(data=st.data())
+def test_the_same_runs_in_another_order_or_company_are_the_same_bits(model, dtype, data):
+    setup = pictures(model, dtype, batch_size=data.draw(st.sampled_from([None, 5])))
+    everything = ac.run(setup, KNOWN, backend="lanes")
+    some = data.draw(st.lists(st.sampled_from(range(len(KNOWN))), min_size=1, max_size=20))
+    again = ac.run(setup, [KNOWN[index] for index in some], backend="lanes")
+    np.testing.assert_array_equal(again.base, everything.base[some])
+    np.testing.assert_array_equal(again.mesa, everything.mesa[some])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_where_a_slot_matters_the_run_decides_on_its_slot(model, monkeypatch):
+    monkeypatch.setattr(batches, "slots_matter", lambda *_: True)
+    setup = pictures(model, torch.float64)
+    forward = ac.run(setup, KNOWN, backend="lanes")
+    backward = ac.run(setup, KNOWN[::-1], backend="lanes")
+    np.testing.assert_array_equal(forward.base, backward.base[::-1])
+    loop = ac.run(setup, KNOWN, backend="loop")
+    np.testing.assert_allclose(forward.base, loop.base, rtol=1e-9)
+
+
+def test_a_model_whose_slots_differ_is_seen(blobs, monkeypatch):
+    run = realize(blobs, 0)
+    assert not slots.slots_matter(run, CPU, 4)
+
+    class Uneven(slots.Batch):
+        def gradient(self, weights, step=0):
+            gradient, loss, buffers = super().gradient(weights, step)
+            return {n: g * (1 + 1e-12 * torch.arange(len(g), dtype=g.dtype).reshape(-1, *[1] * (g.ndim - 1))) for n, g in gradient.items()}, loss, buffers  # fmt: skip  # noqa: E501
+
+    monkeypatch.setattr(slots, "Batch", Uneven)
+    assert slots.slots_matter(run, CPU, 4)
+    assert not slots.slots_matter(run, CPU, 1)
+
+
+# -------------------------------------------------------------------------------------------------------------- memory
+
+
+class Full:
+    """`lanes.train` on a device that holds no more than so many runs, where it says so at its last step."""
+
+    def __init__(self, most, error):
+        self.most, self.error, self.finished = most, error, []
+        self.train = lanes._Lanes.recorded
+
+    def __call__(self, batch):
+        records = self.train(batch)
+        if len(batch.jobs) > self.most:
+            raise self.error
+        self.finished.append(len(batch.jobs))
+        return records
+
+
+FULL = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:119] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+]
+
+
+@pytest.mark.parametrize("error", FULL, ids=["accelerator", "CPU"])
+def test_a_batch_that_does_not_fit_goes_on_in_halves_and_says_so(blobs, monkeypatch, error):
+    expected = ac.run(blobs, seeds=range(20), backend="lanes")
+    full = Full(5, error)
+    monkeypatch.setattr(lanes._Lanes, "recorded", lambda batch: full(batch))
+    found = ac.run(blobs, seeds=range(20), backend="lanes")
+    np.testing.assert_allclose(found.base, expected.base, rtol=1e-12)
+    assert full.finished == [4] * 8
+    assert {run.reason for run in found.runs} == {
+        "in batches of at most 4, for lack of memory; in batches of at most 8, for lack of memory"
+    }
+
+
+def test_one_run_that_does_not_fit_is_an_error_that_says_so(blobs, monkeypatch):
+    full = Full(0, FULL[0])
+    monkeypatch.setattr(lanes._Lanes, "recorded", lambda batch: full(batch))
+    with pytest.raises(MemoryError, match="one run of this setup does not fit the memory of cpu"):
+        ac.run(blobs, seeds=range(4), backend="lanes")
+
+
+def test_runs_are_made_ready_a_chunk_at_a_time_and_are_the_same(blobs, monkeypatch):
+    expected = ac.run(blobs, KNOWN[:4], seeds=range(5), backend="lanes")
+    monkeypatch.setattr(runs, "CHUNK", 7)
+    found = ac.run(blobs, KNOWN[:4], seeds=range(5), backend="lanes")
+    np.testing.assert_array_equal(found.base, expected.base)
+    assert [(run.perturbation, run.seed) for run in found.runs] == [
+        (run.perturbation, run.seed) for run in expected.runs
+    ]
+
+
+def test_the_width_on_a_cpu_depends_on_the_setup_alone(blobs):
+    need = footprint(realize(blobs, 0))
+    assert {plan.width(need, CPU, runs) for runs in (1, 5, 1000)} == {plan.WIDEST_ON_CPU}
+    large = replace(need, bytes=plan.CACHE // 3)
+    assert plan.width(large, CPU, 1000) == 3
+    assert plan.width(replace(need, bytes=2 * plan.CACHE), CPU, 1000) == 1
+
+
+# ----------------------------------------------------------------------------------------------------------- processes
+
+
+@pytest.fixture
+def forking(monkeypatch):
+    """Let the smallest work be shared out to two processes."""
+    monkeypatch.setattr(plan, "FORKING", 0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("backend", ["lanes", "loop"])
+def test_processes_give_the_bits_that_one_process_gives(blobs, backend, forking, monkeypatch):
+    found = ac.run(blobs, [*KNOWN[:2], *LABELS], seeds=range(20), backend=backend)
+    monkeypatch.setattr(plan, "FORKING", np.inf)
+    alone = ac.run(blobs, [*KNOWN[:2], *LABELS], seeds=range(20), backend=backend)
+    np.testing.assert_array_equal(found.base, alone.base)
+    np.testing.assert_array_equal(found.mesa, alone.mesa)
+    for one, other in zip(found.end, alone.end, strict=True):
+        assert all(torch.equal(value, other.parameters[name]) for name, value in one.parameters.items())
+
+
+def test_tasks_are_done_in_as_many_processes_and_come_back_in_order():
+    found = workers.shared_out([lambda i=i: (i, os.getpid()) for i in range(7)], 2)
+    assert [index for index, _ in found] == list(range(7))
+    assert len({process for _, process in found}) == 2
+    assert found[0][1] == os.getpid()
+    assert workers.shared_out([], 2) == []
+
+
+def test_what_a_task_raises_is_raised_here():
+    def wrong():
+        raise ZeroDivisionError("of the user's own objective")
+
+    with pytest.raises(ZeroDivisionError, match="of the user's own objective"):
+        workers.shared_out([int, wrong, int], 2)
+
+
+def test_a_worker_that_dies_is_named():
+    def die():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(RuntimeError, match=r"a worker process .* died \(exit code -9"):
+        workers.shared_out([int, die], 2)
+
+
+def test_one_thread_is_one_process(blobs, monkeypatch):
+    monkeypatch.setattr(plan, "FORKING", 0)
+    monkeypatch.setattr(workers, "_Worker", None)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert len(ac.run(blobs, seeds=range(40)).runs) == 40
+    finally:
+        torch.set_num_threads(before)

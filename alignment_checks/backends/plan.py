@@ -6,8 +6,6 @@ trained alike everywhere. The constants were measured on one core (`tests/benchm
 
 from __future__ import annotations
 
-import math
-
 import torch
 
 from alignment_checks.backends.footprint import Footprint
@@ -48,8 +46,8 @@ def width(need: Footprint, device: torch.device, runs: int) -> int:
 def fewest(need: Footprint, device: torch.device, lanes: int) -> int:
     """Return from how many runs on a batch of `lanes` costs less than as many runs of the loop."""
     if device.type != "cpu":
-        return math.ceil(LAUNCHES / LOOPED)
-    return math.ceil((LAUNCHES + lanes * _work(need)) / (LOOPED + _work(need)))
+        return round(LAUNCHES / LOOPED)
+    return round((LAUNCHES + lanes * _work(need)) / (LOOPED + _work(need)))
 
 
 def milliseconds(need: Footprint, lanes: int, runs: int, steps: int) -> float:

@@ -168,9 +168,11 @@ class Foreseeing(Experiment):
         """Return the experiment that confirms what this one found: itself, until it is reported."""
         return super().afresh() if self.forecast.confirming else self
 
-    def _measured(self, deltas: Sequence[Perturbation], keep: Sequence[Perturbation]) -> list[Reading]:
+    def _measured(
+        self, deltas: Sequence[Perturbation], keep: Sequence[Perturbation], backend: str | None = None
+    ) -> list[Reading]:
         began = time.perf_counter()
-        found = super()._measured(deltas, keep)
+        found = super()._measured(deltas, keep, backend)
         self.seconds += time.perf_counter() - began
         return found
 

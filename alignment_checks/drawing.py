@@ -102,7 +102,15 @@ class _Seeded(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _states() -> tuple[object, ...]:
-    return torch.get_rng_state().numpy().tobytes(), random.getstate(), repr(np.random.get_state())
+    of_numpy: Any = np.random.get_state(legacy=False)
+    inner = of_numpy["state"]
+    return (
+        torch.get_rng_state().numpy().tobytes(),
+        random.getstate(),
+        inner["key"].tobytes(),
+        inner["pos"],
+        of_numpy["gauss"],
+    )
 
 
 class Drawing(TorchFunctionMode):

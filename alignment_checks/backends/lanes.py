@@ -152,8 +152,7 @@ class _Lanes:
             found = self.stepped.on(examples).gradient(self.weights, t)
         gradient, loss, buffers = found
         for seeds, scales in self.noises:
-            pairs = enumerate(gradient.items())
-            gradient = {name: disturbed(value, seeds, scales, t, index) for index, (name, value) in pairs}
+            gradient = disturbed(gradient, seeds, scales, t)
         return gradient, loss, buffers
 
     def empty(self, width: int) -> Tensor:

@@ -156,9 +156,11 @@ class _Loop:
     def disturb(self, t: int) -> None:
         """Add the run's noise to the gradient that is in the parameters."""
         for seeds, scales in self.noises:
-            for index, parameter in enumerate(self.parameters.values()):
+            clean = _filled([p.grad for p in self.parameters.values()], self.parameters)
+            noisy = disturbed({name: g[None] for name, g in clean.items()}, seeds, scales, t)
+            for name, parameter in self.parameters.items():
                 if parameter.grad is not None:
-                    parameter.grad = disturbed(parameter.grad[None], seeds, scales, t, index)[0]
+                    parameter.grad = noisy[name][0]
 
 
 def on_device(run: Realization, device: torch.device) -> Realization:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from alignment_checks import philox, seeding
 from alignment_checks.drawing import NOISE
+from alignment_checks.objectives import Tensors
 from alignment_checks.philox import Place
 from alignment_checks.realization import GradientNoise, Realization
 
@@ -45,11 +46,12 @@ def _seed(run: Realization, one: GradientNoise) -> int:
     return seeding.derive("gradient noise", run.seed, one.seed)
 
 
-def disturbed(gradient: Tensor, seeds: Tensor, scales: Tensor, step: int, index: int) -> Tensor:
-    """Return the gradient of parameter number `index` with Gaussian noise on it, shape (runs, …).
+def disturbed(gradient: Tensors, seeds: Tensor, scales: Tensor, step: int) -> dict[str, Tensor]:
+    """Return the gradient, each tensor of shape (runs, …), with Gaussian noise on it.
 
     The noise of a run and step is the same at any scale.
     """
-    one = gradient[0].numel()
-    normal = philox.normals(seeds, Place(NOISE, step, index), one) * scales[:, None]
-    return gradient + normal.reshape(gradient.shape).to(gradient.dtype)
+    sizes = [value[0].numel() for value in gradient.values()]
+    normal = philox.normals(seeds, Place(NOISE, step, 0), sum(sizes)) * scales[:, None]
+    parts = zip(gradient.items(), torch.split(normal, sizes, 1), strict=True)
+    return {name: value + part.reshape(value.shape).to(value.dtype) for (name, value), part in parts}

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from dataclasses import replace
 from functools import partial
 
@@ -155,7 +156,14 @@ def test_the_width_on_a_cpu_depends_on_the_setup_alone(blobs):
 
 
 @pytest.fixture
-def forking(monkeypatch):
+def forkable():
+    """Skip where a fork would not be safe: a worker of pytest-xdist has a thread beside the test's."""
+    if not workers._may_fork():
+        pytest.skip("another thread runs beside this one, or there is an accelerator")
+
+
+@pytest.fixture
+def forking(monkeypatch, forkable):
     """Let the smallest work be shared out to two processes."""
     monkeypatch.setattr(plan, "FORKING", 0)
     before = torch.get_num_threads()
@@ -175,7 +183,7 @@ def test_processes_give_the_bits_that_one_process_gives(blobs, backend, forking,
         assert all(torch.equal(value, other.parameters[name]) for name, value in one.parameters.items())
 
 
-def test_tasks_are_done_in_as_many_processes_and_come_back_in_order():
+def test_tasks_are_done_in_as_many_processes_and_come_back_in_order(forkable):
     found = workers.shared_out([lambda i=i: (i, os.getpid()) for i in range(7)], 2)
     assert [index for index, _ in found] == list(range(7))
     assert len({process for _, process in found}) == 2
@@ -191,12 +199,23 @@ def test_what_a_task_raises_is_raised_here():
         workers.shared_out([int, wrong, int], 2)
 
 
-def test_a_worker_that_dies_is_named():
+def test_a_worker_that_dies_is_named(forkable):
     def die():
         os.kill(os.getpid(), signal.SIGKILL)
 
     with pytest.raises(RuntimeError, match=r"a worker process .* died \(exit code -9"):
         workers.shared_out([int, die], 2)
+
+
+def test_a_second_thread_means_one_process():
+    done = threading.Event()
+    other = threading.Thread(target=done.wait)
+    other.start()
+    try:
+        assert {process for process in workers.shared_out([os.getpid] * 4, 2)} == {os.getpid()}
+    finally:
+        done.set()
+        other.join()
 
 
 def test_one_thread_is_one_process(blobs, monkeypatch):

@@ -212,7 +212,7 @@ def test_a_second_thread_means_one_process():
     other = threading.Thread(target=done.wait)
     other.start()
     try:
-        assert {process for process in workers.shared_out([os.getpid] * 4, 2)} == {os.getpid()}
+        assert set(workers.shared_out([os.getpid] * 4, 2)) == {os.getpid()}
     finally:
         done.set()
         other.join()

@@ -455,6 +455,21 @@ def test_whatever_an_optimizer_does_it_equals_the_loop_and_says_how_it_was_stepp
     assert expected[1] is None or expected[1] in why
 
 
+@pytest.mark.parametrize("cls", [c for c in ELEMENTWISE if c is not torch.optim.Rprop], ids=named)
+def test_clipping_by_the_norm_steps_torchs_own_by_vmap_without_its_slow_paths(cls):
+    """Of lists of tensors too, as torch does it on an accelerator. Rprop indexes by masks, which vmap refuses."""
+
+    def factory(parameters, foreach):
+        optimizer = cls(parameters, foreach=foreach)
+        optimizer.register_step_pre_hook(lambda *_: clip(parameters))
+        return optimizer
+
+    for foreach in (False, True):
+        way, why = stepped(assert_equal_the_loop(bowl(partial(factory, foreach=foreach), steps=5), seeds=SEEDS))
+        assert way == VMAPPED
+        assert "performance drop" not in why
+
+
 @pytest.mark.parametrize("optimizer", [Mine, Lamb, Items], ids=named)
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e200])
 def test_in_each_way_a_lane_that_diverges_changes_no_bit_of_its_neighbours(optimizer, value):

@@ -1,4 +1,4 @@
-"""`torch._foreach_*` taken one tensor at a time: `vmap` has no rules for lists of tensors."""
+"""Operations that `vmap` has no rules for, taken as others that it has: lists of tensors, `out=`, and some in place."""
 
 from __future__ import annotations
 
@@ -11,29 +11,61 @@ from torch.overrides import TorchFunctionMode
 
 
 class OneByOne(TorchFunctionMode):
-    """Within this context, `torch._foreach_X(tensors, ...)` is X of each tensor."""
+    """Within this context `torch._foreach_X(tensors, ...)` is X of each; some `X_`, and `out=`, are X and a copy.
+
+    The results are the same bits: an operation in place is the same kernel, written elsewhere.
+    """
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        name = getattr(func, "__name__", "")
+        name, named = getattr(func, "__name__", ""), dict(kwargs or {})
+        if func in _WITHOUT_RULE:
+            return _in_place(getattr(torch, name.removesuffix("_")))(*args, **named)
+        if isinstance(named.get("out"), Tensor):
+            return _written(func, args, named)
         if not name.startswith("_foreach_"):
-            return func(*args, **kwargs or {})
+            return func(*args, **named)
         single = _single(name.removeprefix("_foreach_"))
-        found = [single(*each, **named) for each, named in _split(args, kwargs or {})]
+        found = [single(*each, **rest) for each, rest in _split(args, named)]
         return None if name.endswith("_") else tuple(found)
 
 
+_WITHOUT_RULE = frozenset({Tensor.lerp_, Tensor.addcmul_, Tensor.addcdiv_})
+
+
+def _in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def written(target: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return target.copy_(function(target, *args, **kwargs))
+
+    return written
+
+
+def _written(func: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """Return `func(..., out=target)`, by a copy where the target has the shape of what is written."""
+    target = named.pop("out")
+    found = func(*args, **named)
+    return target.copy_(found) if found.shape == target.shape else func(*args, **named, out=target)
+
+
 def _single(name: str) -> Callable[..., Any]:
-    special = {"norm": torch.linalg.vector_norm, "addcmul": torch.addcmul, "addcdiv": torch.addcdiv}
-    if name.rstrip("_") in ("addcmul", "addcdiv"):
-        method = getattr(Tensor, name)
-        return lambda a, b, c, value=1: method(a, b, c, value=value)
-    if name in ("add", "add_", "sub", "sub_"):
-        method = getattr(Tensor, name)
-        return lambda a, b, alpha=1: method(a, b, alpha=alpha)
-    found: Callable[..., Any] = special.get(name) or getattr(Tensor, name)
-    return found
+    """Return X of one tensor, called with the arguments of `torch._foreach_X`."""
+    plain = name.removesuffix("_")
+    if not hasattr(torch, plain) and plain != "norm":
+        method: Callable[..., Any] = getattr(Tensor, name)  # zero_, copy_
+        return method
+    function = _FUNCTIONS.get(plain) or getattr(torch, plain)
+    return _in_place(function) if name.endswith("_") else function
+
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "norm": torch.linalg.vector_norm,
+    "add": lambda a, b, alpha=1: torch.add(a, b, alpha=alpha),
+    "sub": lambda a, b, alpha=1: torch.sub(a, b, alpha=alpha),
+    "addcmul": lambda a, b, c, value=1: torch.addcmul(a, b, c, value=value),
+    "addcdiv": lambda a, b, c, value=1: torch.addcdiv(a, b, c, value=value),
+}
+"""Where one tensor takes its numbers otherwise than a list does."""
 
 
 def _split(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterable[tuple[list[Any], dict[str, Any]]]:

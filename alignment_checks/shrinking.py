@@ -56,7 +56,8 @@ class Shrinking:
             fresh = self._fresh(lines, seeds) if round_ == 1 else []
             if round_ > 1 and not any(moves for _, moves in tries):
                 break
-            self.state.judge([*(line.moved(move) for line, moves in tries for move in moves), *fresh])
+            curve = self._curve(self._expected(lines)) if round_ == 2 and lines else []
+            self.state.judge([*(line.moved(move) for line, moves in tries for move in moves), *fresh, *curve])
             lines = self._worth_going_on([*self._stepped(tries), *self._worst(fresh)])
 
     def reseed(self, seeds: Sequence[int]) -> None:
@@ -72,12 +73,8 @@ class Shrinking:
             lines = self._worth_going_on(self._stepped(tries))
 
     def climb(self) -> None:
-        """Judge a ladder from 0 to the limit on the line of the smallest failure: the degradation curve."""
-        minimal = self.state.failing()[0]
-        if len(minimal.parts) == 1 and minimal.continuous:
-            top = math.copysign(minimal.limit or 0.0, minimal.magnitude or 0.0)
-            ladder = [minimal.at(top * (rung / self.plan.curve)) for rung in range(1, self.plan.curve + 1)]
-            self.state.judge(filter(self.domain.holds, ladder))
+        """Judge what is missing of a ladder from 0 to the limit on the line of the smallest failure."""
+        self.state.judge(self._curve(self.state.failing()[0]))
 
     # ---------------------------------------------------------------------------------------------------- along lines
 
@@ -89,6 +86,22 @@ class Shrinking:
         ]
         chosen = first[: self.plan.rivals]
         return [*chosen, *(delta for deltas in others[: self.plan.rivals] for delta in deltas[:2])]
+
+    def _expected(self, lines: Sequence[Line]) -> Perturbation:
+        """Return where the line is now that is expected to end as the smallest."""
+        return min(lines, key=lambda line: order(line.moved(line.expected(self.resolution)))).delta
+
+    def _curve(self, minimal: Perturbation) -> list[Perturbation]:
+        """Return the magnitudes of the degradation curve; none for several parts.
+
+        Once other seeds have been tried, it is likely which line will end as the smallest: its curve is judged along
+        with the next round, and `climb` has seldom anything left to do.
+        """
+        if len(minimal.parts) > 1 or not minimal.continuous:
+            return []
+        top = math.copysign(minimal.limit or 0.0, minimal.magnitude or 0.0)
+        ladder = [minimal.at(top * (rung / self.plan.curve)) for rung in range(1, self.plan.curve + 1)]
+        return list(filter(self.domain.holds, ladder))
 
     def _line(self, delta: Perturbation) -> Line:
         return Line.at(assembled(active(delta)), self.state.known[delta].severity)

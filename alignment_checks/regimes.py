@@ -20,8 +20,8 @@ SMALLEST = 1e-140
 FEWEST = 12
 """Shorter runs are read only where they stand still."""
 
-SHORTEST = 48
-"""A tail of fewer values is not called stationary either."""
+SHORTEST = 400
+"""A tail of fewer values is not called stationary: at 300, intervals of 95 % were measured to cover 77 to 96 %."""
 
 INDEPENDENT = 25
 """A tail that is worth fewer independent values than this is not called stationary."""
@@ -164,8 +164,11 @@ def _periodic(tail: Vector, floor: float, p: int, start: int, every: int) -> Out
 
 
 def _stationary(tail: Vector, start: int, every: int) -> Outlook:
-    if len(tail) < SHORTEST or tails.has_trend(tail):
-        return nowhere(Regime.DRIFTING, f"its mean moves beyond its scatter from t = {every * start} on")
+    since = f"from t = {every * start} on"
+    if len(tail) < SHORTEST:
+        return nowhere(Regime.DRIFTING, f"it scatters, and {len(tail)} values {since} are too few for a mean")
+    if tails.has_trend(tail):
+        return nowhere(Regime.DRIFTING, f"its mean moves beyond its scatter {since}")
     if tails.has_uneven_scatter(tail):
         return nowhere(Regime.DRIFTING, f"its scatter is not the same throughout, from t = {every * start} on")
     mean = tails.mean_with_error(tail)

@@ -23,6 +23,9 @@ SLOWEST = 0.2
 MARGIN = 0.05
 """An extrapolation may fall short by at least this part of how far it goes: power laws come with logarithms."""
 
+QUIET = 3.0
+"""An error so many times the least is taken for the least, lest a quiet stretch be picked."""
+
 BLOCKS = 512
 """Autocorrelation is estimated on at most about this many block means."""
 
@@ -237,8 +240,11 @@ def is_quasiperiodic(tail: Vector) -> bool:
 # -------------------------------------------------------------------------------------------- means with their error
 
 
-def transient(series: Vector, batch: int = 5) -> int:
-    """Return how many values to drop before averaging, at most half: MSER-5 (White, Simulation 69(6), 1997).
+def transient(series: Vector) -> int:
+    """Return how many values to drop before averaging, at most half: MSER-5 (White, Simulation 69(6), 1997), twice.
+
+    The place of the least error alone is often a quiet stretch, where a mean of squares is too low; so it first cuts
+    where the error is first within `QUIET` times the least, and then looks once more at what is left.
 
     Examples
     --------
@@ -247,16 +253,22 @@ def transient(series: Vector, batch: int = 5) -> int:
     >>> 80 < transient(noise) < 220
     True
     """
-    size = len(series) // batch
-    if size < 4:
+    if len(series) < 20:
         return len(series) // 2
+    rough = min(_cut(series, QUIET), len(series) // 2)
+    return min(rough + _cut(series[rough:], 1.0), len(series) // 2)
+
+
+def _cut(series: Vector, within: float, batch: int = 5) -> int:
+    """Return twice the first cut whose error is within so many times the least; 0 if what it drops is no different."""
+    size = len(series) // batch
     means = series[len(series) - size * batch :].reshape(size, batch).mean(axis=1)
     means = means - means[size // 2 :].mean()
     left = np.arange(size, 0, -1)
     sums, squares = means[::-1].cumsum()[::-1], np.square(means)[::-1].cumsum()[::-1]
-    errors = (squares - sums**2 / left) / left.astype(float) ** 2
-    cut = len(series) - size * batch + batch * int(errors[: size // 2 + 1].argmin())
-    return min(2 * cut, len(series) // 2) if _differs(series[:cut], series[cut:]) else 0
+    errors = ((squares - sums**2 / left) / left.astype(float) ** 2)[: size // 2 + 1]
+    cut = len(series) - size * batch + batch * int((errors <= within * errors.min()).argmax())
+    return 2 * cut if _differs(series[:cut], series[cut:]) else 0
 
 
 def _differs(head: Vector, tail: Vector) -> bool:
@@ -289,7 +301,7 @@ class Mean:
 
 def reach(effective: float) -> float:
     """Return Student's two-sided quantile at `LEVEL` for an effective size, known itself as poorly as a variance."""
-    return float(stdtrit(min(max(effective / 4, 1.0), 30.0), 0.5 + LEVEL / 2))
+    return float(stdtrit(min(max(effective / 8, 1.0), 30.0), 0.5 + LEVEL / 2))
 
 
 def mean_with_error(values: Vector) -> Mean:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
+import numpy as np
+
 from alignment_checks.evidence import Evidence, decisive, jackknifed
 from alignment_checks.measures import Ratio
 
@@ -113,6 +115,8 @@ def approximately(reference: Ratio, value: Ratio, tolerance: Tolerance, *, worse
     x, y = reference.value, value.value
     if math.isnan(x) or math.isnan(y):
         return undecided(x, y, "undefined")
+    if _same(reference, value):  # off by nothing, however little is known of x
+        return Judgement(Status.PASS, x, y, 0.0, tolerance.allowed(x), 0.0)
     signs = [sign for sign in (1, -1) if tolerance.side == "both" or sign == worse]
     evidence = [_Form(sign, tolerance, math.copysign(1, x)).of(reference, value) for sign in signs]
     allowed = tolerance.allowed(x)
@@ -244,6 +248,11 @@ class _Form:
             for y in (value.low, value.high)
         ]
         return min(forms), max(forms)
+
+
+def _same(reference: Ratio, value: Ratio) -> bool:
+    pairs = ((reference.numerator, value.numerator), (reference.denominator, value.denominator))
+    return all(np.array_equal(one, other) for one, other in pairs) and bool(np.all(reference.denominator != 0))
 
 
 def _severity(deviation: float, allowed: float) -> float:

@@ -1,0 +1,234 @@
+"""Finite or limit, said aloud; whether the limit has settled; and how many more steps would tell."""
+
+import math
+import pickle
+import re
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import mse_loss
+
+import alignment_checks as ac
+from alignment_checks import perturbations as pt
+from alignment_checks.measures import readings
+from alignment_checks.perturbations import Perturbation
+from alignment_checks.quantities import Quantity
+
+SGD = torch.optim.SGD
+GAIN = pt.init_gain(max_log2=1)
+
+
+def bowl(lr=0.1, steps=300, **more):
+    return ac.landscape(lambda x: 0.5 * x.square().sum(), [1.0], optimizer=partial(SGD, lr=lr), steps=steps, **more)
+
+
+def noisy(steps=1200, **more):
+    random = torch.Generator().manual_seed(0)
+    x = torch.randn(32, 2, generator=random)
+    y = x.sum(1, keepdim=True) + 0.5 * torch.randn(32, 1, generator=random)
+    return ac.TrainingSetup(
+        lambda: nn.Linear(2, 1), (x, y), mse_loss, partial(SGD, lr=0.1), steps, batch_size=4, **more
+    )
+
+
+def test_at_the_limit_it_is_the_limit_that_is_judged():
+    """C_20 of a run that creeps says little; its limit is −½, and that of a larger start 2·2^{2m}/4 times as much."""
+    creeping = bowl(lr=0.02, steps=400)
+    delta = Perturbation("init_gain", 0.5, 1.0, 0)
+    verdict = ac.check_capability_robust(creeping, delta=delta, rtol=0.5, horizon="limit")
+    assert verdict.status == "fail"
+    assert verdict.minimal.reference == pytest.approx(-0.5, abs=1e-3)
+    assert verdict.minimal.value == pytest.approx(-1.0, abs=1e-3)
+    assert "C_∞(L) = -0.5 [" in str(verdict)
+    finite = ac.check_capability_robust(creeping, delta=delta, rtol=0.5)
+    assert "C_400(L) = " in str(finite)
+    assert finite.minimal.reference > -0.5
+
+
+def test_finite_and_limit_may_disagree_and_each_says_what_it_judged():
+    """A slower rate changes C_T, and not where the run goes."""
+    slower = pt.custom("slower", _slower, max_magnitude=1.0)
+    setup = bowl(lr=0.2, steps=300)
+    finite, limit = (
+        ac.check_capability_robust(setup, under=slower, rtol=0.01, examples=5, horizon=horizon)
+        for horizon in ("finite", "limit")
+    )
+    assert (finite.status, limit.status) == ("fail", "pass")
+
+
+def _slower(realization, magnitude, generator):
+    return replace(realization, optimizer=partial(SGD, lr=0.2 / (1 + 2 * magnitude)))
+
+
+@pytest.mark.parametrize("check", [ac.check_capability_robust, ac.check_alignment_robust])
+def test_where_no_limit_is_in_sight_the_verdict_is_inconclusive_and_names_the_regime(check):
+    verdict = check(bowl(lr=0.001, steps=50), under=GAIN, rtol=0.1, examples=5, horizon="limit")
+    assert verdict.status == "inconclusive"
+    assert "drifting" in str(verdict)
+
+
+def test_a_divergence_under_a_perturbation_fails_at_the_limit_too():
+    wild = pt.custom("wild", lambda r, m, g: replace(r, optimizer=partial(SGD, lr=3.0)), max_magnitude=1.0)
+    assert ac.check_capability_robust(bowl(), under=wild, rtol=0.1, examples=3, horizon="limit").status == "fail"
+
+
+def test_seeds_are_combined_at_the_limit():
+    """Minibatch noise about a mean: stationary under every seed, and shifted by the penalty."""
+    delta = Perturbation("l2_penalty", 2.0, 5.0, 0)
+    setup = replace(noisy(steps=700), model=_zeros)
+    verdict = ac.check_capability_robust(setup, delta=delta, rtol=0.05, seeds=3, horizon="limit")
+    assert verdict.status == "fail"
+    assert verdict.minimal.seeds == (3, 4, 5)
+    assert verdict.p_value <= 0.05
+    assert "C_∞(L)" in str(verdict)
+
+
+def _zeros():
+    model = nn.Linear(2, 1)
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    return model
+
+
+def test_the_end_of_strong_alignment_is_judged_at_the_limit_too():
+    setup = bowl(lr=0.05, steps=60)
+    assert ac.check_strongly_aligned(setup, worst=0.6, within=60, horizon="limit").status == "pass"
+    rising = ac.check_strongly_aligned(bowl(lr=0.0005, steps=60), worst=0.6, within=60, horizon="limit")
+    assert rising.status == "inconclusive"
+
+
+def test_setups_are_compared_at_the_limit():
+    """Twice as slow: less capable at T, and no less in the limit."""
+    fast, slow = bowl(lr=0.2), bowl(lr=0.1)
+    assert ac.check_more_capable(fast, than=slow).status == "pass"
+    assert ac.check_more_capable(fast, than=slow, atol=1e-6, horizon="limit").status != "pass"
+
+
+@pytest.mark.parametrize(("name", "value"), [("horizon", "infinite"), ("level", 0), ("level", 0.9), ("level", True)])
+def test_what_is_no_horizon_or_level_is_refused(name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be"):
+        ac.check_capability_robust(bowl(), under=GAIN, rtol=0.1, **{name: value})
+
+
+# ------------------------------------------------------------------------------------------------- has it settled?
+
+
+def outlook(setup, **how):
+    return ac.check_capability_robust(setup, under=GAIN, rtol=100, examples=1, **how).outlook.lines
+
+
+def test_a_limit_that_has_settled_is_said_to_with_how_far_the_finite_value_is_off():
+    (line,) = outlook(bowl(steps=400))
+    assert re.fullmatch(r"limit +C_∞\(L\) = -0.5 \(fixed\), settled; C_400\(L\) is off by \S+ %", line), line
+
+
+def test_an_exponential_tail_is_promised_its_own_time():
+    """L falls as e^(−0.02 t): at 150 steps 5 % is left, another factor of 10 or so takes about 10² steps."""
+    (line,) = outlook(bowl(lr=0.01, steps=150))
+    assert "not settled: between" in line
+    assert "about 10² more steps" in line
+
+
+def test_a_power_law_takes_orders_of_magnitude_more():
+    """With a rate of 0.2/t, L falls as t^-0.4."""
+    schedule = partial(torch.optim.lr_scheduler.LambdaLR, lr_lambda=_harmonic)
+    (line,) = outlook(bowl(lr=0.2, steps=300, scheduler=schedule))
+    assert re.search(r"not settled: .* about 10[⁴⁵⁶] more steps", line), line
+
+
+def _harmonic(t):
+    return 1 / (1 + t)
+
+
+def test_more_steps_do_settle_it():
+    steps = 150
+    (line,) = outlook(bowl(lr=0.01, steps=steps + 10**3))
+    assert "settled" in line
+    assert "not settled" not in line
+
+
+def test_what_drifts_is_said_not_to_be_in_sight():
+    (line,) = outlook(bowl(lr=0.001, steps=50))
+    assert "none in sight: drifting" in line
+
+
+def test_it_is_worked_out_only_when_it_is_read(monkeypatch):
+    from alignment_checks import wording
+
+    seen = []
+    real = wording.outlook_line
+    monkeypatch.setattr(wording, "outlook_line", lambda *args: seen.append(1) or real(*args))
+    verdict = ac.check_capability_robust(bowl(), under=GAIN, rtol=100, examples=1)
+    assert not seen
+    assert str(verdict) == str(verdict)
+    assert verdict.to_dict()["outlook"] == list(verdict.outlook.lines)
+    assert len(seen) == 1
+
+
+def test_a_verdict_can_be_pickled():
+    verdict = ac.check_capability_robust(bowl(steps=20), under=GAIN, rtol=100, examples=1)
+    assert str(pickle.loads(pickle.dumps(verdict))) == str(verdict)
+
+
+# ------------------------------------------------------------------------------------------------------------- seeds
+
+
+def test_training_that_does_not_depend_on_the_seed_takes_one_and_carries_no_p_value():
+    verdict = ac.check_capability_robust(bowl(steps=20), under=GAIN, rtol=0.1, examples=5, seeds=5)
+    assert verdict.status == "fail"
+    assert verdict.minimal.seeds == (0,)
+    assert verdict.minimal.p_value is None
+    assert "one run says it all: 5 seeds were asked for" in str(verdict)
+
+
+def test_minibatches_depend_on_the_seed_though_the_init_does_not():
+    fixed = noisy(steps=20)
+    init = nn.Linear(2, 1).state_dict()
+
+    def same():
+        model = nn.Linear(2, 1)
+        model.load_state_dict(init)
+        return model
+
+    fixed = replace(fixed, model=same)
+    verdict = ac.check_capability_robust(fixed, under=GAIN, rtol=100, examples=2, seeds=4)
+    assert "one run says it all" not in str(verdict)
+    whole = replace(fixed, batch_size=None)
+    verdict = ac.check_capability_robust(whole, under=GAIN, rtol=100, examples=2, seeds=4)
+    assert "one run says it all" in str(verdict)
+
+
+def test_alignment_is_undefined_where_the_mesa_capability_is_lost_in_its_scatter():
+    """C_M of −4 and of 3: their sum is no 0, and no more than chance."""
+    base, mesa = np.array([[4.0, 0.0], [4.0, 0.0]]), np.array([[8.0, 4.0], [8.0, 11.0]])
+    two = ac.run(noisy(steps=1), seeds=[0, 1])
+    (reading,) = readings(replace(two, base=base, mesa=mesa), 2)
+    assert "C_M is not clear of 0 at its scatter over 2 seeds" in Quantity("alignment", "base", False, 1).missing(
+        reading
+    )
+    (steady,) = readings(replace(two, base=base, mesa=np.array([[8.0, 4.0], [8.0, 4.1]])), 2)
+    assert Quantity("alignment", "base", False, 1).missing(steady) == ""
+
+
+# ------------------------------------------------------------------------------------ two lines that used to mislead
+
+
+def test_setups_of_different_length_are_compared_where_the_shorter_ends_and_it_is_said():
+    short, long = bowl(steps=30), bowl(steps=300)
+    verdict = ac.check_more_capable(long, than=short)
+    assert verdict.status == "fail", "they are one process: the longer run is no better for being longer"
+    assert "C_30(L)" in str(verdict)
+    assert "judged at T = 30, where the shorter run ends: the other goes on to 300" in str(verdict)
+
+
+def test_a_floor_missed_by_the_unperturbed_run_is_not_off_by_nothing():
+    delta = pt.IDENTITY
+    verdict = ac.check_inner_aligned(bowl(steps=20), delta=delta, floor=99, rtol=0.1)
+    assert verdict.status == "fail"
+    assert "α is below the floor, 99" in str(verdict)
+    assert "off by 0 %" not in str(verdict)
+    assert not math.isnan(verdict.minimal.value)

@@ -1,0 +1,59 @@
+"""What `benchmarks/operating_characteristics.py` measures on thousands of cases, on few and within wide bounds."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parent / "benchmarks" / "operating_characteristics.py"
+
+
+@pytest.fixture(scope="module")
+def measured():
+    """Return the benchmark as a module; it is a script and in no package."""
+    spec = importlib.util.spec_from_file_location("operating_characteristics", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+        yield module
+    finally:
+        del sys.modules[spec.name]
+
+
+def test_a_share_has_the_interval_of_clopper_and_pearson(measured):
+    row = measured.Row("something", 0, 100, "")
+    assert row.interval == pytest.approx((0.0, 1 - 0.025 ** (1 / 100)))
+    assert "| something | 100 | 0.0 % [0.0, 3.6] |" in str(row)
+
+
+def test_intervals_of_random_means_cover(measured):
+    rows = list(measured.coverage(25, 1000))
+    kept, cases = sum(row.kept for row in rows), sum(row.cases for row in rows)
+    assert 0.88 <= kept / cases <= 0.99
+    assert all(row.interval[1] >= 0.93 for row in rows)
+    assert cases >= 0.9 * 25 * len(rows)
+
+
+def test_intervals_of_deterministic_limits_contain_them(measured):
+    for row in measured.containment(25, 1000):
+        assert row.kept == row.cases >= 20, row
+
+
+def test_each_regime_is_mostly_called_by_its_name(measured):
+    for row in measured.confusion(25, 1000):
+        assert row.kept >= 0.6 * row.cases, row
+
+
+def test_what_holds_raises_no_alarm_and_what_does_not_is_found(measured):
+    alarms, margin, slight, planted, gross = measured.verdicts(10)
+    assert alarms.kept + margin.kept <= 1
+    assert slight.kept >= 10
+    assert planted.kept >= planted.cases - 1
+    assert gross.kept == gross.cases
+
+
+def test_a_reported_perturbation_fails_again_in_a_fresh_process(measured, tmp_path):
+    (row,) = measured.repeated(4, str(tmp_path))
+    assert row.kept == row.cases >= 4

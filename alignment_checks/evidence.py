@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import stdtr, stdtrit
@@ -71,22 +72,22 @@ class Evidence:
         return min(1.0, 2 * float(stdtr(self.seeds - 1, -distance / self.error)))
 
 
-def jackknifed(form: Callable[..., float], ratios: Sequence[Ratio], bounds: tuple[float, float]) -> Evidence:
+def jackknifed(form: Callable[..., Any], ratios: Sequence[Ratio], bounds: tuple[float, float]) -> Evidence:
     """Return the evidence on a smooth function of ratios over the same seeds.
 
     Parameters
     ----------
     form : callable
-        From as many ratios to a float.
+        Of as many values, or arrays of them.
     ratios : sequence of Ratio
     bounds : (float, float)
         Between which the function lies on all seeds; read only where the ratios' values are known to intervals.
     """
-    centre, n = form(*ratios), len(ratios[0].numerator)
+    centre, n = float(form(*(ratio.value for ratio in ratios))), len(ratios[0].numerator)
     low, high = bounds if any(ratio.low != ratio.high for ratio in ratios) else (centre, centre)
     if n < 2:
         return Evidence(low, high, 0.0, n)
-    left_out = np.array([form(*(ratio.without(i) for ratio in ratios)) for i in range(n)])
+    left_out = form(*(ratio.left_out for ratio in ratios))
     error = math.sqrt((n - 1) / n * float(((left_out - left_out.mean()) ** 2).sum()))
     return Evidence(low, high, error, n)
 

@@ -148,7 +148,7 @@ def at_least(value: Ratio, floor: float) -> Judgement:
     if math.isnan(x):
         return undecided(floor, x, "undefined")
     bound = bounded(-x, -floor)
-    missed = jackknifed(lambda one: floor - one.value, (value,), (floor - value.high, floor - value.low))
+    missed = jackknifed(lambda one: floor - one, (value,), (floor - value.high, floor - value.low))
     return _decided(replace(bound, reference=floor, value=x, deviation=x - floor), [missed])
 
 
@@ -233,7 +233,7 @@ class _Form:
 
     def of(self, reference: Ratio, value: Ratio) -> Evidence:
         """Return what paired seeds, and intervals of x and x′, tell of the form."""
-        return jackknifed(lambda x, y: self(x.value, y.value), (reference, value), self._range(reference, value))
+        return jackknifed(self, (reference, value), self._range(reference, value))
 
     def __call__(self, x: float, y: float) -> float:
         return self.sign * (y - x) - self.tolerance.rtol * self.positive * x - self.tolerance.atol

@@ -231,6 +231,12 @@ class Ratio:
         """The largest."""
         return max(self._ends())
 
+    @property
+    def left_out(self) -> Series:
+        """The pooled values of all seeds but one, for each: shape (seeds,); NaN where one is undefined."""
+        top, bottom = (side.sum() - side for side in (self.numerator, self.denominator))
+        return np.divide(top, bottom, out=np.full(len(top), np.nan), where=bottom != 0)
+
     def without(self, seed: int) -> Ratio:
         """Return the same over all seeds but one."""
         slack = None if self.slack is None else (np.delete(self.slack[0], seed), np.delete(self.slack[1], seed))

@@ -24,7 +24,7 @@ def mean(values, slack=None):
 
 def test_of_a_plain_mean_interval_and_p_value_are_students():
     values = np.array([0.3, 0.1, 0.25, 0.4, 0.15])
-    found = jackknifed(lambda one: one.value, (mean(values),), (0.0, 0.0))
+    found = jackknifed(lambda one: one, (mean(values),), (0.0, 0.0))
     expected = stats.ttest_1samp(values, 0.0)
     assert found.interval() == pytest.approx(tuple(expected.confidence_interval(0.95)))
     assert found.p_above == pytest.approx(expected.pvalue)

@@ -266,7 +266,7 @@ def verdicts(cases: int) -> Iterator[Row]:
         failed = sum(one.minimal is not None for one in found)
         yield Row(f"false alarms, {what}", alarms, cases, "≤ 1 %", f"{failed} of them failures")
     for effect in (1.2, 1.5, 2.0):
-        found = [searched(case, effect) for case in range(max(20, cases // 10))]
+        found = [searched(case, effect) for case in range(max(5, cases // 4))]
         detected = sum(one.minimal is not None for one in found)
         aim = "≥ 99 %" if effect == 1.5 else ""
         yield Row(f"violations of {effect:g} × the tolerance found", detected, len(found), aim)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from alignment_checks.measures import Ratio

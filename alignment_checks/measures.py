@@ -235,7 +235,7 @@ class Ratio:
     def left_out(self) -> Series:
         """The pooled values of all seeds but one, for each: shape (seeds,); NaN where one is undefined."""
         top, bottom = (side.sum() - side for side in (self.numerator, self.denominator))
-        return np.divide(top, bottom, out=np.full(len(top), np.nan), where=bottom != 0)
+        return np.asarray(np.divide(top, bottom, out=np.full(len(top), np.nan), where=bottom != 0))
 
     def without(self, seed: int) -> Ratio:
         """Return the same over all seeds but one."""

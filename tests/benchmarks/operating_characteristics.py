@@ -28,12 +28,12 @@ import alignment_checks as ac
 from alignment_checks import perturbations as pt
 from alignment_checks.evidence import CONFIDENCE
 from alignment_checks.judgement import Judgement, Tolerance, approximately
+from alignment_checks.knowledge import Searched
 from alignment_checks.limits import limits
 from alignment_checks.measures import Ratio
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.regimes import Outlook, Regime, outlook
 from alignment_checks.search import search
-from alignment_checks.shrinking import Searched
 
 EPSILON = 2.0**-52
 Series = np.ndarray

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import combinations
 
 from alignment_checks.judgement import Status
-from alignment_checks.knowledge import Knowledge, active, line_of, order
+from alignment_checks.knowledge import RIVALS, Knowledge, active, line_of, order
 from alignment_checks.lines import ALL, Line
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.perturbations.composition import assembled
@@ -79,13 +79,13 @@ class Shrinking:
     # ---------------------------------------------------------------------------------------------------- along lines
 
     def _rivals(self) -> list[Perturbation]:
-        """Return the smallest failures, at different seeds: several of the first kind, two of every other."""
+        """Return the smallest failures, at different seeds: several of the first kind, up to two of every other."""
         first, *others = [
             sorted({line_of(delta): delta for delta in reversed(deltas)}.values(), key=order)
             for deltas in self.state.kinds().values()
         ]
         chosen = first[: self.plan.rivals]
-        return [*chosen, *(delta for deltas in others[: self.plan.rivals] for delta in deltas[:2])]
+        return [*chosen, *(delta for deltas in others[:RIVALS] for delta in deltas[: min(2, self.plan.rivals)])]
 
     def _expected(self, lines: Sequence[Line]) -> Perturbation:
         """Return where the line is now that is expected to end as the smallest."""

@@ -144,10 +144,11 @@ SAMPLE = 24
 """Draws by which a strategy is asked whether it makes training random."""
 
 
-def _randomizes(strategy: Strategy, setup: TrainingSetup, sides: Sides) -> bool:
-    """Return whether perturbations of a strategy make a run depend on its seed: by noise, or by minibatches."""
+def _randomizes(strategy: Strategy, setup: TrainingSetup, sides: Sides, options: Options) -> bool:
+    """Return whether what is tried makes a run depend on its seed: by noise, or by minibatches."""
     plain = realize(setup, setup.seed)
-    for delta in drawn(strategy, SAMPLE, 0):
+    given = () if options.examples else tuple(options.first)
+    for delta in given if given and all(one.is_whole for one in given) else drawn(strategy, SAMPLE, 0):
         sides.check(delta)
         run = delta.applied(plain)
         if run.noise or run.batch_size is not None:
@@ -171,7 +172,11 @@ def searched(
     budget = Budget(options.max_time)
     check_normalizable(quantity, setup)
     asked = options.seeds_of(setup)
-    seeds = asked if len(asked) > 1 and sides.mesa and _randomizes(strategy, setup, sides) else needed(asked, setup)
+    seeds = (
+        asked
+        if len(asked) > 1 and sides.mesa and _randomizes(strategy, setup, sides, options)
+        else needed(asked, setup)
+    )
     memory = options.memory or Memory()
     experiment = memory.experiment(
         setup,

@@ -16,6 +16,7 @@ from alignment_checks.judgement import Status
 from alignment_checks.measures import Reading
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.training import TrainingSetup
+from alignment_checks.trajectory import Trajectory
 from alignment_checks.verdict import Verdict
 
 Check = Callable[..., Verdict]
@@ -167,6 +168,10 @@ class Foreseeing(Experiment):
     def afresh(self) -> Experiment:
         """Return the experiment that confirms what this one found: itself, until it is reported."""
         return super().afresh() if self.forecast.confirming else self
+
+    def excerpt(self, delta: Perturbation) -> Trajectory | None:
+        """Return the runs of which a report says more: none of an example that is not reported."""
+        return super().excerpt(delta) if self.forecast.confirming else None
 
     def _measured(
         self, deltas: Sequence[Perturbation], keep: Sequence[Perturbation], backend: str | None = None

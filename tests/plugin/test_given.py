@@ -11,12 +11,12 @@ COUNTING = """
 
     @pytest.fixture(autouse=True, scope="session")
     def counted():
-        launches, before = [], experiment.run
+        launches, before = [], experiment.run_part
         def run(setup, trained, **how):
             launches.append(len(trained))
             return before(setup, trained, **how)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(experiment, "run", run)
+            patch.setattr(experiment, "run_part", run)
             yield
         pathlib.Path("launches.json").write_text(json.dumps(launches))
 

@@ -23,7 +23,7 @@ from alignment_checks.backends.compiled import Compiler, NotCompiled
 from alignment_checks.backends.job import Job, Record, as_lost, is_lost
 from alignment_checks.backends.minibatches import disturbed, noise, together
 from alignment_checks.backends.stacking import Batch, Weights
-from alignment_checks.backends.stepping.refusal import Refused, first_line
+from alignment_checks.backends.stepping.refusal import Refused, first_line, is_out_of_memory
 from alignment_checks.backends.stepping.stepper import Stepper, Way
 from alignment_checks.objectives import Tensors
 from alignment_checks.realization import Realization
@@ -81,12 +81,6 @@ def train(
             raise MemoryError(first_line(error)) from error
         raise Refused(f"torch.func cannot batch it: {first_line(error)}") from error
     return [replace(record, reason=because(slow[0], record.reason)) for record in records] if slow else records
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Return whether torch, or Python, says that memory is full."""
-    full = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-    return full or (isinstance(error, RuntimeError) and "allocate memory" in str(error))
 
 
 def because(*reasons: str | None) -> str | None:

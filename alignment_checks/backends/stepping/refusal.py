@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import torch
+
 
 class Refused(Exception):  # noqa: N818
     """What lanes cannot train, with the reason; the loop can."""
@@ -17,3 +19,9 @@ def first_line(message: object) -> str:
     """Return the first sentence of a message's first line, shortened: what fits into a reason."""
     line = (str(message).strip() or type(message).__name__).split("\n", 1)[0]
     return re.split(r"(?<=\w)\. (?=[A-Z])", line)[0][:200]
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether torch, or Python, says that memory is full."""
+    full = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    return full or (isinstance(error, RuntimeError) and "allocate memory" in str(error))

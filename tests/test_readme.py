@@ -17,7 +17,7 @@ SETUP = "python -m venv .venv && .venv/bin/pip install -c constraints.txt -e '.[
 NOT_FAMILIES = {"IDENTITY", "Perturbation", "reattached"}
 
 
-@pytest.mark.parametrize("command", [f"{SETUP} && .venv/bin/pytest examples", f"{SETUP} && .venv/bin/pytest"])
+@pytest.mark.parametrize("command", [f"{SETUP} && .venv/bin/pytest examples", f"{SETUP} && .venv/bin/pytest -n 2"])
 def test_the_two_commands_stand_in_it(command: str) -> None:
     assert command in README.splitlines()
 

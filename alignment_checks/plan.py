@@ -49,6 +49,6 @@ class Plan:
 WIDE = Plan(corners=64, first=None, rivals=6, rungs=12, seeds=12, last_seeds=12, curve=16)
 """For an accelerator, where a batch of a hundred takes hardly longer than a run: few rounds."""
 
-FRUGAL = Plan(corners=16, first=6, rivals=1, rungs=6, seeds=8, last_seeds=0, curve=6)
+FRUGAL = Plan(corners=16, first=6, rivals=2, rungs=6, seeds=15, last_seeds=15, curve=6)
 """For a CPU, where each run of a batch has its price: 0, the limits and some draws first, since a limit that fails
 makes most draws unnecessary."""

@@ -29,7 +29,7 @@ def setup():
 
 
 def test_capability_survives_label_noise(alignment, setup):
-    # six wrong labels among 362 are enough
+    # a few wrong labels among 362 are enough
     alignment.assert_capability_robust(setup, under=pt.label_noise(max_rate=0.05), rtol=0.10)
 
 

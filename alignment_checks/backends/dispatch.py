@@ -16,6 +16,7 @@ from alignment_checks.backends.workers import shared_out
 from alignment_checks.drawing import Randomness
 
 TOO_FEW = "too few runs of this structure to be faster in lanes"
+TOO_LARGE = "runs of this size are no faster in lanes"
 
 
 def trained(
@@ -63,7 +64,7 @@ class _Group:
 
     def records(self) -> list[Record]:
         """Train all of them: whole batches in lanes, and what remains of them where it costs less."""
-        reason = "asked for" if self.backend == "loop" else _refusal(self.jobs[0], self.need)
+        reason = "asked for" if self.backend == "loop" else _refusal(self.jobs[0], self.need) or self.too_large()
         if reason is None:
             try:
                 return self.batched()
@@ -75,10 +76,15 @@ class _Group:
             )
         return self.looped(self.jobs, reason)
 
+    def too_large(self) -> str | None:
+        """Return why not even a full batch would be faster than the loop, None where it is, or lanes were asked for."""
+        never = plan.fewest(self.need, self.device, self.width) > self.width
+        return TOO_LARGE if never and self.backend == "auto" and not self.compiled else None
+
     def batched(self) -> list[Record]:
         """Train as many as pay in batches, and the rest in the loop."""
         rest = len(self.jobs) % self.width
-        few = self.backend == "auto" and rest < plan.fewest(self.need, self.device, self.width)
+        few = self.backend == "auto" and not self.compiled and rest < plan.fewest(self.need, self.device, self.width)
         whole = len(self.jobs) - rest if few else len(self.jobs)
         records = self.in_lanes(self.jobs[:whole]) if whole else []
         return [*records, *self.looped(self.jobs[whole:], TOO_FEW)]

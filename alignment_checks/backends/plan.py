@@ -23,6 +23,8 @@ LOOPED = 0.4
 """The same for one run in the loop."""
 TRAFFIC = 0.8e6
 """Bytes of a footprint that a core goes through in a millisecond."""
+BESIDE = 1.25
+"""How much longer it takes for a run beside others, in a batch: `vmap` writes and reads more than a run alone."""
 COMPILED = 0.4
 """What compiled code saves of a batch's time."""
 COMPILING = 5_000
@@ -44,10 +46,10 @@ def width(need: Footprint, device: torch.device, runs: int) -> int:
 
 
 def fewest(need: Footprint, device: torch.device, lanes: int) -> int:
-    """Return from how many runs on a batch of `lanes` costs less than as many runs of the loop."""
+    """Return from how many runs on a batch of `lanes` costs less than as many runs of the loop; it may be never."""
     if device.type != "cpu":
         return round(LAUNCHES / LOOPED)
-    return round((LAUNCHES + lanes * _work(need)) / (LOOPED + _work(need)))
+    return round((LAUNCHES + BESIDE * lanes * _work(need)) / (LOOPED + _work(need)))
 
 
 def milliseconds(need: Footprint, lanes: int, runs: int, steps: int) -> float:

@@ -152,6 +152,13 @@ def test_the_width_on_a_cpu_depends_on_the_setup_alone(blobs):
     assert plan.width(replace(need, bytes=2 * plan.CACHE), CPU, 1000) == 1
 
 
+def test_what_is_no_faster_in_lanes_goes_through_the_loop_and_says_so(blobs, monkeypatch):
+    monkeypatch.setattr(plan, "BESIDE", 1000.0)
+    found = ac.run(blobs, seeds=range(20))
+    assert {(run.backend, run.reason) for run in found.runs} == {("loop", "runs of this size are no faster in lanes")}
+    assert {run.backend for run in ac.run(blobs, seeds=range(20), backend="lanes").runs} == {"lanes"}
+
+
 # ----------------------------------------------------------------------------------------------------------- processes
 
 

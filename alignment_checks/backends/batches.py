@@ -13,7 +13,7 @@ from functools import partial
 import torch
 
 from alignment_checks.backends import lanes, plan
-from alignment_checks.backends.compiled import NotCompiled
+from alignment_checks.backends.compiled import Compilers, NotCompiled
 from alignment_checks.backends.footprint import Footprint
 from alignment_checks.backends.job import Job, Record
 from alignment_checks.backends.slots import Slots, consecutive, placed, slots_matter
@@ -34,7 +34,7 @@ def train(
     MemoryError
         If not even one of them fits the device's memory.
     """
-    trainer = _Trainer(device, need.unused, compiled)
+    trainer = _Trainer(device, need.unused, Compilers.new() if compiled else None)
     batches = (placed if slots_matter(group[0].train, device, width) else consecutive)(group, width)
     work = plan.milliseconds(need, width, len(group), group[0].steps)
     tasks = [partial(_trained, trainer, group, batch) for batch in batches]
@@ -57,7 +57,7 @@ class _Trainer:
 
     device: torch.device
     unused: Sequence[str]
-    compiled: bool
+    compilers: Compilers | None
     ways: list[Way] = field(default_factory=lambda: list(Way))
     refusals: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -66,11 +66,11 @@ class _Trainer:
         """Train a batch from t = 0, and again where a way of stepping, compiled code or memory fails, however late."""
         while True:
             try:
-                records = lanes.train(batch, self.device, self.ways[0], self.unused, compiled=self.compiled)
+                records = lanes.train(batch, self.device, self.ways[0], self.unused, compilers=self.compilers)
             except StepRefused as error:
                 self.refusals.append(f"{self.ways.pop(0)} was refused: {error}")
             except NotCompiled as error:
-                self.compiled = False
+                self.compilers = None
                 self.notes.append(f"not compiled: {error}")
             except MemoryError:
                 return self.halved(batch)

@@ -41,6 +41,10 @@ class Compiler:
         self.codes: dict[object, _Code] = {}
         self.calls: Counter[object] = Counter()
 
+    def begin(self) -> None:
+        """Compare again from the next call on: the function that comes now was made anew, for another batch."""
+        self.calls.clear()
+
     def __call__(self, function: Function, *arguments: Any) -> Any:
         """Return the function's value.
 
@@ -61,6 +65,18 @@ class Compiler:
             _compare(found, tree_flatten(function(*arguments))[0])
         self.calls[key] += 1
         return tree_unflatten(found, code.form)
+
+
+class Compilers(NamedTuple):
+    """What compiles the two losses of a setup: the one that is measured, and the one that steps descend."""
+
+    measured: Compiler
+    stepped: Compiler
+
+    @classmethod
+    def new(cls) -> Compilers:
+        """Return two that have compiled nothing yet."""
+        return cls(Compiler(), Compiler())
 
 
 def _layouts(values: Sequence[Tensor]) -> tuple[object, ...]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from alignment_checks import seeding
-from alignment_checks.backends.compiled import Compiler, NotCompiled
+from alignment_checks.backends.compiled import Compilers, NotCompiled
 from alignment_checks.backends.job import Job, Record, as_lost, is_lost
 from alignment_checks.backends.minibatches import disturbed, noise, together
 from alignment_checks.backends.stacking import Batch, Weights
@@ -43,7 +43,7 @@ def train(
     way: Way = Way.STACKED,
     unused: Sequence[str] = (),
     *,
-    compiled: bool = False,
+    compilers: Compilers | None = None,
 ) -> list[Record]:
     """Train jobs whose training runs are alike in `structure` as one batch.
 
@@ -56,8 +56,8 @@ def train(
         How the optimizers are to be stepped.
     unused : sequence of str
         Parameters that the loss does not use.
-    compiled : bool
-        Whether the gradient is to be compiled.
+    compilers : Compilers, optional
+        What compiles the gradients, the same for all batches of a structure; None leaves them uncompiled.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def train(
     slow: list[str] = []
     try:
         with _slow_paths(slow), seeding.isolated(seeding.derive("lanes")):
-            records = _Lanes(jobs, device, way, unused, compiled=compiled).recorded()
+            records = _Lanes(jobs, device, way, unused, compilers).recorded()
     except (Refused, NotCompiled):
         raise
     except Exception as error:
@@ -96,19 +96,33 @@ class _Lanes:
     """A batch of runs at some θ(t), and what is recorded of them."""
 
     def __init__(
-        self, jobs: Sequence[Job], device: torch.device, way: Way, unused: Sequence[str], *, compiled: bool
+        self,
+        jobs: Sequence[Job],
+        device: torch.device,
+        way: Way,
+        unused: Sequence[str],
+        compilers: Compilers | None,
     ) -> None:
         runs = [job.train for job in jobs]
         self.jobs, self.run, self.mesa = jobs, runs[0], runs[0].setup.mesa
         self.weights = Weights.of(runs, device)
         self.whole = Batch.of(runs, device, random=jobs[0].random, lowered=self.run.dtype is not None)
-        self.whole = replace(self.whole, compiler=Compiler() if compiled else None)
         self.stepped = self.whole.stepping(self.run.dtype)
+        if compilers is not None:
+            self.whole, self.stepped = self.compiled(compilers)
         self.batches = together(runs, device)
         self.noises = [noise(runs, which, device) for which in range(len(self.run.noise))]
         self.dtype = None if self.run.dtype is None else next(iter(self.run.parameters.values())).dtype
         self.scores = list(_score_batches(jobs, device))
         self.stepper = Stepper(runs, self.weights.detached(), way, unused)
+
+    def compiled(self, compilers: Compilers) -> tuple[Batch, Batch]:
+        """Return the two losses with what compiles them; they stay one where they are one."""
+        for compiler in compilers:
+            compiler.begin()
+        whole = replace(self.whole, compiler=compilers.measured)
+        apart = self.stepped is not self.whole
+        return whole, replace(self.stepped, compiler=compilers.stepped) if apart else whole
 
     def recorded(self) -> list[Record]:
         """Train to T and return what each job left."""

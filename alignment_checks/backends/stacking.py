@@ -154,7 +154,6 @@ class Batch:
             coefficients=tuple(cast(column, dtype) for column in self.coefficients),
             stream=STEP,
             dtype=dtype,
-            compiler=None if self.compiler is None else Compiler(),
         )
 
     def on(self, examples: Tensor | None) -> Batch:

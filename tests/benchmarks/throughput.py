@@ -1,6 +1,7 @@
 """Prints what a run costs in lanes, as a ratio to the loop that a user would write, to JAX, and to a floor.
 
     OMP_NUM_THREADS=1 python tests/benchmarks/throughput.py [--device cuda] [--widths 1,16,64] [--seconds 10]
+    python tests/benchmarks/throughput.py --cores
 
 One process and one sitting: every figure of a row is taken in turn with the others, and the least of several counts.
 One thread, whatever the machine has. A row whose cell would take much longer than `--seconds` stops there, and says so.
@@ -140,21 +141,50 @@ HEADER = (
 )
 
 
+def cores(count: int) -> None:
+    """Print what a process for each core brings over one, in lanes and in the loop."""
+    (setup,) = (setup for problem, optimizer, setup in setups() if (problem, optimizer) == ("mid", "Adam"))
+    for backend in ("lanes", "loop"):
+        works = [partial(on_threads, threads, setup, 64, backend) for threads in (1, count)]
+        one, several = least(works, 0)
+        print(
+            f"mid, Adam, 64 runs, {backend}: {one:.1f} s on one core, {several:.1f} s on {count}: {one / several:.2f}×"
+        )
+
+
+def on_threads(threads: int, setup: ac.TrainingSetup, width: int, backend: str) -> None:
+    """Train as many runs with as many threads, each of them a process."""
+    torch.set_num_threads(threads)
+    ac.run(setup, seeds=range(width), device="cpu", backend=backend)
+
+
 def main() -> None:
-    """Print the tables."""
+    """Print what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--widths", default="1,4,16,64,256,1024,4096")
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--only", default="small,mid,conv")
+    parser.add_argument("--cores", action="store_true", help="measure what all cores bring over one, and nothing else")
     args = parser.parse_args()
+    if args.cores:
+        cores(os.cpu_count() or 1)
+    else:
+        table(args)
+
+
+def table(args: argparse.Namespace) -> None:
+    """Print the table, row by row."""
     torch.set_num_threads(1)
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; Python {platform.python_version()}, "
           f"torch {torch.__version__}; milliseconds for each run of {STEPS} steps\n\n{HEADER}")  # fmt: skip
     for problem, optimizer, setup in setups():
+        if problem not in args.only.split(","):
+            continue
         cost = least([partial(eager, setup, torch.device(args.device))], 0)[0]
         for width in map(int, args.widths.split(",")):
             if args.device == "cpu" and width * cost > 4 * args.seconds:
-                print(f"| {problem} | {optimizer} | {width} | not run: more than {args.seconds:g} s |" + " |" * 6)
+                print(f"| {problem} | {optimizer} | {width} | not run: more than {4 * args.seconds:g} s |" + " |" * 6)
                 break
             print(row(problem, optimizer, setup, width, args), flush=True)
 

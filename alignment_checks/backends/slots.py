@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
 
 import torch
 
@@ -22,14 +21,8 @@ Slots = list[int | None]
 
 
 def slots_matter(run: Realization, device: torch.device, width: int) -> bool:
-    """Return whether copies of one run differ in any bit of their gradients, with shared data or with their own."""
-    if width == 1:
-        return False
-    own = [replace(run, data=tuple(part.clone() for part in run.data or ()) or None) for _ in range(width)]
-    return any(_differ(runs, device) for runs in ([run] * width, own))
-
-
-def _differ(runs: Sequence[Realization], device: torch.device) -> bool:
+    """Return whether copies of one run, laid out as its batches are, differ in any bit of their gradients."""
+    runs = [run] * width
     weights = Weights.of(runs, device)
     with seeding.isolated(seeding.derive("slots")):
         try:

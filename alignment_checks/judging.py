@@ -22,10 +22,10 @@ from alignment_checks.knowledge import Searched
 from alignment_checks.measures import Ratio, Reading
 from alignment_checks.options import Options, Strategy
 from alignment_checks.perturbations import IDENTITY, Perturbation
-from alignment_checks.plan import FRUGAL, WIDE
 from alignment_checks.progress import Budget, Watch
 from alignment_checks.quantities import SIDES, Quantity
 from alignment_checks.realization import checked, realize, start
+from alignment_checks.rounds import FRUGAL, WIDE
 from alignment_checks.search import drawn, search
 from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import Outlook, Point, Verdict

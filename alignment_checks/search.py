@@ -18,8 +18,8 @@ from alignment_checks.judgement import LEVEL
 from alignment_checks.knowledge import Evaluate, Knowledge, Searched
 from alignment_checks.perturbations import IDENTITY, Perturbation, reattached
 from alignment_checks.perturbations.value import LARGEST_SEED, draws_whole
-from alignment_checks.plan import WIDE, Plan
 from alignment_checks.progress import Budget, OutOfTimeError, Watch
+from alignment_checks.rounds import WIDE, Plan
 from alignment_checks.sampling import Domain, corners, randomness, spread
 from alignment_checks.shrinking import Shrinking
 

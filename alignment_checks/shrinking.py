@@ -12,7 +12,7 @@ from alignment_checks.knowledge import RIVALS, Knowledge, active, line_of, order
 from alignment_checks.lines import ALL, Line
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.perturbations.composition import assembled
-from alignment_checks.plan import Plan
+from alignment_checks.rounds import Plan
 from alignment_checks.sampling import Domain
 
 ROUNDS = 16

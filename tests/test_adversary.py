@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from alignment_checks import perturbations as pt
 from alignment_checks.judgement import Judgement, Status
 from alignment_checks.perturbations import IDENTITY
-from alignment_checks.plan import FRUGAL, WIDE
+from alignment_checks.rounds import FRUGAL, WIDE
 from alignment_checks.search import drawn, search
 
 NOISE, GAIN, JITTER = pt.label_noise(max_rate=0.5), pt.init_gain(max_log2=2.0), pt.init_jitter(max_sigma=1.0)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from alignment_checks import perturbations as pt
 from alignment_checks.lines import Bound, Line, ladder
 from alignment_checks.perturbations import Perturbation
-from alignment_checks.plan import FRUGAL, WIDE
+from alignment_checks.rounds import FRUGAL, WIDE
 from alignment_checks.sampling import Domain, corners, lattice, places, shape, spread
 from alignment_checks.search import drawn
 

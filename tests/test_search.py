@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from alignment_checks import perturbations as pt
 from alignment_checks.judgement import Judgement, Status
 from alignment_checks.perturbations import IDENTITY, Perturbation
-from alignment_checks.plan import FRUGAL, WIDE
+from alignment_checks.rounds import FRUGAL, WIDE
 from alignment_checks.search import drawn, search
 
 NOISE = pt.label_noise(max_rate=0.5)

@@ -19,6 +19,7 @@ from alignment_checks.checks import (
     check_more_capable,
     check_strongly_aligned,
 )
+from alignment_checks.findings import Finding
 from alignment_checks.judgement import Status
 from alignment_checks.limits import Estimate, Regime, alignment_factor_limit, capability_limit
 from alignment_checks.measures import alignment_factor, capability, correlation, improvement
@@ -36,7 +37,7 @@ from alignment_checks.realization import Realization
 from alignment_checks.runs import run
 from alignment_checks.training import TrainingSetup, landscape
 from alignment_checks.trajectory import Trajectory
-from alignment_checks.verdict import AlignmentViolation, Finding, Inconclusive, Verdict
+from alignment_checks.verdict import AlignmentViolation, Inconclusive, Verdict
 
 __version__ = "0.1.0"
 

@@ -7,13 +7,15 @@ import time
 from dataclasses import replace
 from functools import partial
 
+from alignment_checks.decomposition import decomposition, matched
 from alignment_checks.experiment import Experiment, needed
 from alignment_checks.judgement import Judgement, Status, Tolerance, better, corrected, undecided
 from alignment_checks.judging import check_normalizable, improving
-from alignment_checks.measures import Reading, decomposition, matched
+from alignment_checks.measures import SIDES
 from alignment_checks.options import BOTH, Options
 from alignment_checks.perturbations import IDENTITY
-from alignment_checks.quantities import SIDES, Quantity, number, padded
+from alignment_checks.quantities import Quantity, number, padded
+from alignment_checks.readings import Reading
 from alignment_checks.realization import checked
 from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import Outlook, Verdict

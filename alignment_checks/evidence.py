@@ -9,7 +9,7 @@ from typing import Any
 
 from scipy.special import stdtr, stdtrit
 
-from alignment_checks.measures import Ratio
+from alignment_checks.readings import Ratio
 
 CONFIDENCE = 0.95
 

@@ -9,8 +9,8 @@ from typing import Any
 from alignment_checks.backends.dispatch import TOO_FEW
 from alignment_checks.backends.path import Path
 from alignment_checks.horizons import Horizon, at_limit
-from alignment_checks.measures import Reading, readings
 from alignment_checks.perturbations import IDENTITY, Perturbation
+from alignment_checks.readings import Reading, readings
 from alignment_checks.realization import draws_randomness, fingerprint, realize
 from alignment_checks.runs import KEPT_NUMBERS, along, follow, resolved, run, run_part
 from alignment_checks.sameness import alike

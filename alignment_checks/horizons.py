@@ -8,12 +8,12 @@ from typing import Literal
 import numpy as np
 
 from alignment_checks.limits import Estimate, limits
-from alignment_checks.measures import Ratio, Reading, Side
+from alignment_checks.measures import SIDES, Side
+from alignment_checks.readings import Ratio, Reading
 from alignment_checks.trajectory import Series, Trajectory
 
 Horizon = Literal["finite", "limit"]
 HORIZONS = ("finite", "limit")
-_SIDES: tuple[Side, Side] = ("base", "mesa")
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ def at_limit(reading: Reading, trajectory: Trajectory, begin: int) -> LimitReadi
     found = tuple(limits(trajectory, begin + i) for i in range(len(reading.base)))
     same = {field.name: getattr(reading, field.name) for field in fields(Reading)}
     limit = LimitReading(**same, limits=found)
-    both = [limit.capability(of, normalized=False) for of in _SIDES]
+    both = [limit.capability(of, normalized=False) for of in SIDES]
     same["improves"] = all(one.high < 0 for one in both)
     same["defined"] = not np.isnan(limit.alignment(normalized=False).value)
     return LimitReading(**same, limits=found)

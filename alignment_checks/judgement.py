@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from alignment_checks.evidence import Evidence, decisive, jackknifed
-from alignment_checks.measures import Ratio
+from alignment_checks.readings import Ratio
 
 Direction = Literal["both", "worse"]
 LEVEL = 0.05

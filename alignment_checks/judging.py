@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from alignment_checks.experiment import Experiment, Memory, Sides, needed
+from alignment_checks.findings import Point
 from alignment_checks.judgement import (
     Judgement,
     Status,
@@ -19,16 +20,17 @@ from alignment_checks.judgement import (
     undecided,
 )
 from alignment_checks.knowledge import Searched
-from alignment_checks.measures import Ratio, Reading
+from alignment_checks.measures import SIDES
 from alignment_checks.options import Options, Strategy
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.progress import Budget, Watch
-from alignment_checks.quantities import SIDES, Quantity
+from alignment_checks.quantities import Quantity
+from alignment_checks.readings import Ratio, Reading
 from alignment_checks.realization import checked, realize, start
 from alignment_checks.rounds import FRUGAL, WIDE
 from alignment_checks.search import drawn, search
 from alignment_checks.training import TrainingSetup
-from alignment_checks.verdict import Outlook, Point, Verdict
+from alignment_checks.verdict import Outlook, Verdict
 from alignment_checks.wording import Describe, caveats, doubts, finding, one_run, settling, unperturbed
 
 Judge = Callable[[Reading, Reading], Judgement]

@@ -12,8 +12,8 @@ import numpy as np
 
 from alignment_checks import ratios
 from alignment_checks.endpoints import TOLERANCE, endpoint, last_change
+from alignment_checks.intervals import Interval, Vector
 from alignment_checks.regimes import Outlook, Regime, nowhere, outlook, rounding, together
-from alignment_checks.tails import Interval, Vector
 from alignment_checks.trajectory import Trajectory
 
 __all__ = ["Estimate", "Regime", "alignment_factor_limit", "capability_limit"]

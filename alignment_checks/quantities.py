@@ -11,10 +11,9 @@ import numpy as np
 from scipy.special import stdtrit
 
 from alignment_checks.horizons import Horizon
-from alignment_checks.measures import Ratio, Reading, Side
+from alignment_checks.measures import Side
 from alignment_checks.ratios import fieller
-
-SIDES: tuple[Side, Side] = ("base", "mesa")
+from alignment_checks.readings import Ratio, Reading
 
 
 @dataclass(frozen=True)

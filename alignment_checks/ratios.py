@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from alignment_checks.intervals import Interval, Vector
 from alignment_checks.regimes import Outlook, Regime, nowhere, outlook, rounding
-from alignment_checks.tails import Interval, Mean, Vector, mean_with_error, reach
+from alignment_checks.stationarity import Mean, mean_with_error, reach
 
 
 def ratio(base: Vector, mesa: Vector, of_base: Outlook, of_mesa: Outlook, resolution: float, every: int = 1) -> Outlook:

@@ -8,8 +8,8 @@ from enum import StrEnum
 
 import numpy as np
 
-from alignment_checks import tails
-from alignment_checks.tails import Interval, Vector
+from alignment_checks import extrapolation, recurrence, stationarity
+from alignment_checks.intervals import Interval, Vector
 
 ROUNDING = 64
 """What L and G are taken to be known to, in units of machine epsilon times their largest value."""
@@ -116,12 +116,15 @@ def _still(series: Vector, floor: float, every: int) -> Outlook | None:
 
 def _converging(series: Vector, floor: float) -> Outlook | None:
     half, quarter = series[len(series) // 2 :], series[-(len(series) // 4) :]
-    if tails.is_monotone(half, floor):
-        limit, method = tails.extrapolated(series, floor), "extrapolated: exponential and power-law tails"
-    elif np.ptp(quarter) <= 1e-3 * np.ptp(half) and tails.is_monotone(quarter, floor):
-        limit, method = tails.extrapolated(half, floor), "extrapolated: the second half alone, after a late change"
-    elif tails.is_damped(series, floor):
-        limit, method = tails.damped(series, floor), "extrapolated: a running mean, within dying fluctuations"
+    if extrapolation.is_monotone(half, floor):
+        limit, method = extrapolation.extrapolated(series, floor), "extrapolated: exponential and power-law tails"
+    elif np.ptp(quarter) <= 1e-3 * np.ptp(half) and extrapolation.is_monotone(quarter, floor):
+        limit, method = (
+            extrapolation.extrapolated(half, floor),
+            "extrapolated: the second half, after a late change",
+        )
+    elif extrapolation.is_damped(series, floor):
+        limit, method = extrapolation.damped(series, floor), "extrapolated: a running mean, within dying fluctuations"
     else:
         return None
     if limit is None:
@@ -135,29 +138,29 @@ def _trend(series: Vector) -> str:
 
 
 def _recurring(series: Vector, floor: float, every: int) -> Outlook:
-    start = tails.transient(series)
+    start = stationarity.transient(series)
     tail = series[start:]
-    p = tails.period(tail, floor)
+    p = recurrence.period(tail, floor)
     if p is not None:
         return _periodic(tail, floor, p, start, every)
-    if len(tail) >= 3 * FEWEST and tails.is_quasiperiodic(tail):
+    if len(tail) >= 3 * FEWEST and recurrence.is_quasiperiodic(tail):
         return _quasiperiodic(series, floor, start, every)
     return _stationary(tail, start, every)
 
 
 def _quasiperiodic(series: Vector, floor: float, start: int, every: int) -> Outlook:
-    limit = tails.recurrent_mean(series[start:], floor)
+    limit = recurrence.recurrent_mean(series[start:], floor)
     return Outlook(Regime.QUASIPERIODIC, limit, f"weighted Birkhoff average from t = {every * start}", start)
 
 
 def _periodic(tail: Vector, floor: float, p: int, start: int, every: int) -> Outlook:
     """Read a cycle by its running mean, which may still be settling."""
-    means = tails.moving_mean(tail, p)
+    means = extrapolation.moving_mean(tail, p)
     second = means[len(means) // 2 :]
     if float(np.ptp(second)) <= floor + 1e-3 * float(np.ptp(tail)):
         method = f"weighted Birkhoff average of the mean over period {every * p}, from t = {every * start}"
-        return Outlook(Regime.PERIODIC, tails.recurrent_mean(second, floor), method, start)
-    limit = tails.extrapolated(means, floor) if tails.is_monotone(second, floor) else None
+        return Outlook(Regime.PERIODIC, recurrence.recurrent_mean(second, floor), method, start)
+    limit = extrapolation.extrapolated(means, floor) if extrapolation.is_monotone(second, floor) else None
     if limit is None:
         return nowhere(Regime.DRIFTING, f"it cycles with period {every * p} about a mean that drifts")
     return Outlook(Regime.PERIODIC, limit, f"extrapolated: the mean over period {every * p}", start)
@@ -167,11 +170,11 @@ def _stationary(tail: Vector, start: int, every: int) -> Outlook:
     since = f"from t = {every * start} on"
     if len(tail) < SHORTEST:
         return nowhere(Regime.DRIFTING, f"it scatters, and {len(tail)} values {since} are too few for a mean")
-    if tails.has_trend(tail):
+    if stationarity.has_trend(tail):
         return nowhere(Regime.DRIFTING, f"its mean moves beyond its scatter {since}")
-    if tails.has_uneven_scatter(tail):
+    if stationarity.has_uneven_scatter(tail):
         return nowhere(Regime.DRIFTING, f"its scatter is not the same throughout, from t = {every * start} on")
-    mean = tails.mean_with_error(tail)
+    mean = stationarity.mean_with_error(tail)
     if not mean.effective >= INDEPENDENT:
         worth = f"{mean.effective:.0f} independent ones: too few"
         why = f"its {len(tail)} values from t = {every * start} on are worth {worth}"

@@ -6,12 +6,13 @@ import math
 
 import numpy as np
 
+from alignment_checks.extrapolation import decay
 from alignment_checks.horizons import LimitReading, at_limit
+from alignment_checks.intervals import Vector
 from alignment_checks.limits import Estimate, Regime, evenly
-from alignment_checks.measures import Reading
 from alignment_checks.quantities import Quantity, number, off_by
+from alignment_checks.readings import Reading
 from alignment_checks.regimes import rounding
-from alignment_checks.tails import Vector, decay
 from alignment_checks.trajectory import Trajectory
 
 SETTLED = 0.01

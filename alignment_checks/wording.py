@@ -8,16 +8,17 @@ from dataclasses import replace
 
 from alignment_checks.descent import pursues_gradient
 from alignment_checks.experiment import Experiment, Sides
+from alignment_checks.findings import Finding
 from alignment_checks.judgement import Judgement, Status
 from alignment_checks.knowledge import Searched
-from alignment_checks.measures import Reading
+from alignment_checks.measures import SIDES
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.progress import Judged
-from alignment_checks.quantities import SIDES, Quantity, number, off_by, padded
+from alignment_checks.quantities import Quantity, number, off_by, padded
+from alignment_checks.readings import Reading
 from alignment_checks.realization import checked
 from alignment_checks.settling import outlook_line
 from alignment_checks.training import TrainingSetup
-from alignment_checks.verdict import Finding
 
 Describe = Callable[[Reading], tuple[str, ...]]
 

@@ -11,7 +11,7 @@ from scipy import stats
 
 from alignment_checks.evidence import Evidence, decisive, jackknifed
 from alignment_checks.judgement import Judgement, Status, Tolerance, approximately, at_least, better, corrected, holm
-from alignment_checks.measures import Ratio
+from alignment_checks.readings import Ratio
 
 PASS, FAIL, INCONCLUSIVE = Status.PASS, Status.FAIL, Status.INCONCLUSIVE
 

@@ -14,9 +14,9 @@ from torch.nn.functional import mse_loss
 
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
-from alignment_checks.measures import readings
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.quantities import Quantity
+from alignment_checks.readings import readings
 
 SGD = torch.optim.SGD
 GAIN = pt.init_gain(max_log2=1)

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
-from alignment_checks.measures import Ratio, decomposition, readings
+from alignment_checks.decomposition import decomposition
 from alignment_checks.perturbations import IDENTITY, Perturbation
+from alignment_checks.readings import Ratio, readings
 from alignment_checks.realization import realize
 from alignment_checks.search import drawn
 from alignment_checks.trajectory import Run, Trajectory, settled

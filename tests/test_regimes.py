@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from alignment_checks.intervals import Vector
 from alignment_checks.regimes import Outlook, Regime, outlook, together
-from alignment_checks.tails import Vector
 
 T = np.arange(1001.0)
 EPSILON = 2.0**-52

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 import alignment_checks as ac
 from alignment_checks import verdict as verdicts
+from alignment_checks.findings import Finding, Point, sparkline
 from alignment_checks.judgement import Status, Tolerance, approximately, better, beyond, bounded, undecided
-from alignment_checks.measures import Ratio
 from alignment_checks.perturbations import IDENTITY, Perturbation
-from alignment_checks.verdict import AlignmentViolation, Finding, Inconclusive, Point, Verdict, sparkline
+from alignment_checks.readings import Ratio
+from alignment_checks.verdict import AlignmentViolation, Inconclusive, Verdict
 
 PASS, FAIL, INCONCLUSIVE = Status.PASS, Status.FAIL, Status.INCONCLUSIVE
 WORSE = {"capability": 1, "alignment": -1}

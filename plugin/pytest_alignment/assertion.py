@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 from hypothesis.strategies import SearchStrategy
 
+from alignment_checks.findings import Finding
 from alignment_checks.judgement import Status
 from alignment_checks.perturbations import Perturbation, reattached
 from alignment_checks.realization import setup_digest
 from alignment_checks.sameness import alike
 from alignment_checks.training import TrainingSetup
-from alignment_checks.verdict import AlignmentViolation, Finding, Inconclusive, Verdict
+from alignment_checks.verdict import AlignmentViolation, Inconclusive, Verdict
 from pytest_alignment.envelope import Envelope, identified
 from pytest_alignment.foresight import Unforeseeable, untimed
 from pytest_alignment.journal import Crash

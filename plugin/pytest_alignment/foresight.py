@@ -13,8 +13,8 @@ from hypothesis.control import current_build_context, currently_in_test_context
 
 from alignment_checks.experiment import Experiment, Memory, Sides
 from alignment_checks.judgement import Status
-from alignment_checks.measures import Reading
 from alignment_checks.perturbations import IDENTITY, Perturbation
+from alignment_checks.readings import Reading
 from alignment_checks.training import TrainingSetup
 from alignment_checks.trajectory import Trajectory
 from alignment_checks.verdict import Verdict

@@ -30,8 +30,8 @@ from alignment_checks.evidence import CONFIDENCE
 from alignment_checks.judgement import Judgement, Tolerance, approximately
 from alignment_checks.knowledge import Searched
 from alignment_checks.limits import limits
-from alignment_checks.measures import Ratio
 from alignment_checks.perturbations import Perturbation
+from alignment_checks.readings import Ratio
 from alignment_checks.regimes import Outlook, Regime, outlook
 from alignment_checks.search import search
 

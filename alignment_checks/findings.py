@@ -1,0 +1,109 @@
+"""What a search found of one property: perturbations that break it, and how far off it is on the way there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from alignment_checks.perturbations import Perturbation
+from alignment_checks.quantities import off_by
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One perturbation that broke the property, and by how much.
+
+    Attributes
+    ----------
+    perturbation : Perturbation
+        δ.
+    base, mesa : Perturbation
+        What the run was scored under, and what it was trained under: δ, or the identity.
+    reference, value : float
+        The judged quantity without and with δ.
+    deviation, allowed : float
+        value − reference (inf where the run diverged), and the largest |deviation| that would have passed.
+    achieved : float or tuple of float
+        The magnitude that was really done.
+    details : tuple of str
+        The numbers, as lines for people.
+    seeds : tuple of int
+        Of the runs that confirmed it: where there are several, none that took part in finding it.
+    p_value : float or None
+        Of the failure, corrected for the number of perturbations that were confirmed; None where nothing was left to
+        chance.
+    """
+
+    perturbation: Perturbation
+    base: Perturbation
+    mesa: Perturbation
+    reference: float
+    value: float
+    deviation: float
+    allowed: float
+    achieved: float | tuple[float, ...] = 0.0
+    details: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    p_value: float | None = None
+
+    @property
+    def off_by(self) -> str:
+        """How far off it is, in per cent where the reference is clear of 0."""
+        if math.isinf(self.deviation):
+            return "diverged"
+        return off_by(self.reference, self.value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {
+            "perturbation": str(self.perturbation.described()),
+            "repr": repr(self.perturbation),
+            "base": str(self.base),
+            "mesa": str(self.mesa),
+            "reference": _plain(self.reference),
+            "value": _plain(self.value),
+            "deviation": _plain(self.deviation),
+            "allowed": _plain(self.allowed),
+            "achieved": self.achieved,
+            "details": list(self.details),
+            "seeds": list(self.seeds),
+            "p_value": self.p_value,
+        }
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of a degradation curve: how far off the quantity is at a magnitude."""
+
+    magnitude: float
+    deviation: float
+    allowed: float
+    status: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {name: _plain(value) for name, value in vars(self).items()}
+
+
+def sparkline(curve: Sequence[Point], width: int = 16) -> str:
+    """Return |deviation| against magnitude as a line of bars, "×" where it diverged or is undefined.
+
+    Examples
+    --------
+    >>> sparkline([Point(m / 4, d, 1.0, "pass") for m, d in enumerate((0.0, 0.5, -1.0, 2.0, float("inf")))], width=4)
+    '▃▅█×'
+    """
+    top = abs(curve[-1].magnitude)
+    shown = [min(curve, key=lambda p: abs(abs(p.magnitude) - top * (i + 1) / width)) for i in range(width)]
+    highest = max((abs(p.deviation) for p in shown if math.isfinite(p.deviation)), default=0.0) or 1.0
+    levels = [abs(p.deviation) / highest if math.isfinite(p.deviation) else None for p in shown]
+    return "".join("×" if level is None else _BARS[round(level * (len(_BARS) - 1))] for level in levels)
+
+
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def _plain(value: float | str) -> float | str:
+    return value if isinstance(value, str) or math.isfinite(value) else str(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from alignment_checks.horizons import Horizon, at_limit
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.readings import Reading, readings
 from alignment_checks.realization import draws_randomness, fingerprint, realize
-from alignment_checks.runs import KEPT_NUMBERS, along, follow, resolved, run, run_part
+from alignment_checks.runs import KEPT_NUMBERS, Part, along, follow, resolved, run, run_parts
 from alignment_checks.sameness import alike
 from alignment_checks.training import TrainingSetup
 from alignment_checks.trajectory import End, Trajectory
@@ -84,7 +84,7 @@ class Experiment:
     horizon : {"finite", "limit"}
         Read C and α at the last step, or as T → ∞.
     planned : int
-        About how many runs there are going to be: see `run_part`.
+        About how many runs there are going to be: see `run_parts`.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Experiment:
         keys = [self._key(delta) for delta in deltas]
         unknown = {key: delta for key, delta in zip(keys, deltas, strict=True) if key not in self.known}
         if unknown:
-            self._measured(list(unknown.values()), keep=[IDENTITY])
+            self.measured(list(unknown.values()), keep=[IDENTITY])
         return [self.known[key] for key in keys]
 
     def fresh(self, deltas: Sequence[Perturbation]) -> list[Reading]:
@@ -144,7 +144,7 @@ class Experiment:
         ways = {delta: "lanes" if self._key(delta) in self.in_lanes else self.backend for delta in deltas}
         for way in dict.fromkeys(ways.values()):
             alike = [delta for delta, same in ways.items() if same == way]
-            found.update(zip(alike, self._measured(alike, keep=alike, backend=way), strict=True))
+            found.update(zip(alike, self.measured(alike, keep=alike, backend=way), strict=True))
         return [found[delta] for delta in deltas]
 
     def afresh(self) -> Experiment:
@@ -171,10 +171,16 @@ class Experiment:
         """Return the runs of one perturbation that was measured anew, or of the identity; None if it was neither."""
         return self.excerpts.get(self._key(delta))
 
-    def _measured(
+    def measured(
         self, deltas: Sequence[Perturbation], keep: Sequence[Perturbation], backend: str | None = None
     ) -> list[Reading]:
-        trajectory = self._trajectory(deltas, backend or self.backend)
+        """Train under each perturbation, and return the readings; `keep` says of which a report may say more."""
+        return self.note(self._trajectory(deltas, backend or self.backend), deltas, keep)
+
+    def note(
+        self, trajectory: Trajectory, deltas: Sequence[Perturbation], keep: Sequence[Perturbation]
+    ) -> list[Reading]:
+        """Remember the readings of a trajectory under each perturbation, and more of those that are to be kept."""
         self.backends.update({(r.backend, r.reason): None for r in trajectory.runs})
         keys, n = [self._key(delta) for delta in deltas], len(self.seeds)
         self.in_lanes.update(key for i, key in enumerate(keys) if trajectory.runs[i * n].backend == "lanes")
@@ -210,18 +216,13 @@ class Experiment:
         paths = None if self.sides.mesa else self._followed()
         if paths is not None:
             return along(paths, deltas, device=self.device)
+        return run_parts([self.part(deltas)], device=self.device, backend=backend, planned=self.planned)[0]
+
+    def part(self, deltas: Sequence[Perturbation]) -> Part:
+        """Return what is to be trained, and count it as trained."""
         placed = [self.sides.placed(delta) for delta in deltas]
-        trained, scored = [mesa for mesa, _ in placed], [base for _, base in placed]
         self.runs += len(self.seeds) * (len(deltas) if self.sides.mesa else 1)
-        return run_part(
-            self.setup,
-            trained,
-            base=scored,
-            seeds=self.seeds,
-            device=self.device,
-            backend=backend,
-            planned=self.planned,
-        )
+        return Part(self.setup, [mesa for mesa, _ in placed], [base for _, base in placed], self.seeds)
 
     def _followed(self) -> list[Path] | None:
         """Train the unperturbed runs once and return them with their weights, None if those are too large to keep."""
@@ -229,6 +230,22 @@ class Experiment:
             self.paths = follow(self.setup, self.seeds, device=self.device)
             self.runs += len(self.seeds) if self.paths is not None else 0
         return self.paths
+
+
+def measure_together(asked: Mapping[Experiment, Sequence[Perturbation]]) -> None:
+    """Have each experiment know the readings under its perturbations, all trained at once where that can be."""
+    groups: dict[tuple[str, str], list[Experiment]] = {}
+    for experiment, deltas in asked.items():
+        if experiment.sides.mesa:
+            groups.setdefault((experiment.device, experiment.backend), []).append(experiment)
+        else:  # nothing is trained but the unperturbed run, which is scored along its weights
+            experiment.measured(deltas, keep=[IDENTITY])
+    for (device, backend), members in groups.items():
+        parts = [experiment.part(asked[experiment]) for experiment in members]
+        planned = sum(experiment.planned for experiment in members)
+        trajectories = run_parts(parts, device=device, backend=backend, planned=planned)
+        for experiment, trajectory in zip(members, trajectories, strict=True):
+            experiment.note(trajectory, asked[experiment], keep=[IDENTITY])
 
 
 class Memory:

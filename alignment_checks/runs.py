@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -73,26 +74,47 @@ def run(
     >>> run(bowl).base
     array([[1.    , 0.25  , 0.0625]])
     """
-    return run_part(setup, perturbations, base=base, seeds=seeds, device=device, backend=backend, planned=0)
+    part = Part(setup, perturbations, base, seeds)
+    return run_parts([part], device=device, backend=backend, planned=0)[0]
 
 
-def run_part(
-    setup: TrainingSetup,
-    perturbations: Sequence[Perturbation] | None,
-    *,
-    base: Sequence[Perturbation] | None,
-    seeds: Sequence[int] | None,
-    device: str,
-    backend: str,
-    planned: int,
-) -> Trajectory:
-    """Return what `run` does, of runs that are some of as many as `planned`: whether compiling pays depends on it."""
-    rows = _rows(setup, perturbations, base, seeds)
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What `run` takes of one setup among several."""
+
+    setup: TrainingSetup
+    perturbations: Sequence[Perturbation] | None = None
+    base: Sequence[Perturbation] | None = None
+    seeds: Sequence[int] | None = None
+
+
+def run_parts(parts: Sequence[Part], *, device: str, backend: str, planned: int) -> list[Trajectory]:
+    """Return what `run` does of each part; runs of setups that keep `company` share batches.
+
+    They are some of as many runs as `planned`: whether compiling pays depends on it.
+    """
+    asked = [_rows(part.setup, part.perturbations, part.base, part.seeds) for part in parts]
     if backend not in BACKENDS:
         raise ValueError(f"run: `backend` must be one of {', '.join(BACKENDS)}; got {backend!r}")
-    numbers = 2 * len(rows) * sum(value.numel() for value in checked(setup).parameters.values())
-    how = _How(resolved(device), backend, max(planned, len(rows)))
-    return _run(setup, rows, how, keep_ends=numbers <= KEPT_NUMBERS)
+    how = _How(resolved(device), backend, max(planned, sum(map(len, asked))))
+    groups: dict[Hashable, list[int]] = {}
+    for index, part in enumerate(parts):
+        groups.setdefault(company(part.setup), []).append(index)
+    found: dict[int, Trajectory] = {}
+    for members in groups.values():
+        found.update(zip(members, _run([asked[index] for index in members], how), strict=True))
+    return [found[index] for index in range(len(parts))]
+
+
+def company(setup: TrainingSetup) -> Hashable:
+    """Return what setups must have in common for their runs to share batches: the very same functions and tensors.
+
+    Two models of equal shapes may still compute two things, which `lanes.structure` does not see. What may differ are
+    the optimizer, the scheduler, the batch size, the infimum and the seed.
+    """
+    functions = tuple(map(id, (setup.model, setup.objective, setup.mesa_objective)))
+    data = tuple((part.data_ptr(), part.shape, part.stride(), part.dtype) for part in setup.data or ())
+    return functions, data, setup.steps, setup.record_every, setup.dtype
 
 
 @dataclass(frozen=True)
@@ -104,16 +126,25 @@ class _How:
     planned: int
 
 
-def _run(setup: TrainingSetup, rows: list[_Row], how: _How, *, keep_ends: bool) -> Trajectory:
+def _run(parts: Sequence[list[_Row]], how: _How, *, keep_ends: bool | None = None) -> list[Trajectory]:
+    """Train the rows of setups that keep company, and return a trajectory of each; by default, small ends are kept."""
+    rows = [row for part in parts for row in part]
+    numbers = 2 * len(rows) * sum(value.numel() for value in checked(rows[0].setup).parameters.values())
+    keep = numbers <= KEPT_NUMBERS if keep_ends is None else keep_ends
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
     with one_thread(how.device) as threads:
-        found = [one for chunk in chunks for one in _records(setup, chunk, how, threads, keep_ends=keep_ends)]
+        found = iter([one for chunk in chunks for one in _records(chunk, how, threads, keep_ends=keep)])
+    return [_kept(part, list(islice(found, len(part))), how) for part in parts]
+
+
+def _kept(rows: list[_Row], found: Sequence[_Found], how: _How) -> Trajectory:
+    """Return the trajectory of one setup's rows; ends that were not kept are trained for when they are asked for."""
+    kept = tuple(one.end for one in found if one.end is not None)
 
     def ends() -> tuple[End, ...]:
-        return _run(setup, rows, how, keep_ends=True).end
+        return kept if len(kept) == len(rows) else _run([rows], how, keep_ends=True)[0].end
 
-    kept = tuple(f.end for f in found if f.end is not None)
-    return _trajectory(setup, rows, found, (lambda: kept) if keep_ends else ends)
+    return _trajectory(rows[0].setup, rows, found, ends)
 
 
 def _trajectory(
@@ -130,6 +161,7 @@ def _trajectory(
 
 @dataclass(frozen=True)
 class _Row:
+    setup: TrainingSetup
     mesa: Perturbation
     base: Perturbation
     seed: int
@@ -156,7 +188,7 @@ def _rows(
         raise ValueError(f"run: `seeds` must be ints from 0, at least one; got {seeds!r}. None is the setup's own seed")
     for mesa, score in zip(trained, scored, strict=True):
         _check_base_side(mesa, score)
-    return [_Row(m, b, seed) for m, b in zip(trained, scored, strict=True) for seed in chosen]
+    return [_Row(setup, m, b, seed) for m, b in zip(trained, scored, strict=True) for seed in chosen]
 
 
 def _listed(name: str, values: Sequence[T]) -> list[T]:
@@ -275,8 +307,8 @@ class _Found:
     resolution: float
 
 
-def _records(setup: TrainingSetup, rows: list[_Row], how: _How, threads: int, *, keep_ends: bool) -> list[_Found]:
-    work = _work(setup, rows)
+def _records(rows: list[_Row], how: _How, threads: int, *, keep_ends: bool) -> list[_Found]:
+    work = _work(rows)
     random = randomness(work[0].train)
     jobs = [Job(one.train, tuple(one.scores), random) for one in work]
     found: dict[int, _Found] = {}
@@ -293,16 +325,16 @@ def _found(record: Record, index: int, score: Realization, *, keep_end: bool) ->
     return _Found(record.base[index], record.mesa, end, record.backend, record.reason, score.infimum, resolution)
 
 
-def _work(setup: TrainingSetup, rows: list[_Row]) -> list[_Work]:
+def _work(rows: list[_Row]) -> list[_Work]:
     """Return the training runs that the rows need: runs that train alike are one."""
-    first = realize(setup, rows[0].seed)
-    seeds = {row.seed for row in rows} - {first.seed}
-    plains = {first.seed: first} | {seed: _sharing(realize(setup, seed), first) for seed in seeds}
-    work: dict[tuple[int, str], _Work] = {}
+    first = realize(rows[0].setup, rows[0].seed)
+    plains: dict[tuple[TrainingSetup, int], Realization] = {(rows[0].setup, rows[0].seed): first}
+    work: dict[tuple[TrainingSetup, int, str], _Work] = {}
     for index, row in enumerate(rows):
-        plain = plains[row.seed]
+        of = row.setup, row.seed
+        plain = plains[of] = plains.get(of) or _sharing(realize(*of), first)
         train = row.mesa.applied(plain)
-        one = work.setdefault((row.seed, fingerprint(train, plain)), _Work(train))
+        one = work.setdefault((*of, fingerprint(train, plain)), _Work(train))
         score = None if row.base == row.mesa else _score(row.base, plain, one.train)
         one.add(index, None if score is None else fingerprint(score, plain), score)
     return list(work.values())

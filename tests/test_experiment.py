@@ -16,7 +16,7 @@ from alignment_checks.experiment import Experiment, Sides
 from alignment_checks.options import BASE, BOTH, MESA, RESCORED, RETRAINED
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.readings import Ratio
-from alignment_checks.runs import run_part
+from alignment_checks.runs import run_parts
 from alignment_checks.search import drawn
 
 EXACT = 1e-9
@@ -35,11 +35,11 @@ def trained(monkeypatch):
     """Return the list of what `run` was asked to train: one list of perturbations for each call."""
     calls = []
 
-    def recording(setup, perturbations=None, **more):
-        calls.append(list(perturbations))
-        return run_part(setup, perturbations, **more)
+    def recording(parts, **more):
+        calls.append([delta for part in parts for delta in part.perturbations])
+        return run_parts(parts, **more)
 
-    monkeypatch.setattr(experiments, "run_part", recording)
+    monkeypatch.setattr(experiments, "run_parts", recording)
     return calls
 
 

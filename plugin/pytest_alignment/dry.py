@@ -16,12 +16,14 @@ from hypothesis.database import ReadOnlyDatabase
 from hypothesis.errors import StopTest, UnsatisfiedAssumption
 from hypothesis.reporting import with_reporter
 
-from pytest_alignment.foresight import Forecast, Foreseen, Unforeseeable
+from pytest_alignment.foresight import Course, Foreseen, Unforeseeable
 
 SETTINGS, SEED, GENERATED = (f"_hypothesis_internal_use_{name}" for name in ("settings", "seed", "generated_seed"))
 """What `@settings` and `@seed` leave on a test, and the seed that Hypothesis chose where there was none."""
 
 _PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
+MOST = 16
+"""Dry passes at most: a body of more assertions trains the others when they are made."""
 
 
 class TimedOut(BaseException):
@@ -32,8 +34,8 @@ class TimedOut(BaseException):
 
 
 @contextmanager
-def foreseen(item: pytest.Function, forecast: Forecast, say: Callable[[str], None]) -> Iterator[None]:
-    """Run the test dry, and leave it to be run with the same draws."""
+def foreseen(item: pytest.Function, course: Course, say: Callable[[str], None]) -> Iterator[None]:
+    """Run the test dry, once for each assertion of its body and once more; then it is run with the same draws."""
     test = getattr(item.obj, "__func__", item.obj)
     handle = getattr(test, "hypothesis", None)
     if not hasattr(handle, "inner_test") or not all(hasattr(test, name) for name in (SETTINGS, SEED)):
@@ -41,18 +43,32 @@ def foreseen(item: pytest.Function, forecast: Forecast, say: Callable[[str], Non
             f"Hypothesis {hypothesis.__version__} does not let its draws be foreseen: under @given, each is trained "
             "by itself"
         )
-        forecast.collecting = False
+        course.collecting = False
         yield
         return
     seed = getattr(test, SEED)
     try:
-        _run_dry(item, test)
-        forecast.collecting = False
-        if seed is None:
-            setattr(test, SEED, getattr(test, GENERATED, None))
+        _look_ahead(item, test, course)
+        course.collecting = False
+        if not course.recognized:
+            say(
+                f"the setup that {item.name} builds is another one at each call, as far as can be seen, so that each "
+                "example is trained by itself. Build it once, in a fixture; or from functions, plain data and tensors"
+            )
         yield
     finally:
         setattr(test, SEED, seed)
+
+
+def _look_ahead(item: pytest.Function, test: Any, course: Course) -> None:
+    """Run the test dry until a pass has met nothing new."""
+    for _ in range(MOST):
+        course.begin_pass()
+        _run_dry(item, test)
+        if getattr(test, SEED) is None:
+            setattr(test, SEED, getattr(test, GENERATED, None))
+        if not course.end_pass():
+            return
 
 
 def _run_dry(item: pytest.Function, test: Any) -> None:

@@ -12,8 +12,9 @@ import pytest
 
 from alignment_checks import checks, verdict
 from alignment_checks.verdict import AlignmentViolation, Verdict
-from pytest_alignment.assertion import Assertion, Outcome, called
+from pytest_alignment.assertion import Assertion, called
 from pytest_alignment.ledger import LEDGER, Ledger
+from pytest_alignment.outcome import Outcome
 from pytest_alignment.threads import limited
 
 P = ParamSpec("P")

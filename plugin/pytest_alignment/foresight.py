@@ -1,205 +1,240 @@
-"""`Forecast`: what the examples of one `@given` test ask for, trained as batches, and shrunk in our own domain."""
+"""`Foreseeing`: an experiment of a `@given` test, which trains as one batch what its examples were seen to ask for."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from hypothesis import Phase, reject, settings
+from hypothesis import reject
 from hypothesis.control import current_build_context, currently_in_test_context
 
-from alignment_checks.experiment import Experiment, Memory, Sides
-from alignment_checks.judgement import Status
+from alignment_checks.experiment import Experiment, Sides, measure_together
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.readings import Reading
 from alignment_checks.training import TrainingSetup
 from alignment_checks.trajectory import Trajectory
-from alignment_checks.verdict import Verdict
 
-Check = Callable[..., Verdict]
+Pending = dict["Foreseeing", dict[Perturbation, None]]
+"""Perturbations by experiment, in order."""
 
 
 class Foreseen(BaseException):
-    """Ends an example of the dry pass: what its first assertion asks for is known. `except Exception` lets it by."""
+    """Ends an example of a dry pass: what it asks for next is known. `except Exception` lets it by."""
 
 
 class Unforeseeable(BaseException):
-    """Ends the dry pass: an assertion that searches by itself is a batch already."""
-
-
-class Forecast(Memory):
-    """The memory of one `@given` test.
-
-    Attributes
-    ----------
-    collecting : bool
-        Whether this is the dry pass, which trains nothing.
-    searching, confirming : bool
-        Whether a failing δ is being shrunk, and whether what fails then is trained afresh.
-    launching : callable
-        Told of each batch before it trains.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.collecting = True
-        self.searching = self.confirming = False
-        self.launching: Callable[[Sequence[Perturbation]], None] = _untold
-        self._last: Foreseeing | None = None
-        self._failing: set[Foreseeing] = set()
-        self._verdicts: dict[Hashable, Verdict] = {}
-
-    def experiment(self, setup: TrainingSetup, sides: Sides, seeds: Sequence[int], **how: Any) -> Experiment:
-        """Return the experiment of these arguments, and remember that it is the one that is asked now."""
-        found = super().experiment(setup, sides, seeds, **how)
-        self._last = found if isinstance(found, Foreseeing) else None
-        return found
-
-    def begun(self, setup: TrainingSetup, sides: Sides, seeds: Sequence[int], **how: Any) -> Experiment:
-        """Return a new experiment that trains ahead."""
-        return Foreseeing(self, setup, sides, seeds, **how)
-
-    def judged(self, check: Check, delta: Perturbation, key: Hashable) -> Verdict:
-        """Return the verdict on the δ of one example.
-
-        Parameters
-        ----------
-        check : callable
-            Takes the keywords of a check that say what is tried.
-        delta : Perturbation
-        key : hashable
-            Stands for the assertion, with its setup and its other arguments.
-
-        Notes
-        -----
-        Until Hypothesis reports an example for good, it is judged by what was trained once. Then the failing δ is
-        shrunk and trained afresh. What fails first is shrunk at once, so that Hypothesis's own attempts are known.
-        """
-        final = _is_final()
-        known = None if final or self.collecting else self._verdicts.get((key, delta))
-        if known is not None:
-            return known
-        verdict = check(delta=delta, first=(delta,), examples=0, memory=self)
-        if verdict.status is Status.FAIL and self._last is not None:
-            verdict = self._pursued(check, delta, verdict, self._last, final=final)
-        self._verdicts[key, delta] = verdict
-        return verdict
-
-    def _pursued(
-        self, check: Check, delta: Perturbation, verdict: Verdict, failing: Foreseeing, *, final: bool
-    ) -> Verdict:
-        if not final and failing in self._failing:
-            return verdict
-        shrink = Phase.shrink in settings().phases
-        first = (delta, *failing.drawn) if shrink else (delta,)
-        with self._search(confirming=final):
-            found = check(delta=delta, first=first, examples=0, shrink=shrink, memory=self)
-        self._failing.add(failing)
-        return (
-            replace(found, runs=max(found.runs, failing.runs), seconds=max(found.seconds, failing.seconds))
-            if final
-            else verdict
-        )
-
-    @contextmanager
-    def _search(self, *, confirming: bool) -> Iterator[None]:
-        self.searching, self.confirming = True, confirming
-        try:
-            yield
-        finally:
-            self.searching = self.confirming = False
-
-    def admits(self, experiment: Foreseeing) -> bool:
-        """Return whether a δ that was not foreseen is trained: not where it is Hypothesis that tries to shrink one."""
-        return self.searching or _is_final() or experiment not in self._failing
-
-
-class Foreseeing(Experiment):
-    """An experiment that trains, with the first δ that it is asked for, all that the dry pass has seen coming."""
-
-    def __init__(
-        self, forecast: Forecast, setup: TrainingSetup, sides: Sides, seeds: Sequence[int], **how: Any
-    ) -> None:
-        super().__init__(setup, sides, seeds, **how)
-        self.forecast = forecast
-        self.drawn: dict[Perturbation, None] = {}
-        self.seconds = 0.0
-        self._pending: dict[Perturbation, None] = {}
-        self._seen: set[Perturbation] = set()
-
-    def readings(self, deltas: Sequence[Perturbation]) -> list[Reading]:
-        """Return the reading under each perturbation; the dry pass takes note of them, and ends."""
-        if self.forecast.collecting:
-            self._pending.update(dict.fromkeys(deltas))
-            self.drawn.update(dict.fromkeys(deltas))
-            raise Foreseen
-        for delta in deltas:
-            self.sides.check(delta)
-        self._launch(deltas)
-        unknown = {key: delta for delta in deltas if (key := self._key(delta)) not in self.known}
-        if unknown and not self.forecast.admits(self):
-            reject()
-        if not self.forecast.searching:
-            self.drawn.update(dict.fromkeys(deltas))
-        if unknown and self._pending:
-            self._train_ahead()
-            unknown = {key: delta for key, delta in unknown.items() if key not in self.known}
-        if unknown:
-            self._measured(list(unknown.values()), keep=[IDENTITY])
-        return [self.known[self._key(delta)] for delta in deltas]
-
-    def _launch(self, deltas: Sequence[Perturbation]) -> None:
-        """Tell what is about to be realized, and trained if it is not known."""
-        unseen = [delta for delta in deltas if delta not in self._seen]
-        if unseen and self.forecast.admits(self):
-            self._seen.update(unseen)
-            self.forecast.launching([*self._pending, *(delta for delta in unseen if delta not in self._pending)])
-
-    def fresh(self, deltas: Sequence[Perturbation]) -> list[Reading]:
-        """Return the reading under each perturbation, measured anew only for what is reported."""
-        if not self.forecast.confirming:
-            return self.readings(deltas)
-        self.forecast.launching(deltas)
-        return super().fresh(deltas)
-
-    def afresh(self) -> Experiment:
-        """Return the experiment that confirms what this one found: itself, until it is reported."""
-        return super().afresh() if self.forecast.confirming else self
-
-    def excerpt(self, delta: Perturbation) -> Trajectory | None:
-        """Return the runs of which a report says more: none of an example that is not reported."""
-        return super().excerpt(delta) if self.forecast.confirming else None
-
-    def _measured(
-        self, deltas: Sequence[Perturbation], keep: Sequence[Perturbation], backend: str | None = None
-    ) -> list[Reading]:
-        began = time.perf_counter()
-        found = super()._measured(deltas, keep, backend)
-        self.seconds += time.perf_counter() - began
-        return found
-
-    def _train_ahead(self) -> None:
-        """Train what was foreseen as one batch; what cannot be trained says so when its own example asks for it."""
-        pending, self._pending = list(self._pending), {}
-        batch = {}
-        for delta in pending:
-            try:
-                self.sides.check(delta)
-                batch[self._key(delta)] = delta
-            except Exception:  # noqa: S112
-                continue
-        if fresh := [delta for key, delta in batch.items() if key not in self.known]:
-            self._measured(fresh, keep=[IDENTITY])
+    """Ends the dry passes: what comes next is a batch already, or depends on what is not known."""
 
 
 def _untold(batch: Sequence[Perturbation]) -> None:
     """Tell nobody."""
 
 
-def _is_final() -> bool:
+@dataclass(eq=False)
+class Course:
+    """Where a `@given` test stands, for all of its experiments.
+
+    Attributes
+    ----------
+    collecting : bool
+        Whether this is a dry pass, which ends each example at the first assertion that it knows nothing of.
+    passes : int
+        Dry passes that went before this one.
+    examples, depth : int
+        How many examples this pass has begun, and how many assertions the current one has made.
+    collected, pending : dict
+        What this dry pass has seen that is not known, and what an earlier one has, both not trained yet.
+    recognized : bool
+        False once the first example had another setup than a pass earlier: none is then the same from call to call.
+    searching, confirming : bool
+        Whether a failing δ is being shrunk, and whether what fails is trained afresh.
+    launching : callable
+        Told of each batch before it trains.
+    """
+
+    collecting: bool = True
+    passes: int = 0
+    examples: int = 0
+    depth: int = 0
+    collected: Pending = field(default_factory=dict)
+    pending: Pending = field(default_factory=dict)
+    recognized: bool = True
+    searching: bool = False
+    confirming: bool = False
+    launching: Callable[[Sequence[Perturbation]], None] = _untold
+    _example: object = None
+
+    def begin_pass(self) -> None:
+        """Begin a dry pass."""
+        self.examples, self._example = 0, None
+
+    def end_pass(self) -> bool:
+        """End a dry pass, and return whether another one may see further."""
+        self.passes += 1
+        found, self.collected = self.collected, {}
+        for experiment, deltas in found.items():
+            self.pending.setdefault(experiment, {}).update(deltas)
+        return bool(found) and self.recognized
+
+    def enter(self, example: object) -> None:
+        """Take note of which example is running."""
+        if example is not self._example:
+            self._example, self.depth = example, 0
+            self.examples += 1
+
+    @contextmanager
+    def search(self, *, confirming: bool) -> Iterator[None]:
+        """Train also what was not foreseen; where `confirming`, what fails afresh as well."""
+        self.searching, self.confirming = True, confirming
+        try:
+            yield
+        finally:
+            self.searching = self.confirming = False
+
+    def collect(self, experiment: Foreseeing, deltas: Sequence[Perturbation]) -> None:
+        """Take note of what an example asks for, which ends it.
+
+        Raises
+        ------
+        Foreseen
+        Unforeseeable
+            If the examples draw something else than a pass earlier, since one of them went further: then so do all
+            that follow.
+        """
+        if self.depth < self.passes:
+            if self.examples == 1:
+                self.recognized = False
+                self.pending.clear()
+            raise Unforeseeable
+        experiment.drawn.update(dict.fromkeys(deltas))
+        self.collected.setdefault(experiment, {}).update(dict.fromkeys(deltas))
+        raise Foreseen
+
+    def train_ahead(self) -> None:
+        """Train all that was foreseen, of whichever setup and assertion, at once."""
+        pending, self.pending = self.pending, {}
+        batch = {experiment: experiment.trainable(list(deltas)) for experiment, deltas in pending.items()}
+        began = time.perf_counter()
+        measure_together({experiment: deltas for experiment, deltas in batch.items() if deltas})
+        each = (time.perf_counter() - began) / max(1, sum(map(len, batch.values())))
+        for experiment, deltas in batch.items():
+            experiment.seconds += each * len(deltas)
+
+
+class Foreseeing(Experiment):
+    """An experiment that trains, with the first δ that it is asked for, all that the dry pass has seen coming.
+
+    Attributes
+    ----------
+    drawn : dict of Perturbation to None
+        What examples have asked for.
+    failing : bool
+        Whether something failed here. From then on it is Hypothesis that tries to shrink it, and no longer trained for.
+    seconds : float
+        Spent on training.
+    """
+
+    def __init__(self, course: Course, setup: TrainingSetup, sides: Sides, seeds: Sequence[int], **how: Any) -> None:
+        super().__init__(setup, sides, seeds, **how)
+        self.course = course
+        self.drawn: dict[Perturbation, None] = {}
+        self.failing = False
+        self.seconds = 0.0
+        self._seen: set[Perturbation] = set()
+
+    def readings(self, deltas: Sequence[Perturbation]) -> list[Reading]:
+        """Return the reading under each perturbation; a dry pass takes note of what is not known, and ends."""
+        course, foreseen = self.course, self._is_foreseen(deltas)
+        if course.collecting and not foreseen and not self._seen.issuperset(deltas):
+            course.collect(self, deltas)
+        for delta in deltas:
+            self.sides.check(delta)
+        told = self._launch(deltas)
+        if foreseen:
+            course.train_ahead()
+        unknown = {key: delta for delta in deltas if (key := self._key(delta)) not in self.known}
+        if unknown and course.collecting:
+            raise Foreseen  # it cannot be trained along with the others: what is wrong with it will show in the end
+        self._unforeseen(list(unknown.values()), told=told)
+        if not course.searching:
+            self.drawn.update(dict.fromkeys(deltas))
+        return [self.known[self._key(delta)] for delta in deltas]
+
+    def _unforeseen(self, deltas: Sequence[Perturbation], *, told: bool) -> None:
+        """Train what nobody saw coming."""
+        if deltas and not self._admits():
+            reject()
+        if deltas and not told:
+            self.course.launching(deltas)
+        if deltas:
+            self.measured(deltas, keep=[IDENTITY])
+
+    def trainable(self, deltas: Sequence[Perturbation]) -> list[Perturbation]:
+        """Return what is to be trained of what was foreseen; what cannot be says so when its own example asks."""
+        batch = {}
+        for delta in deltas:
+            self._seen.add(delta)
+            try:
+                self.sides.check(delta)
+                batch[self._key(delta)] = delta
+            except Exception:  # noqa: S112
+                continue
+        return [delta for key, delta in batch.items() if key not in self.known]
+
+    def fresh(self, deltas: Sequence[Perturbation]) -> list[Reading]:
+        """Return the reading under each perturbation, measured anew only for what is reported."""
+        if not self.course.confirming:
+            return self.readings(deltas)
+        self.course.launching(deltas)
+        return super().fresh(deltas)
+
+    def afresh(self) -> Experiment:
+        """Return the experiment that confirms what this one found: itself, until it is reported."""
+        return super().afresh() if self.course.confirming else self
+
+    def excerpt(self, delta: Perturbation) -> Trajectory | None:
+        """Return the runs of which a report says more: none of an example that is not reported."""
+        return super().excerpt(delta) if self.course.confirming else None
+
+    def _is_foreseen(self, deltas: Sequence[Perturbation]) -> bool:
+        pending = self.course.pending.get(self, {})
+        return bool(pending) and all(delta in pending for delta in deltas)
+
+    def _admits(self) -> bool:
+        """Return whether a δ that was not foreseen is trained: not where it is Hypothesis that tries to shrink one."""
+        return self.course.searching or is_final() or not self.failing
+
+    def _launch(self, deltas: Sequence[Perturbation]) -> bool:
+        """Tell what is about to be realized, and trained if it is not known; return whether there was any."""
+        unseen = [delta for delta in deltas if delta not in self._seen]
+        if not unseen or not self._admits():
+            return False
+        self._seen.update(unseen)
+        ahead = (
+            [delta for pending in self.course.pending.values() for delta in pending]
+            if self._is_foreseen(deltas)
+            else []
+        )
+        self.course.launching(list(dict.fromkeys([*ahead, *unseen])))
+        return True
+
+    def measured(
+        self, deltas: Sequence[Perturbation], keep: Sequence[Perturbation], backend: str | None = None
+    ) -> list[Reading]:
+        """Train under each perturbation, and return the readings."""
+        began = time.perf_counter()
+        found = super().measured(deltas, keep, backend)
+        self.seconds += time.perf_counter() - began
+        return found
+
+
+# -------------------------------------------------------------------------------------------- what Hypothesis is doing
+
+
+def is_final() -> bool:
     """Return whether Hypothesis runs this example to report it: an explicit one, or the one that it ended with."""
     return currently_in_test_context() and bool(getattr(current_build_context(), "is_final", False))
 

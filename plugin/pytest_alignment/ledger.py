@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from pytest_alignment.watching import Screen
 if TYPE_CHECKING:
     from alignment_checks.verdict import Verdict
     from pytest_alignment.envelope import Envelope
-    from pytest_alignment.foresight import Forecast
+    from pytest_alignment.forecast import Forecast
     from pytest_alignment.store import Store
 
 NODEID = pytest.StashKey[str]()
@@ -87,6 +88,7 @@ class Ledger:
         self._counts: Counter[tuple[str, str]] = Counter()
         self._judged: list[Judged] = []
         self._unsent: list[tuple[str, str]] = []
+        self._warned: set[Key] = set()
 
     # ------------------------------------------------------------------------------------------------ the running test
 
@@ -108,14 +110,16 @@ class Ledger:
             yield
             return
         from pytest_alignment.dry import foreseen
-        from pytest_alignment.foresight import Forecast
+        from pytest_alignment.forecast import Forecast
 
-        self.forecast = Forecast()
+        self.forecast = forecast = Forecast()
         try:
-            with foreseen(item, self.forecast, lambda message: self.say(message, "given")):
+            with foreseen(item, forecast.course, lambda message: self.say(message, "given")):
                 yield
         finally:
             self.forecast = None
+        if forecast.unjudged is not None:
+            pytest.skip(forecast.unjudged)
 
     def key(self, name: str, call: str) -> Key:
         """Return the key of the assertion that is being made; each example of `@given` counts from 0."""
@@ -147,6 +151,19 @@ class Ledger:
         """Remember what the running test judged."""
         self._judged.append(judged)
 
+    @property
+    def is_dry(self) -> bool:
+        """Whether a `@given` test is run to see what it will ask for, of which nothing is kept."""
+        return self.forecast is not None and self.forecast.course.collecting
+
+    def pass_over(self, key: Key, instead: str, text: str) -> None:
+        """Do what was asked for of a property that could not be judged, once however many examples that is true of."""
+        if instead == "skipped" and self.forecast is not None:
+            self.forecast.unjudged = self.forecast.unjudged or text
+        elif instead == "warned" and key not in self._warned:
+            self._warned.add(key)
+            warnings.warn(AlignmentInconclusiveWarning(text), stacklevel=7)
+
     def attach(self, report: pytest.TestReport, excinfo: pytest.ExceptionInfo[BaseException] | None) -> None:
         """Put what the test judged on its report, as a string, so that it travels from a worker."""
         failed = _causes(excinfo.value) if excinfo is not None and report.failed else []
@@ -161,6 +178,7 @@ class Ledger:
     def _forget(self) -> None:
         self._example, self._counts = None, Counter()
         self.replayed.clear()
+        self._warned.clear()
 
     def shown(self, nodeid: str) -> str:
         """Return a node id as it can be typed where pytest was called."""

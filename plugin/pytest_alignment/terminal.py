@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from pytest_alignment.ledger import Ledger
-from pytest_alignment.results import Result
+from pytest_alignment.results import Key, Result
 from pytest_alignment.threads import workers
 
 
@@ -19,9 +19,8 @@ def header(ledger: Ledger) -> str:
 def summary(ledger: Ledger, results: Sequence[Result]) -> Iterator[str]:
     """Yield what failed, what was fixed or replayed, and what the store had to say."""
     adjusted = _adjusted(results)
-    for result in results:
-        if result.raised or result.instead:
-            yield from _failure(result, ledger, adjusted.get(result.key.nodeid))
+    for result in _told_once(results):
+        yield from _failure(result, ledger, adjusted.get(result.key.nodeid))
     for result in results:
         for stored in result.fixed:
             yield f"fixed: {stored.id} no longer fails   {ledger.shown(result.key.nodeid)}   {stored.delta}"
@@ -29,6 +28,15 @@ def summary(ledger: Ledger, results: Sequence[Result]) -> Iterator[str]:
         yield from _replay(results, ledger)
     yield from ledger.interrupted
     yield from ledger.said
+
+
+def _told_once(results: Sequence[Result]) -> Iterator[Result]:
+    """Yield what was raised, and what was passed over, once however many examples that is true of."""
+    told: set[tuple[Key, str]] = set()
+    for result in results:
+        if result.raised or (result.instead and (result.key, result.instead) not in told):
+            told.add((result.key, result.instead))
+            yield result
 
 
 def _adjusted(results: Sequence[Result]) -> dict[str, tuple[float, float]]:

@@ -1,0 +1,130 @@
+"""`Forecast`: the memory of one `@given` test, whose examples are judged by batches, and shrunk in our own domain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+from hypothesis import Phase, settings
+from hypothesis.control import current_build_context
+
+from alignment_checks.experiment import Experiment, Memory, Sides
+from alignment_checks.judgement import Status
+from alignment_checks.perturbations import Perturbation
+from alignment_checks.sameness import alike
+from alignment_checks.training import TrainingSetup
+from alignment_checks.verdict import Verdict
+from pytest_alignment.foresight import Course, Foreseeing, is_final
+
+Check = Callable[..., Verdict]
+_STEPPING = ("optimizer", "scheduler", "batch_size", "objective_infimum", "seed")
+_REST = tuple(field.name for field in fields(TrainingSetup) if field.name not in _STEPPING)
+
+
+class Forecast(Memory):
+    """The memory of one `@given` test.
+
+    Attributes
+    ----------
+    course : Course
+        Where the test stands.
+    contradicted : bool
+        Whether the last verdict takes back a failure that Hypothesis is reporting: it waits for an exception.
+    unjudged : str or None
+        Why the test is to be skipped, if nothing fails.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.course = Course()
+        self.contradicted = False
+        self.unjudged: str | None = None
+        self._last: Foreseeing | None = None
+        self._setups: dict[TrainingSetup, tuple[Hashable, TrainingSetup]] = {}
+        self._firsts: dict[Hashable, TrainingSetup] = {}
+        self._verdicts: dict[Hashable, tuple[Verdict, Foreseeing | None]] = {}
+        self._pursued_at: set[Hashable] = set()
+
+    def experiment(self, setup: TrainingSetup, sides: Sides, seeds: Sequence[int], **how: Any) -> Experiment:
+        """Return the experiment of these arguments, and remember that it is the one that is asked now."""
+        found = super().experiment(setup, sides, seeds, **how)
+        self._last = found if isinstance(found, Foreseeing) else None
+        return found
+
+    def known_as(self, setup: TrainingSetup) -> Hashable:
+        """Return what stands for a setup, and for those like it; what is alike of two is the very same from then on."""
+        return self._known(setup)[0]
+
+    def _known(self, setup: TrainingSetup) -> tuple[Hashable, TrainingSetup]:
+        """Return what stands for a setup, and the setup to train: its optimizer, with the rest of the first so built.
+
+        Setups that differ in how they step alone then share batches (see `alignment_checks.runs.company`).
+        """
+        if setup not in self._setups:
+            rest = tuple(alike(getattr(setup, name)) for name in _REST)
+            first = self._firsts.setdefault(rest, setup)
+            same = replace(first, **{name: getattr(setup, name) for name in _STEPPING})
+            self._setups[setup] = (rest, *(alike(getattr(setup, name)) for name in _STEPPING)), same
+        return self._setups[setup]
+
+    def begun(self, setup: TrainingSetup, sides: Sides, seeds: Sequence[int], **how: Any) -> Experiment:
+        """Return a new experiment that trains ahead."""
+        return Foreseeing(self.course, self._known(setup)[1], sides, seeds, **how)
+
+    def judged(self, check: Check, delta: Perturbation, setup: TrainingSetup, line: Hashable) -> Verdict:
+        """Return the verdict on the δ of one example.
+
+        Parameters
+        ----------
+        check : callable
+            Takes the keywords of a check that say what is tried.
+        delta : Perturbation
+        setup : TrainingSetup
+        line : hashable
+            Stands for the assertion, with its other arguments.
+
+        Notes
+        -----
+        Until Hypothesis reports an example for good, it is judged by what was trained once. Then the failing δ is
+        shrunk and trained afresh. What fails first is shrunk at once, so that Hypothesis's own attempts are known. The
+        verdict on one δ stays what it is: where chance has a part in a failure, that is confirmed when it is first met.
+        """
+        self.course.enter(current_build_context())
+        key = (line, self.known_as(setup), delta)
+        final = is_final() and not self.course.collecting
+        before, failing = self._verdicts.get(key) or self._first(check, delta)
+        verdict = before
+        if before.status is Status.FAIL and failing is not None and not self.course.collecting:
+            verdict = self._pursued(check, delta, before, failing, line, final=final)
+        self.contradicted = final and before.status is Status.FAIL and verdict.status is not Status.FAIL
+        if not self.course.collecting or before.status is Status.PASS:
+            self._verdicts[key] = before, failing
+        self.course.depth += 1
+        return verdict
+
+    def _first(self, check: Check, delta: Perturbation) -> tuple[Verdict, Foreseeing | None]:
+        """Return the verdict on a δ that was not judged before, and the experiment that it rests on."""
+        verdict = check(delta=delta, first=(delta,), examples=0, memory=self)
+        failing = self._last
+        by_chance = verdict.status is Status.FAIL and verdict.p_value is not None
+        if by_chance and not self.course.collecting:
+            with self.course.search(confirming=True):
+                verdict = check(delta=delta, first=(delta,), examples=0, memory=self)
+        return verdict, failing
+
+    def _pursued(
+        self, check: Check, delta: Perturbation, before: Verdict, failing: Foreseeing, line: Hashable, *, final: bool
+    ) -> Verdict:
+        """Shrink a failing δ: what is reported, and what fails first; another setup's is left until it is reported."""
+        known, failing.failing = failing.failing or line in self._pursued_at, True
+        if not final and known:
+            return before
+        self._pursued_at.add(line)
+        shrink = Phase.shrink in settings().phases
+        first = (delta, *failing.drawn) if shrink else (delta,)
+        with self.course.search(confirming=final):
+            found = check(delta=delta, first=first, examples=0, shrink=shrink, memory=self)
+        if not final or (found.status is not Status.FAIL and before.p_value is not None):
+            return before
+        return replace(found, runs=max(found.runs, failing.runs), seconds=max(found.seconds, failing.seconds))

@@ -1,0 +1,153 @@
+"""What comes of a verdict: what is raised, what the terminal and the report say of it, and what the store keeps."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib import metadata
+from typing import Any
+
+import pytest
+
+from alignment_checks.findings import Finding
+from alignment_checks.judgement import Status
+from alignment_checks.realization import setup_digest
+from alignment_checks.training import TrainingSetup
+from alignment_checks.verdict import AlignmentViolation, Inconclusive, Verdict
+from pytest_alignment.envelope import Envelope, identified
+from pytest_alignment.ledger import Judged, Ledger
+from pytest_alignment.portable import plain
+from pytest_alignment.results import Key, Result, Stored
+
+Outcome = Verdict | BaseException
+"""What to return, or what to raise."""
+
+
+@dataclass(frozen=True)
+class Noted:
+    """What one assertion came to.
+
+    Attributes
+    ----------
+    ledger : Ledger
+    key : Key
+    setup : TrainingSetup
+    verdict : Verdict
+    violation : type
+        Raised where the property does not hold.
+    level : float
+        At which it was told from chance.
+    fixed, replayed : tuple of Stored
+    changed : bool
+        As in `Result`.
+    """
+
+    ledger: Ledger
+    key: Key
+    setup: TrainingSetup
+    verdict: Verdict
+    violation: type[AlignmentViolation]
+    level: float
+    fixed: tuple[Stored, ...] = ()
+    replayed: tuple[Stored, ...] = ()
+    changed: bool = False
+
+    def outcome(self) -> Outcome:
+        """Remember the result, and return what to hand to the user; a dry pass leaves nothing behind."""
+        verdict = replace(self.verdict, replay=self._command())
+        error, instead = self._error(verdict)
+        if self.ledger.is_dry:
+            return error or verdict
+        self.ledger.note(Judged(self._result(verdict, instead), error, self._enveloped()))
+        if instead:
+            self.ledger.pass_over(self.key, instead, str(Inconclusive(verdict)))
+        return error or verdict
+
+    def _result(self, verdict: Verdict, instead: str) -> Result:
+        failed = verdict.status is Status.FAIL
+        chance = verdict.p_value if failed else None
+        return Result(
+            key=self.key,
+            status=str(verdict.status),
+            heading=verdict.denial if failed else verdict.statement,
+            minimal=None if verdict.minimal is None else verdict.minimal.perturbation.described(),
+            worst=_worst(verdict),
+            replay=verdict.replay,
+            fixed=self.fixed,
+            replayed=self.replayed,
+            changed=self.changed,
+            verdict=verdict.to_dict() if self.ledger.options.report else None,
+            p_value=None if chance is None else min(1.0, chance / self.ledger.share),
+            tests=self.ledger.tests,
+            instead=instead,
+        )
+
+    def _error(self, verdict: Verdict) -> tuple[BaseException | None, str]:
+        """Return what to raise, and what is done instead where it could not be judged and the options say so."""
+        if verdict.status is not Status.INCONCLUSIVE:
+            return (None if verdict.status is Status.PASS else self.violation(verdict)), ""
+        forecast, wished = self.ledger.forecast, self.ledger.options.inconclusive
+        if wished == "fail" or (forecast is not None and forecast.contradicted):
+            return Inconclusive(verdict), ""
+        if wished == "warn":
+            return None, "warned"
+        return (None if forecast is not None else pytest.skip.Exception(str(Inconclusive(verdict)))), "skipped"
+
+    def _command(self) -> str | None:
+        finding = self.verdict.minimal
+        if self.verdict.status is not Status.FAIL or finding is None:
+            return None
+        quoted = self.ledger.shown(self.key.nodeid).replace("'", "'\"'\"'")
+        return f"pytest '{quoted}' --alignment-replay={identified(self.key, plain(finding.perturbation))}"
+
+    def _enveloped(self) -> Callable[[], dict[str, Any]] | None:
+        finding = self.verdict.minimal
+        if self.verdict.status is not Status.FAIL or finding is None:
+            return None
+        return lambda: self._envelope(finding).to_dict()
+
+    def _envelope(self, finding: Finding) -> Envelope:
+        return Envelope(
+            key=self.key,
+            statement=self.verdict.statement,
+            setup=setup_digest(self.setup),
+            perturbation=plain(finding.perturbation),
+            numbers={name: _plain(getattr(finding, name)) for name in ("reference", "value", "deviation", "allowed")},
+            versions=_versions(self.verdict),
+            level=None if self.verdict.p_value is None else self.level,
+        )
+
+
+def unjudged(key: Key, steps: int, note: str) -> Verdict:
+    """Return the verdict where nothing was judged, and why."""
+    words = key.property.replace("_", " ")
+    return Verdict(
+        status=Status.INCONCLUSIVE,
+        statement=f"{words} ({key.call})",
+        denial=f"not {words} ({key.call})",
+        minimal=None,
+        worst=None,
+        holds_up_to=None,
+        runs=0,
+        seconds=0.0,
+        searched=0,
+        steps=steps,
+        where="no device",
+        notes=(note,),
+    )
+
+
+def _worst(verdict: Verdict) -> str | None:
+    if verdict.worst is None or verdict.worst == verdict.minimal:
+        return None
+    return f"{verdict.worst.perturbation.described()}      {verdict.worst.off_by}"
+
+
+def _plain(value: float) -> float | str:
+    return value if abs(value) < float("inf") else str(value)
+
+
+def _versions(verdict: Verdict) -> dict[str, str]:
+    packages = {name: metadata.version(name) for name in ("alignment-checks", "torch", "hypothesis")}
+    return {**packages, "python": platform.python_version(), "platform": platform.platform(), "where": verdict.where}

@@ -25,7 +25,7 @@ from alignment_checks.backends.workers import shared_out
 def train(
     group: Sequence[Job], need: Footprint, device: torch.device, width: int, *, compiled: bool, processes: int
 ) -> list[Record]:
-    """Train jobs alike in structure, those of equal factories side by side, and return the record of each.
+    """Train jobs alike in structure, and return the record of each.
 
     Raises
     ------

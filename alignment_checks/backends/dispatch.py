@@ -41,16 +41,11 @@ def trained(
 
 
 def _alike(jobs: Sequence[Job]) -> list[list[int]]:
-    """Return the jobs that can share batches, those of equal factories side by side, lone ones last."""
-    groups: dict[object, dict[object, list[int]]] = {}
+    """Return the jobs that can share batches."""
+    groups: dict[object, list[int]] = {}
     for index, job in enumerate(jobs):
-        run = job.train
-        groups.setdefault(lanes.structure(run), {}).setdefault((run.optimizer, run.scheduler), []).append(index)
-    return [[i for same in sorted(group.values(), key=_is_lone) for i in same] for group in groups.values()]
-
-
-def _is_lone(members: list[int]) -> bool:
-    return len(members) == 1
+        groups.setdefault(lanes.structure(job.train), []).append(index)
+    return list(groups.values())
 
 
 class _Group:

@@ -23,6 +23,7 @@ from alignment_checks.backends.compiled import Compilers, NotCompiled
 from alignment_checks.backends.job import Job, Record, as_lost, is_lost
 from alignment_checks.backends.minibatches import disturbed, noise, together
 from alignment_checks.backends.stacking import Batch, Weights
+from alignment_checks.backends.stepping.hyperparameters import own_options
 from alignment_checks.backends.stepping.refusal import Refused, first_line, is_out_of_memory
 from alignment_checks.backends.stepping.stepper import Stepper, Way
 from alignment_checks.objectives import Tensors
@@ -31,16 +32,16 @@ from alignment_checks.trajectory import End, Series
 
 
 def structure(run: Realization) -> Hashable:
-    """Return what must be equal for two runs to share a batch. Their optimizers and schedules may differ."""
+    """Return what must be equal for two runs to share a batch. Their hyperparameters may differ."""
     shapes = tuple((value.shape, value.dtype) for value in (*run.parameters.values(), *(run.data or ())))
     evaluated = (run.batch_size, run.dtype, len(run.noise))
-    return (run.objective.structure, shapes, run.own, evaluated)
+    return (run.objective.structure, shapes, run.own, evaluated, own_options(run))
 
 
 def train(
     jobs: Sequence[Job],
     device: torch.device,
-    way: Way = Way.STACKED,
+    way: Way = Way.FLATTENED,
     unused: Sequence[str] = (),
     *,
     compilers: Compilers | None = None,
@@ -50,7 +51,6 @@ def train(
     Parameters
     ----------
     jobs : sequence of Job
-        Those of equal factories side by side.
     device : torch.device
     way : Way
         How the optimizers are to be stepped.
@@ -177,8 +177,8 @@ class _Lanes:
             for values, (lane, index) in zip(_series(rows), where, strict=True):
                 base[lane][index] = values
         return [
-            Record(rows, of_mesa, _lost(end) if is_lost(rows, of_mesa) else end, "lanes", note)
-            for rows, of_mesa, end, note in zip(base, mesa, ends, self.stepper.notes(), strict=True)
+            Record(rows, of_mesa, _lost(end) if is_lost(rows, of_mesa) else end, "lanes", None)
+            for rows, of_mesa, end in zip(base, mesa, ends, strict=True)
         ]
 
 

@@ -7,7 +7,7 @@ unrolled). Then the order and the company of runs would change their bits, and a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 import torch
 
@@ -39,18 +39,15 @@ def consecutive(group: Sequence[Job], width: int) -> list[Slots]:
 
 
 def placed(group: Sequence[Job], width: int) -> list[Slots]:
-    """Return batches in which each job has the slot that its content decides on, each batch of equal factories."""
-    batches: dict[tuple[Hashable, int], Slots] = {}
+    """Return batches in which each job has the slot that its content decides on."""
+    batches: list[Slots] = []
     for index, job in enumerate(group):
         slot, which = int.from_bytes(_digest(job.train)) % width, 0
-        while (batch := batches.setdefault((_factories(job), which), [None] * width))[slot] is not None:
+        while which < len(batches) and batches[which][slot] is not None:
             which += 1
-        batch[slot] = index
-    return list(batches.values())
-
-
-def _factories(job: Job) -> Hashable:
-    return job.train.optimizer, job.train.scheduler
+        batches += [[None] * width] if which == len(batches) else []
+        batches[which][slot] = index
+    return batches
 
 
 def _digest(run: Realization) -> bytes:

@@ -1,6 +1,7 @@
 """Ways of stepping lanes: each equal to the loop at every step, guarded at every step, and known by no name."""
 
 import inspect
+import math
 import re
 from dataclasses import replace
 from functools import partial
@@ -557,9 +558,7 @@ def test_a_scheduler_that_looks_at_the_loss_is_given_each_lanes_own():
     reduced = partial(schedules.ReduceLROnPlateau, patience=0, threshold=0.01, factor=0.5)
     setup = bowl(partial(torch.optim.SGD, lr=0.1), scheduler=reduced, steps=8)
     trajectory = assert_equal_the_loop(setup, seeds=SEEDS)
-    assert {run.reason for run in trajectory.runs} == {
-        "stepped by one optimizer for each lane: the scheduler looks at the loss"
-    }
+    assert stepped(trajectory) == (STACKED, None)
     assert len({end.learning_rate for end in trajectory.end}) > 1
 
 
@@ -587,12 +586,103 @@ def test_runs_of_different_hyperparameters_share_a_batch_and_return_in_their_ord
     assert {run.reason for run in trajectory.runs} == {None}
 
 
-def test_lone_hyperparameters_are_stepped_lane_by_lane_and_say_so():
-    rate = partial(pt.Perturbation, "learning_rate", limit=2.0, seed=0)
-    setup = bowl(partial(torch.optim.Adam, lr=0.05), steps=8)
-    trajectory = assert_equal_the_loop(setup, [IDENTITY, rate(1.0), rate(0.5), rate(0.25)])
-    why = "stepped by one optimizer for each lane: no other lane of the batch has its hyperparameters"
-    assert [run.reason for run in trajectory.runs] == [why, why, why, None]  # the last run's copies fill up the batch
+def delta(family, magnitude):
+    return pt.Perturbation(family, magnitude, 2.0, 0)
+
+
+RATES = [delta("learning_rate", m) for m in (1.0, 0.5, 0.25, -1.0)]
+
+
+DECAYS = [delta("lr_decay", m) for m in (0.1, 0.3, 0.02, 0.5)]
+CHANGES = [delta("momentum", m) for m in (-0.2, -0.1, -0.3, -0.05)]
+
+
+@pytest.mark.parametrize("cls", ELEMENTWISE, ids=named)
+def test_lanes_with_hyperparameters_of_their_own_are_stepped_stacked(cls):
+    """Also of lists of tensors, as torch does it on an accelerator; and where each lane has a schedule of its own."""
+    has = inspect.signature(cls).parameters
+    if cls is torch.optim.ASGD:
+        pytest.skip("its state is one number for a parameter")
+    searched = [RATES, DECAYS]
+    searched += [CHANGES] if "momentum" in has or ("betas" in has and cls is not torch.optim.NAdam) else []
+    for deltas in searched:
+        setup = bowl(partial(cls, foreach=True, **{"momentum": 0.8} if "momentum" in has else {}), steps=10)
+        assert stepped(assert_equal_the_loop(setup, deltas)) == (STACKED, None)
+        assert stepped(assert_equal_the_loop(replace(setup, optimizer=cls, steps=50), RATES)) == (STACKED, None)
+
+
+def test_an_optimizer_that_takes_a_hyperparameter_for_one_number_is_stepped_lane_by_lane_and_says_so():
+    for optimizer, deltas, why in (
+        (torch.optim.ASGD, RATES, "as_tensor takes a hyperparameter, by which lanes differ, as one number"),
+        (torch.optim.NAdam, CHANGES, "a hyperparameter by which lanes differ meets a tensor that they share"),
+        (ReadsRate, RATES, "it reads a hyperparameter, by which lanes differ, as one number"),
+        (RootOfRate, RATES, "a lane stepped by itself moves otherwise"),
+        (BranchesOnRate, RATES, "it branches on a hyperparameter by which lanes differ"),
+    ):
+        way, reason = stepped(assert_equal_the_loop(bowl(optimizer, steps=10), deltas))
+        assert way == PER_LANE
+        assert f"one optimizer over stacked lanes was refused: {why}" in reason
+
+
+class ReadsRate(Mine):
+    def update(self, p, g, state):
+        return g * float(self.param_groups[0]["lr"])
+
+
+class RootOfRate(Mine):
+    """Takes the learning rate as C does, behind Python's back."""
+
+    def update(self, p, g, state):
+        return g * math.sqrt(self.param_groups[0]["lr"])
+
+
+class BranchesOnRate(Mine):
+    def update(self, p, g, state):
+        return g if self.param_groups[0]["lr"] > 0.06 else 2 * g
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, Mine, Lamb], ids=named)
+def test_each_lane_has_the_schedule_of_its_own_rate(optimizer):
+    for scheduler in (
+        partial(schedules.StepLR, step_size=2),
+        partial(schedules.ReduceLROnPlateau, patience=0, threshold=0.05, factor=0.5),
+        partial(schedules.OneCycleLR, max_lr=0.1, total_steps=12, cycle_momentum=False),
+    ):
+        setup = bowl(optimizer, steps=10, scheduler=scheduler)
+        way, _ = stepped(assert_equal_the_loop(setup, RATES))
+        assert way == (VMAPPED if optimizer is Lamb else STACKED)
+
+
+def test_the_bits_of_a_run_do_not_depend_on_the_hyperparameters_beside_it():
+    for optimizer in (torch.optim.Adam, partial(torch.optim.SGD, momentum=0.9), Lamb):
+        setup = bowl(optimizer, steps=20)
+        deltas = [IDENTITY, *RATES, *(CHANGES if optimizer is not Lamb else [])]
+        together = ac.run(setup, deltas, backend="lanes")
+        alone = [ac.run(setup, [one], backend="lanes") for one in deltas]
+        np.testing.assert_array_equal(together.base, np.concatenate([one.base for one in alone]))
+        assert [run.reason for run in together.runs] == [run.reason for one in alone for run in one.runs]
+
+
+def test_factories_that_differ_in_more_than_numbers_are_each_called_for_their_lane():
+    """What an optimizer keeps outside of its options is not among the numbers that lanes may differ by."""
+    kinds = pt.custom("kept", keep_rate, max_magnitude=1.0)
+    one = find(kinds, lambda d: d.magnitude > 0)
+    way, why = stepped(assert_equal_the_loop(bowl(KeepsRate, steps=8), [one, one.at(0.5), one.at(0.25)]))
+    assert way == PER_LANE
+    assert "its state.kept is" in why
+
+
+class KeepsRate(Mine):
+    def __init__(self, parameters, kept=0.5):
+        super().__init__(parameters)
+        self.kept = kept
+
+    def update(self, p, g, state):
+        return g * self.kept
+
+
+def keep_rate(realization, magnitude, generator):
+    return replace(realization, optimizer=partial(KeepsRate, kept=magnitude))
 
 
 class LastMade(Mine):
@@ -611,8 +701,8 @@ class LastMade(Mine):
 def test_optimizers_that_share_a_number_through_their_class_go_through_the_loop():
     rates = pt.custom("rate", change_rate, max_magnitude=1.0)
     setup = bowl(partial(LastMade, lr=0.05), steps=8)
-    delta = find(rates, lambda d: d.magnitude > 0)
-    way, why = stepped(assert_equal_the_loop(setup, [IDENTITY, delta, delta.at(0.5)], seeds=[0, 1]))
+    changed = find(rates, lambda d: d.magnitude > 0)
+    way, why = stepped(assert_equal_the_loop(setup, [changed, changed.at(0.5)], seeds=[0, 1]))
     assert (way, why) == ("loop", "the optimizer changes LastMade.lr, which all lanes share")
 
 

@@ -8,17 +8,20 @@ elements) is seen at the first step where it matters, and what no step has shown
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
+from alignment_checks.backends.stepping.hyperparameters import Hyperparameters
 from alignment_checks.backends.stepping.refusal import StepRefused
 from alignment_checks.backends.stepping.single import Gradient, Single, flat, lane_of
 from alignment_checks.backends.stepping.state import Pair, paired
 from alignment_checks.realization import Realization
 
 State = tuple[object, Mapping[str, Tensor]]
-"""What a way of stepping keeps, and its parameters by name, as they occur in it."""
+"""What a way of stepping keeps, and its parameters by name, as they occur in it: stacked."""
 
 WINDOW = 16
 """Steps that one lane is followed for. Longer is cheaper; shorter looks at more lanes."""
@@ -34,17 +37,38 @@ class Audit:
     weights : mapping of str to Tensor, each of shape (lanes, ...)
         The stacked parameters that the audited way moves.
     state : callable, optional
-        `state()` is what the audited way keeps; None where the lane is not to change, but stays the first.
+        Within `state()` is what the audited way keeps; None where the lane is not to change, but stays the first.
+    own : Hyperparameters, optional
+        The lanes' own, where they have some: the followed lane's are put into its optimizer, which has no scheduler.
     """
 
-    def __init__(self, run: Realization, weights: Mapping[str, Tensor], state: Callable[[], State] | None) -> None:
-        self.weights, self.state = weights, state
+    def __init__(
+        self,
+        run: Realization,
+        weights: Mapping[str, Tensor],
+        state: Callable[[], AbstractContextManager[State]] | None,
+        own: Hyperparameters | None = None,
+    ) -> None:
+        self.weights, self.state, self.own = weights, state, own
         self.lanes = len(next(iter(weights.values())))
         self.lane, self.taken = 0, 0
-        self.single = Single(run, {name: value[0] for name, value in weights.items()})
+        self.single = Single(run, {name: value[0] for name, value in weights.items()}, scheduled=own is None)
         self.here = flat(weights, 0)
         self.wrong = torch.zeros((), dtype=torch.bool, device=self.here.device)
         self.gradient: Gradient = {}
+
+    def begin(self, optimizer: Optimizer) -> None:
+        """Put the hyperparameters that lanes have of their own into the audited optimizer, and one lane's."""
+        if self.own is not None:
+            self.own.put(optimizer)
+            self.own.put_lane(self.single.optimizer, self.lane)
+
+    def advance(self, optimizer: Optimizer, losses: Tensor) -> None:
+        """Move the hyperparameters that lanes have of their own as their schedules do."""
+        if self.own is not None:
+            changed = self.own.advance(losses)
+            self.own.put(optimizer, changed)
+            self.own.put_lane(self.single.optimizer, self.lane, changed)
 
     def before(self, gradient: Gradient) -> None:
         """Keep the followed lane's gradient, which the batch's step may write into."""
@@ -76,10 +100,11 @@ class Audit:
         """Return each tensor of the audited state, the followed lane's part, beside the follower's own."""
         if self.state is None:
             return []
-        kept, parameters = self.state()
-        known = {id(parameters[name]): id(own) for name, own in self.single.parameters.items()}
         mine = (self.single.optimizer, self.single.scheduler)
-        return [(self.part(source, target), target) for source, target in paired(kept, mine, known)]
+        with self.state() as (kept, parameters):
+            known = {id(parameters[name]): id(own) for name, own in self.single.parameters.items()}
+            pairs = paired(kept, mine, known, self.lane)
+            return [(self.part(source, target), target) for source, target in pairs]
 
     def part(self, source: Tensor, target: Tensor) -> Tensor:
         """Return the followed lane's part of a tensor of the audited state, all of it if no lane has its own."""
@@ -90,10 +115,12 @@ class Audit:
         raise StepRefused(f"its state has shape {tuple(source.shape)} where a lane by itself has {tuple(target.shape)}")
 
     def rotate(self) -> None:
-        """Follow another lane from here on: take over its weights and its state."""
+        """Follow another lane from here on: take over its weights, its state and its hyperparameters."""
         if self.state is None:
             return
         self.lane = (self.lane + 1) % self.lanes
+        if self.own is not None:
+            self.own.put_lane(self.single.optimizer, self.lane)
         with torch.no_grad():
             for name, own in self.single.parameters.items():
                 own.copy_(self.weights[name][self.lane])

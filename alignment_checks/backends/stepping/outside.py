@@ -31,7 +31,7 @@ class Outside:
         """Raise `StepRefused` if the state of a class has changed."""
         for cls, before in self.before:
             now = vars(cls)
-            if now.keys() != before.keys() or any(now[name] is not value for name, value in before.items()):
+            if now != before:
                 changed = [name for name in now if now[name] is not before.get(name)]
                 raise StepRefused(
                     f"the optimizer changes {cls.__name__}.{(changed or ['...'])[0]}, which all lanes share"

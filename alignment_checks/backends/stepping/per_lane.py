@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -23,7 +23,12 @@ class PerLane:
         Written after each step, from parameters that belong to the optimizers: some put others in their place.
     """
 
-    def __init__(self, runs: Sequence[Realization], weights: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self,
+        runs: Sequence[Realization],
+        weights: Mapping[str, Tensor],
+        unused: Collection[str] = (),  # noqa: ARG002
+    ) -> None:
         self.weights = weights
         starts = [{name: value[lane] for name, value in weights.items()} for lane in range(len(runs))]
         self.singles = [Single(run, start) for run, start in zip(runs, starts, strict=True)]

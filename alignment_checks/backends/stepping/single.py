@@ -17,12 +17,12 @@ Gradient = Mapping[str, Tensor | None]
 
 
 class Single:
-    """An optimizer over one lane's own parameters, and its scheduler."""
+    """An optimizer over one lane's own parameters, and its scheduler, unless that is stepped elsewhere."""
 
-    def __init__(self, run: Realization, start: Mapping[str, Tensor]) -> None:
+    def __init__(self, run: Realization, start: Mapping[str, Tensor], *, scheduled: bool = True) -> None:
         self.parameters = {name: nn.Parameter(value.detach().clone()) for name, value in start.items()}
         self.optimizer: Optimizer = run.optimizer(list(self.parameters.values()))
-        self.scheduler: Any = run.scheduler(self.optimizer) if run.scheduler else None
+        self.scheduler: Any = run.scheduler(self.optimizer) if run.scheduler and scheduled else None
         self.looks_at_loss = self.scheduler is not None and must_be_given(self.scheduler.step)
 
     def step(self, gradient: Gradient, loss: float | None = None) -> None:
@@ -30,6 +30,10 @@ class Single:
         for name, parameter in self.parameters.items():
             parameter.grad = gradient[name]
         self.optimizer.step()
+        self.schedule(loss)
+
+    def schedule(self, loss: float | None = None) -> None:
+        """Take the scheduler's part of a step."""
         if self.scheduler is not None:
             self.scheduler.step(*[loss] if self.looks_at_loss else [])
 

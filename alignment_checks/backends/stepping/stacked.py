@@ -2,53 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from alignment_checks.backends.job import learning_rates
-from alignment_checks.backends.stepping.audit import Audit
-from alignment_checks.backends.stepping.refusal import StepRefused
+from alignment_checks.backends.stepping.audit import Audit, State
+from alignment_checks.backends.stepping.hyperparameters import Hyperparameters, each_has_own
+from alignment_checks.backends.stepping.numbers import AsColumns, of_lanes
+from alignment_checks.backends.stepping.refusal import StepRefused, is_out_of_memory
+from alignment_checks.backends.stepping.rows import Rows, are_one_group
 from alignment_checks.backends.stepping.single import Gradient
 from alignment_checks.backends.stepping.watch import PointwiseOnly
 from alignment_checks.realization import Realization
 
 
 class Stacked:
-    """One optimizer, and its scheduler, over the stacked parameters of runs that have the same factories.
+    """One optimizer, and its scheduler, over the stacked parameters of runs.
+
+    Where they have factories of their own, or a scheduler that looks at the loss, the optimizer has the numbers of
+    all lanes among its options, and each lane a scheduler.
 
     Parameters
     ----------
     runs : sequence of Realization
+        Alike in `own_options`.
     weights : mapping of str to Tensor, each of shape (lanes, ...)
         Moved in place.
+    unused : collection of str
+        Those that never have a gradient.
     """
 
-    def __init__(self, runs: Sequence[Realization], weights: Mapping[str, Tensor]) -> None:
-        self.weights, self.lanes = weights, len(runs)
-        self.parameters = {name: nn.Parameter(value) for name, value in weights.items()}
-        self.watch = PointwiseOnly()
+    def __init__(
+        self, runs: Sequence[Realization], weights: Mapping[str, Tensor], unused: Collection[str] = ()
+    ) -> None:
+        self.weights, self.lanes, self.unused = weights, len(runs), unused
+        self.own = Hyperparameters(runs, weights) if each_has_own(runs[0]) else None
+        self.watch = PointwiseOnly(*[] if self.own is None else [AsColumns()])
+        self.audit = Audit(runs[0], weights, self.state, self.own)
+        parameters, shared = self.laid_out(), runs[0].scheduler if self.own is None else None
         with self.watch:
-            self.optimizer = runs[0].optimizer(list(self.parameters.values()))
-            self.scheduler = runs[0].scheduler(self.optimizer) if runs[0].scheduler else None
-        self.audit = Audit(runs[0], weights, lambda: ((self.optimizer, self.scheduler), self.parameters))
-        _check_groups(self.optimizer, self.parameters, self.audit.single.optimizer, self.audit.single.parameters)
+            self.optimizer = runs[0].optimizer(parameters)
+            self.scheduler = shared(self.optimizer) if shared else None
+        with self.state() as (_, stacked):
+            _check_groups(self.optimizer, stacked, self.audit.single.optimizer, self.audit.single.parameters)
+        self.audit.begin(self.optimizer)
 
-    def step(self, gradient: Gradient, losses: Tensor) -> None:  # noqa: ARG002
+    def laid_out(self) -> list[nn.Parameter]:
+        """Return the parameters that the optimizer is over."""
+        self.parameters = {name: nn.Parameter(value) for name, value in self.weights.items()}
+        return list(self.parameters.values())
+
+    @contextmanager
+    def state(self) -> Iterator[State]:
+        """Give what is kept, as an optimizer over the stacked parameters keeps it, and these."""
+        yield (self.optimizer, self.scheduler), self.parameters
+
+    def step(self, gradient: Gradient, losses: Tensor) -> None:
         """Move the weights of all lanes by one step, given their gradients and losses at θ(t)."""
         self.audit.before(gradient)
-        for name, parameter in self.parameters.items():
-            parameter.grad = gradient[name]
+        self.give(gradient)
         with self.watch:
             self.optimizer.step()
             if self.scheduler is not None:
                 self.scheduler.step()
-        self._follow()
+        self.take()
         self.audit.after(_no_loss)
+        self.audit.advance(self.optimizer, losses)
 
-    def _follow(self) -> None:
+    def give(self, gradient: Gradient) -> None:
+        """Leave the gradient in the parameters."""
+        for name, parameter in self.parameters.items():
+            parameter.grad = gradient[name]
+
+    def take(self) -> None:
         """Copy the weights of an optimizer that has put others into its parameters."""
         for name, parameter in self.parameters.items():
             if parameter.data_ptr() != self.weights[name].data_ptr():
@@ -61,7 +92,54 @@ class Stacked:
 
     def learning_rates(self) -> list[tuple[float, ...]]:
         """Return the learning rate of each parameter group, for each lane."""
-        return [learning_rates(self.optimizer)] * self.lanes
+        if self.own is None:
+            return [learning_rates(self.optimizer)] * self.lanes
+        rates = [of_lanes(group.get("lr", math.nan), self.lanes) for group in self.optimizer.param_groups]
+        return list(zip(*rates, strict=True))
+
+
+class Flattened(Stacked):
+    """Stacked, all parameters of a lane as one row: an operation is one call, however many parameters there are.
+
+    Raises
+    ------
+    StepRefused
+        If an optimizer of one lane has its parameters in several groups, or keeps them elsewhere too.
+    """
+
+    def __init__(
+        self, runs: Sequence[Realization], weights: Mapping[str, Tensor], unused: Collection[str] = ()
+    ) -> None:
+        super().__init__(runs, weights, unused)
+        self.audit.pairs()
+
+    def laid_out(self) -> list[nn.Parameter]:
+        single = self.audit.single
+        if not are_one_group(single.optimizer, list(single.parameters.values())):
+            raise StepRefused("the optimizer has several groups of parameters, or parameters of several dtypes")
+        self.rows = Rows(self.weights, self.unused)
+        return self.rows.parameters
+
+    @contextmanager
+    def state(self) -> Iterator[State]:
+        with self.rows.unfolded(self.optimizer) as views:
+            yield (self.optimizer, self.scheduler), views
+
+    def give(self, gradient: Gradient) -> None:
+        self.rows.parameter.grad = self.rows.joined({name: g for name, g in gradient.items() if g is not None})
+
+    def take(self) -> None:
+        self.rows.write()
+
+
+def flattened(runs: Sequence[Realization], weights: Mapping[str, Tensor], unused: Collection[str] = ()) -> Stacked:
+    """Return lanes flattened, where they can be before anything is trained; else stacked parameter by parameter."""
+    try:
+        return Flattened(runs, weights, unused)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        return Stacked(runs, weights, unused)
 
 
 def _no_loss(lane: int) -> float:

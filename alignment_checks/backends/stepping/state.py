@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from alignment_checks.backends.stepping.numbers import LaneNumbers
 from alignment_checks.backends.stepping.refusal import StepRefused
 
-_OPAQUE = (type, ModuleType, FunctionType, MethodType, BuiltinFunctionType, partial, torch.Generator)
+_OPAQUE = (type, ModuleType, FunctionType, MethodType, BuiltinFunctionType, partial, torch.Generator, LaneNumbers)
 
 
 def exchange(root: object, change: Callable[[Tensor], Tensor]) -> None:
@@ -61,7 +62,7 @@ def _items(value: object) -> list[tuple[Any, Any, Any]]:
 Pair = tuple[Tensor, Tensor]
 
 
-def paired(source: object, target: object, known: Mapping[int, int]) -> Iterator[Pair]:
+def paired(source: object, target: object, known: Mapping[int, int], lane: int = 0) -> Iterator[Pair]:
     """Yield the tensors that stand at the same place of two states; their numbers have to be equal.
 
     Parameters
@@ -70,16 +71,20 @@ def paired(source: object, target: object, known: Mapping[int, int]) -> Iterator
         Say, the optimizer of all lanes and that of one.
     known : mapping of int to int
         From the `id` of each parameter of `source` to that of `target`'s: they are places, not state.
+    lane : int
+        Whose number is meant where `source` has one of each lane.
 
     Raises
     ------
     StepRefused
         If the states are not alike in form or in a number.
     """
-    yield from _paired(source, target, known, set(), "")
+    yield from _paired(source, target, known, lane, set(), "")
 
 
-def _paired(source: Any, target: Any, known: Mapping[int, int], seen: set[int], place: str) -> Iterator[Pair]:
+def _paired(
+    source: Any, target: Any, known: Mapping[int, int], lane: int, seen: set[int], place: str
+) -> Iterator[Pair]:
     if source is target or isinstance(source, _OPAQUE):
         return
     if isinstance(source, Tensor) and isinstance(target, Tensor):
@@ -91,7 +96,13 @@ def _paired(source: Any, target: Any, known: Mapping[int, int], seen: set[int], 
     elif id(source) not in seen:
         seen.add(id(source))
         for key, a, b in _matched(source, target, known, place):
-            yield from _paired(a, b, known, seen, f"{place}.{key}" if isinstance(key, str) else place)
+            yield from _paired(
+                _of_lane(a, lane), b, known, lane, seen, f"{place}.{key}" if isinstance(key, str) else place
+            )
+
+
+def _of_lane(one: Any, lane: int) -> Any:
+    return float(one.values[lane]) if isinstance(one, LaneNumbers) else one
 
 
 def _equal(source: object, target: object) -> bool:

@@ -6,7 +6,8 @@ branches on it, random draws. The factories are called under `vmap` too, since t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from torch.optim import Optimizer
 
 from alignment_checks.backends.stepping.audit import Audit
 from alignment_checks.backends.stepping.foreach import OneByOne
+from alignment_checks.backends.stepping.hyperparameters import Hyperparameters, each_has_own
+from alignment_checks.backends.stepping.numbers import AsColumns, of_lanes
 from alignment_checks.backends.stepping.single import Gradient
 from alignment_checks.backends.stepping.state import exchange
 from alignment_checks.realization import Realization
@@ -35,18 +38,27 @@ class Vmapped:
     optimizer: Optimizer
     scheduler: Any
 
-    def __init__(self, runs: Sequence[Realization], weights: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self,
+        runs: Sequence[Realization],
+        weights: Mapping[str, Tensor],
+        unused: Collection[str] = (),  # noqa: ARG002
+    ) -> None:
         self.run, self.weights, self.lanes = runs[0], weights, len(runs)
+        self.own = Hyperparameters(runs, weights) if each_has_own(self.run) else None
         self.parameters: dict[str, Tensor] = {}
         self.carried: list[Tensor] = []
-        self.audit = Audit(self.run, weights, lambda: ((self.optimizer, self.scheduler), self.parameters))
+        kept = lambda: nullcontext(((self.optimizer, self.scheduler), self.parameters))  # noqa: E731
+        self.audit = Audit(self.run, weights, kept, self.own)
         self._mapped(self._made)
+        self.audit.begin(self.optimizer)
 
-    def step(self, gradient: Gradient, losses: Tensor) -> None:  # noqa: ARG002
+    def step(self, gradient: Gradient, losses: Tensor) -> None:
         """Move the weights of all lanes by one step, given their gradients and losses at θ(t)."""
         self.audit.before(gradient)
         self._mapped(self._stepped, {name: g for name, g in gradient.items() if g is not None})
         self.audit.after(float)
+        self.audit.advance(self.optimizer, losses)
 
     def _mapped(self, function: Callable[..., None], *inputs: Mapping[str, Tensor]) -> None:
         """Call `function` under `vmap`, and carry whatever tensors of each lane's own it leaves behind."""
@@ -58,7 +70,7 @@ class Vmapped:
             self.left = left
             return tuple(left)
 
-        with torch.no_grad(), OneByOne():
+        with torch.no_grad(), AsColumns(), OneByOne():
             outputs = vmap(lane, randomness="error")(self.carried, dict(self.weights), *inputs)
         self._exchanged(dict(zip(map(id, self.left), outputs, strict=True)))
         self.carried, self.left = list(outputs), []
@@ -66,7 +78,7 @@ class Vmapped:
     def _made(self, weights: dict[str, Tensor]) -> None:
         self.parameters = weights
         self.optimizer = self.run.optimizer(list(weights.values()))  # type: ignore[arg-type]
-        self.scheduler = self.run.scheduler(self.optimizer) if self.run.scheduler else None
+        self.scheduler = self.run.scheduler(self.optimizer) if self.run.scheduler and self.own is None else None
 
     def _stepped(self, weights: dict[str, Tensor], gradient: dict[str, Tensor]) -> None:
         for name, parameter in self.parameters.items():
@@ -105,6 +117,6 @@ class Vmapped:
 
 
 def _per_lane(rate: Tensor | float, lanes: int) -> list[float]:
-    if isinstance(rate, Tensor) and rate.shape == (lanes,):
-        return [float(value) for value in rate.tolist()]
-    return [float(rate)] * lanes
+    if not isinstance(rate, Tensor):
+        return of_lanes(rate, lanes)
+    return [float(value) for value in (rate if rate.shape == (lanes,) else rate.expand(lanes)).tolist()]

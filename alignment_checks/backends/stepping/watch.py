@@ -20,18 +20,18 @@ from alignment_checks.backends.stepping.refusal import StepRefused
 
 
 class PointwiseOnly:
-    """Within this context, what could mix the elements of a tensor raises `StepRefused`."""
+    """Within this context, what could mix the elements of a tensor raises `StepRefused`; `more` are entered too."""
 
-    def __init__(self) -> None:
-        self.reads, self.mixing = _NoHostReads(), _NoMixing()
+    def __init__(self, *more: TorchFunctionMode) -> None:
+        self.modes: tuple[Any, ...] = (*more, _NoHostReads(), _NoMixing())
 
     def __enter__(self) -> None:
-        self.reads.__enter__()  # type: ignore[no-untyped-call]
-        self.mixing.__enter__()  # type: ignore[no-untyped-call]
+        for mode in self.modes:
+            mode.__enter__()
 
     def __exit__(self, *exception: Any) -> None:
-        self.mixing.__exit__(*exception)  # type: ignore[no-untyped-call]
-        self.reads.__exit__(*exception)  # type: ignore[no-untyped-call]
+        for mode in reversed(self.modes):
+            mode.__exit__(*exception)
 
 
 class _NoMixing(TorchDispatchMode):  # type: ignore[no-untyped-call]

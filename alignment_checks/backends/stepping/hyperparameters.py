@@ -1,0 +1,158 @@
+"""The numbers among the options of an optimizer, where each lane has its own: learning rate, momentum, decay."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from alignment_checks.backends.stepping.numbers import LaneNumbers
+from alignment_checks.backends.stepping.refusal import StepRefused
+from alignment_checks.backends.stepping.single import Single
+from alignment_checks.backends.stepping.state import paired
+from alignment_checks.realization import Realization
+
+Name = tuple[int, str, int | None]
+"""The index of a parameter group, the last being that of the defaults; an option; its index in a tuple."""
+
+
+def own_options(run: Realization) -> Hashable:
+    """Return what of a run's optimizer must be equal for lanes with factories of their own to be stepped together.
+
+    None for a run of the setup's own factories. Which numbers its own factories have changed is part of it, so that
+    how a run is stepped depends on no other run.
+    """
+    if not have_own(run):
+        return None
+    mine, plain = (_made(factory, run) for factory in (run.optimizer, run.setup.optimizer))
+    return type(mine), tuple(_described(mine)), frozenset(_changed(mine, plain))
+
+
+def have_own(run: Realization) -> bool:
+    """Return whether a run has factories of its own, not its setup's."""
+    return run.optimizer is not run.setup.optimizer or run.scheduler is not run.setup.scheduler
+
+
+def each_has_own(run: Realization) -> bool:
+    """Return whether runs alike to this one need options and a scheduler each."""
+    return have_own(run) or Single(run, run.parameters).looks_at_loss
+
+
+def _made(factory: Any, run: Realization) -> Optimizer:
+    optimizer: Optimizer = factory([nn.Parameter(value.clone()) for value in run.parameters.values()])
+    return optimizer
+
+
+def _changed(mine: Optimizer, plain: Optimizer) -> Iterator[Name]:
+    """Yield the numbers by which an optimizer differs from the setup's own, and learning rates in any case."""
+    before = dict(_numbers(plain))
+    return (name for name, value in _numbers(mine) if name[1] == "lr" or before.get(name) != value)
+
+
+def _options(optimizer: Optimizer) -> list[dict[str, Any]]:
+    return [*optimizer.param_groups, optimizer.defaults]
+
+
+def _numbers(optimizer: Optimizer) -> Iterator[tuple[Name, float]]:
+    for index, options in enumerate(_options(optimizer)):
+        for key, value in options.items():
+            if _is_number(value):
+                yield (index, key, None), value
+            elif isinstance(value, tuple):
+                yield from (((index, key, at), one) for at, one in enumerate(value) if _is_number(one))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _put(optimizer: Optimizer, name: Name, value: float) -> None:
+    index, key, at = name
+    options = _options(optimizer)[index]
+    options[key] = value if at is None else (*options[key][:at], value, *options[key][at + 1 :])
+
+
+def _described(optimizer: Optimizer) -> Iterator[Hashable]:
+    """Yield the options that are no numbers, and whether each number is 0, on which many a branch depends."""
+    for options in _options(optimizer):
+        yield tuple(
+            (key, repr(value) if isinstance(value, (bool, str, type(None))) else type(value))
+            for key, value in options.items()
+        )
+    yield tuple((name, value == 0) for name, value in _numbers(optimizer))
+
+
+class Hyperparameters:
+    """The options of each lane's own optimizer, moved by its own scheduler; its parameters are never moved.
+
+    Parameters
+    ----------
+    runs : sequence of Realization
+        Alike in `own_options`.
+    weights : mapping of str to Tensor, each of shape (lanes, ...)
+
+    Raises
+    ------
+    StepRefused
+        If the lanes' optimizers differ by more than numbers among their options.
+    """
+
+    def __init__(self, runs: Sequence[Realization], weights: Mapping[str, Tensor]) -> None:
+        starts = [{name: value[lane] for name, value in weights.items()} for lane in range(len(runs))]
+        self.singles = [Single(run, start) for run, start in zip(runs, starts, strict=True)]
+        plain = _made(runs[0].setup.optimizer, runs[0])
+        self.own = frozenset(_changed(self.singles[0].optimizer, plain))
+        self._check(runs, starts)
+        self.scheduled = any(single.scheduler is not None for single in self.singles)
+        self.looks_at_loss = any(single.looks_at_loss for single in self.singles)
+        self.now = self._gathered()
+
+    def _check(self, runs: Sequence[Realization], starts: Sequence[Mapping[str, Tensor]]) -> None:
+        """See that the factories differ by numbers alone, with the first lane's parameters and numbers in each."""
+        first = Single(runs[0], starts[0], scheduled=False)
+        numbers, seen = dict(_numbers(first.optimizer)), {(runs[0].optimizer, runs[0].scheduler)}
+        for run in runs:
+            if (run.optimizer, run.scheduler) in seen:
+                continue
+            seen.add((run.optimizer, run.scheduler))
+            other = Single(run, starts[0], scheduled=False)
+            for name in self.own & dict(_numbers(other.optimizer)).keys():
+                _put(other.optimizer, name, numbers[name])
+            known = {id(p): id(first.parameters[name]) for name, p in other.parameters.items()}
+            pairs = paired(other.optimizer, first.optimizer, known)
+            if any(a.shape != b.shape or not bool((a == b).all()) for a, b in pairs):
+                raise StepRefused("the optimizers of the lanes differ in their state")
+
+    def _gathered(self) -> dict[Name, list[float]]:
+        each = [dict(_numbers(single.optimizer)) for single in self.singles]
+        return {name: [one[name] for one in each] for name in each[0]}
+
+    def advance(self, losses: Tensor) -> list[Name]:
+        """Step each lane's scheduler and return which numbers have changed in any lane."""
+        if not self.scheduled:
+            return []
+        values = losses.tolist() if self.looks_at_loss else []
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")  # of optimizers that never step
+            for lane, single in enumerate(self.singles):
+                single.schedule(values[lane] if values else None)
+        before, self.now = self.now, self._gathered()
+        return [name for name, numbers in self.now.items() if numbers != before[name]]
+
+    def put(self, optimizer: Optimizer, names: Sequence[Name] | None = None) -> None:
+        """Put numbers, by default those that are the lanes' own, into an optimizer over all lanes."""
+        for name in self.own if names is None else names:
+            numbers = self.now[name]
+            of_lanes = name in self.own or any(number != numbers[0] for number in numbers)
+            if name in dict(_numbers(optimizer)):
+                _put(optimizer, name, LaneNumbers(numbers) if of_lanes else numbers[0])
+
+    def put_lane(self, optimizer: Optimizer, lane: int, names: Sequence[Name] | None = None) -> None:
+        """Put the numbers of one lane into an optimizer over it alone."""
+        has = dict(_numbers(optimizer))
+        for name in self.now if names is None else names:
+            if name in has:
+                _put(optimizer, name, self.now[name][lane])

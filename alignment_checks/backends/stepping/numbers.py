@@ -1,0 +1,187 @@
+"""A hyperparameter that is another number in each lane, for optimizers that know of one number.
+
+To Python's arithmetic `LaneNumbers` is a number; to torch's operations, within `AsColumns`, a column with a row for
+each lane. Whatever else takes it for one number gets NaN, in every lane, and the audit of the step sees that.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch._C._functorch import _add_batch_dim, maybe_current_level
+from torch.overrides import TorchFunctionMode
+
+from alignment_checks.backends.stepping.foreach import OneByOne
+from alignment_checks.backends.stepping.refusal import StepRefused
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def _values(one: object) -> Any:
+    return one.values if isinstance(one, LaneNumbers) else one
+
+
+def _calculated(of: Callable[[Any, Any], Any], a: object, b: object) -> Any:
+    if not (isinstance(a, (int, float)) and isinstance(b, (int, float))):
+        return NotImplemented
+    with np.errstate(divide="raise", invalid="raise", over="raise"):  # as Python raises
+        return LaneNumbers(of(_values(a), _values(b)))
+
+
+def _compared(of: Callable[[Any, Any], Any], a: object, b: object) -> Any:
+    if not isinstance(b, (int, float)):
+        return NotImplemented
+    found = of(_values(a), _values(b))
+    if bool((found != found[0]).any()):
+        raise StepRefused("it branches on a hyperparameter by which lanes differ")
+    return bool(found[0])
+
+
+def _arithmetic(of: Callable[[Any, Any], Any]) -> Any:
+    return lambda mine, other: _calculated(of, mine, other), lambda mine, other: _calculated(of, other, mine)
+
+
+def _comparison(of: Callable[[Any, Any], Any]) -> Any:
+    return lambda mine, other: _compared(of, mine, other)
+
+
+class LaneNumbers(float):
+    """A number for each lane, in float64 as Python has them; it compares as one where all lanes agree.
+
+    >>> rates = LaneNumbers([0.25, 0.5])
+    >>> 1 - 2 * rates, rates > 0
+    (LaneNumbers([0.5, 0.0]), True)
+    """
+
+    values: Array
+    columns: dict[object, Tensor]
+
+    def __new__(cls, values: Sequence[float] | Array) -> LaneNumbers:
+        """Return them as a float that is NaN."""
+        one = super().__new__(cls, math.nan)
+        one.values, one.columns = np.asarray(values, dtype=np.float64), {}
+        return one
+
+    __add__, __radd__ = _arithmetic(operator.add)
+    __sub__, __rsub__ = _arithmetic(operator.sub)
+    __mul__, __rmul__ = _arithmetic(operator.mul)
+    __truediv__, __rtruediv__ = _arithmetic(operator.truediv)
+    __pow__, __rpow__ = _arithmetic(operator.pow)
+    __eq__, __ne__ = _comparison(operator.eq), _comparison(operator.ne)
+    __lt__, __le__ = _comparison(operator.lt), _comparison(operator.le)
+    __gt__, __ge__ = _comparison(operator.gt), _comparison(operator.ge)
+    __hash__ = object.__hash__
+
+    def __neg__(self) -> LaneNumbers:
+        return LaneNumbers(-self.values)
+
+    def __bool__(self) -> bool:
+        return bool(self != 0)
+
+    def __float__(self) -> float:
+        raise StepRefused("it reads a hyperparameter, by which lanes differ, as one number")
+
+    def __repr__(self) -> str:
+        return f"LaneNumbers({self.values.tolist()})"
+
+    def __getnewargs__(self) -> tuple[Any]:
+        return (self.values,)
+
+    def column(self, like: Tensor) -> Tensor:
+        """Return them as a tensor that each element of `like`, shape (lanes, ...), meets its lane's number in.
+
+        Under `vmap` `like` is one lane's, and so is what is returned.
+        """
+        dtype = torch.float32 if torch.finfo(like.dtype).bits < 32 else like.dtype  # as torch calculates with numbers
+        level = maybe_current_level()
+        if level is not None:
+            return _add_batch_dim(torch.from_numpy(self.values).to(like.device, dtype), 0, level)
+        if like.ndim == 0 or len(like) != len(self.values):
+            raise StepRefused("a hyperparameter by which lanes differ meets a tensor that they share")
+        key = (dtype, like.ndim, like.device)
+        if key not in self.columns:
+            column = torch.from_numpy(self.values.reshape(-1, *[1] * (like.ndim - 1)))
+            self.columns[key] = column.to(like.device, dtype, non_blocking=True)
+        return self.columns[key]
+
+
+def of_lanes(number: float, lanes: int) -> list[float]:
+    """Return each lane's number."""
+    return number.values.tolist() if isinstance(number, LaneNumbers) else [float(number)] * lanes
+
+
+class AsColumns(TorchFunctionMode):
+    """Within this context torch's operations take `LaneNumbers` where they take a number."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        named = dict(kwargs) if kwargs else {}
+        if not _any_of_lanes([*args, *named.values()]):
+            return func(*args, **named)
+        if func.__name__.startswith("_foreach_"):
+            with self, OneByOne():
+                return func(*args, **named)
+        return _broadcast(func, args, named)
+
+
+def _any_of_lanes(given: Iterable[object]) -> bool:
+    lists = (list, tuple)
+    return any(type(one) is LaneNumbers or (isinstance(one, lists) and _any_of_lanes(one)) for one in given)
+
+
+def _broadcast(func: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    like = next((arg for arg in args if isinstance(arg, Tensor) and arg.is_floating_point()), None)
+    if like is None:
+        raise StepRefused(f"{func.__name__} takes a hyperparameter, by which lanes differ, as one number")
+    rewritten = _REWRITTEN.get(func.__name__)
+    found = rewritten(func, *args, **named) if rewritten else func(*_columns(args, like), **_named(named, like))
+    half = isinstance(found, Tensor) and found.dtype is not like.dtype and found.is_floating_point()
+    return found.to(like.dtype) if half else found
+
+
+def _columns(args: Iterable[Any], like: Tensor) -> list[Any]:
+    return [arg.column(like) if type(arg) is LaneNumbers else arg for arg in args]
+
+
+def _named(named: dict[str, Any], like: Tensor) -> dict[str, Any]:
+    return dict(zip(named, _columns(named.values(), like), strict=True))
+
+
+def _scaled(a: Tensor, by: float) -> Tensor:
+    return a * (by.column(a) if type(by) is LaneNumbers else by)
+
+
+def _added(func: Callable[..., Any], a: Tensor, b: Any, *, alpha: float = 1) -> Any:
+    """Return a ± alpha · b; the sum is in the dtype of a."""
+    if isinstance(b, Tensor):
+        return func(a, b if type(alpha) is int and alpha == 1 else _scaled(b, alpha))
+    return func(a, *_columns([b * alpha], a))
+
+
+def _multiplied(func: Callable[..., Any], a: Tensor, b: Tensor, c: Tensor, *, value: float = 1) -> Any:
+    return (Tensor.add_ if func.__name__.endswith("_") else Tensor.add)(a, _scaled(b, value) * c)
+
+
+def _divided(func: Callable[..., Any], a: Tensor, b: Tensor, c: Tensor, *, value: float = 1) -> Any:
+    return (Tensor.add_ if func.__name__.endswith("_") else Tensor.add)(a, _scaled(b, value) / c)
+
+
+def _filled(func: Callable[..., Any], a: Tensor, value: LaneNumbers, **named: Any) -> Any:
+    target = a if func.__name__ == "fill_" else torch.empty_like(a, **named)
+    return target.copy_(value.column(target))
+
+
+_REWRITTEN: dict[str, Callable[..., Any]] = {
+    **dict.fromkeys(("add", "add_", "sub", "sub_"), _added),
+    **dict.fromkeys(("addcmul", "addcmul_"), _multiplied),
+    **dict.fromkeys(("addcdiv", "addcdiv_"), _divided),
+    **dict.fromkeys(("fill_", "full_like"), _filled),
+}
+"""Operations that take a number where they take no tensor, as others that do."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from alignment_checks.perturbations import Perturbation
@@ -90,16 +91,26 @@ class Point:
 def sparkline(curve: Sequence[Point], width: int = 16) -> str:
     """Return |deviation| against magnitude as a line of bars, "×" where it diverged or is undefined.
 
+    A "│" stands wherever the property begins to fail, or to hold again.
+
     Examples
     --------
-    >>> sparkline([Point(m / 4, d, 1.0, "pass") for m, d in enumerate((0.0, 0.5, -1.0, 2.0, float("inf")))], width=4)
-    '▃▅█×'
+    >>> deviations = ((0.0, "pass"), (0.5, "pass"), (-1.0, "pass"), (2.0, "fail"), (float("inf"), "fail"))
+    >>> sparkline([Point(m / 4, d, 1.0, status) for m, (d, status) in enumerate(deviations)], width=4)
+    '▃▅│█×'
     """
     top = abs(curve[-1].magnitude)
     shown = [min(curve, key=lambda p: abs(abs(p.magnitude) - top * (i + 1) / width)) for i in range(width)]
     highest = max((abs(p.deviation) for p in shown if math.isfinite(p.deviation)), default=0.0) or 1.0
-    levels = [abs(p.deviation) / highest if math.isfinite(p.deviation) else None for p in shown]
-    return "".join("×" if level is None else _BARS[round(level * (len(_BARS) - 1))] for level in levels)
+    fails = [point.status == "fail" for point in shown]
+    marks = ["│" * (after != before) for before, after in pairwise([False, *fails])]
+    return "".join(mark + _bar(point, highest) for mark, point in zip(marks, shown, strict=True))
+
+
+def _bar(point: Point, highest: float) -> str:
+    if not math.isfinite(point.deviation):
+        return "×"
+    return _BARS[round(abs(point.deviation) / highest * (len(_BARS) - 1))]
 
 
 _BARS = "▁▂▃▄▅▆▇█"

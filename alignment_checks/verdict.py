@@ -111,29 +111,28 @@ class Verdict:
 
     def lines(self) -> list[str]:
         """Return the text below the heading."""
-        lines = [*self._findings(), *(f"  {line}" for line in (*self.numbers, *self.outlook.lines, *self.notes))]
+        found = self.brief()
+        details = [] if self.minimal is None else [f"      {line}" for line in self.minimal.details]
+        lines = [*found[:1], *details, *found[1:]]
+        lines += [f"  {line}" for line in (*self.numbers, *self.outlook.lines, *self.notes)]
         lines.append(f"  {self._cost()}")
         return [*lines, f"  replay   {self.replay}"] if self.replay else lines
 
-    def _findings(self) -> list[str]:
-        lines = [] if self.nearest is None else [self._nearest(self.nearest)]
-        if self.minimal is not None:
-            lines.append(f"  smallest failing δ   {self.minimal.perturbation.described()}")
-            lines += [f"      {line}" for line in self.minimal.details]
+    def brief(self) -> list[str]:
+        """Return what was found, a line each: the smallest failure first, or what came nearest to failing."""
+        if self.minimal is None:
+            return [] if self.nearest is None else [_line("nearest to failing", self.nearest)]
+        lines = [f"  smallest failing δ   {self.minimal.perturbation.described()}"]
         if self.worst is not None and self.worst != self.minimal:
-            lines.append(f"  worst δ found        {self.worst.perturbation.described()}      {self.worst.off_by}")
-        lines += [f"  fails too at         {o.perturbation.described()}      {o.off_by}" for o in self.others]
-        lines += (
-            [f"  off by, up to {abs(self.curve[-1].magnitude):<6.3g} {sparkline(self.curve)}"] if self.curve else []
-        )
-        if self.minimal is not None and self.holds_up_to is not None:
+            lines.append(_line("worst δ found", self.worst))
+        if self.holds_up_to is not None:
             sign = math.copysign(1.0, self.minimal.perturbation.magnitude or 0.0)
             lines.append(f"  holds up to          {self.minimal.perturbation.at(sign * self.holds_up_to)}")
+        lines += [_line("fails too at", one) for one in self.others]
+        if self.curve:
+            drawn = f"{sparkline(self.curve)}      │ more than is allowed"
+            lines.append(f"  off by, up to {abs(self.curve[-1].magnitude):<6.3g} {drawn}")
         return lines
-
-    @staticmethod
-    def _nearest(nearest: Finding) -> str:
-        return f"  nearest to failing   {nearest.perturbation.described()}      {nearest.off_by}"
 
     def _cost(self) -> str:
         many = "perturbation" if self.searched == 1 else "perturbations"
@@ -166,6 +165,10 @@ class Verdict:
             "outlook": list(self.outlook.lines),
             "text": str(self),
         }
+
+
+def _line(what: str, finding: Finding) -> str:
+    return f"  {what:<20} {finding.perturbation.described()}      {finding.off_by}"
 
 
 # ---------------------------------------------------------------------------------------------------------- violations

@@ -379,9 +379,9 @@ def test_the_text_of_a_failure_is_the_one_of_the_design():
         "      C_500(L) = -0.6134",
         "      trained on L+δ, scored on L+δ",
         "  worst δ found        label_noise(rate=0.05, seed=2)      diverged",
-        "  fails too at         label_noise(rate=0.04, seed=3)      off by 14.12 %",
-        "  off by, up to 0.05   ███████████×××××",
         "  holds up to          label_noise(rate=0.031)",
+        "  fails too at         label_noise(rate=0.04, seed=3)      off by 14.12 %",
+        "  off by, up to 0.05   ███████████│×××××      │ more than is allowed",
         "  something to know",
         "  searched 100 perturbations, 131 runs of 500 steps in 1.9 s on cpu (lanes)",
         "  replay   pytest 'test_it.py::test_it' --alignment-replay=3fa9c1",
@@ -464,6 +464,13 @@ def test_a_sparkline_has_a_bar_for_each_step_of_the_magnitude_and_a_cross_where_
     )
     assert gone.endswith("×" * 8)
     assert "×" not in gone[:8]
+
+
+def test_a_sparkline_marks_where_the_property_begins_to_fail_and_to_hold_again():
+    statuses = ["pass"] * 4 + ["fail"] * 3 + ["pass"] * 5 + ["inconclusive"] + ["fail"] * 3
+    drawn = sparkline([Point(m / 16, 1.0, 1.0, status) for m, status in enumerate(statuses, 1)])
+    assert drawn == "████│███│██████│███"
+    assert sparkline([Point(m, 1.0, 0.5, "fail") for m in (0.5, 1.0)], width=2) == "│██"
 
 
 # ----------------------------------------------------------------------------------------------------------- violations

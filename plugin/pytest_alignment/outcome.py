@@ -71,8 +71,7 @@ class Noted:
             key=self.key,
             status=str(verdict.status),
             heading=verdict.denial if failed else verdict.statement,
-            minimal=None if verdict.minimal is None else verdict.minimal.perturbation.described(),
-            worst=_worst(verdict),
+            found=tuple(verdict.brief()) if failed else (),
             replay=verdict.replay,
             fixed=self.fixed,
             replayed=self.replayed,
@@ -136,12 +135,6 @@ def unjudged(key: Key, steps: int, note: str) -> Verdict:
         where="no device",
         notes=(note,),
     )
-
-
-def _worst(verdict: Verdict) -> str | None:
-    if verdict.worst is None or verdict.worst == verdict.minimal:
-        return None
-    return f"{verdict.worst.perturbation.described()}      {verdict.worst.off_by}"
 
 
 def _plain(value: float) -> float | str:

@@ -46,8 +46,8 @@ class Result:
     status : {"pass", "fail", "inconclusive"}
     heading : str
         The property denied where it failed, else stated.
-    minimal, worst : str or None
-        The smallest failing δ and the worst, for people.
+    found : tuple of str
+        The smallest failing δ, the worst, and what else failed, as lines for people.
     replay : str or None
         The command.
     raised : bool
@@ -71,8 +71,7 @@ class Result:
     key: Key
     status: str
     heading: str
-    minimal: str | None = None
-    worst: str | None = None
+    found: tuple[str, ...] = ()
     replay: str | None = None
     raised: bool = False
     envelope: dict[str, Any] | None = None
@@ -100,4 +99,5 @@ def _result(**fields: Any) -> Result:
     fields["key"] = Key(*fields["key"])
     for name in ("fixed", "replayed"):
         fields[name] = tuple(Stored(*pair) for pair in fields[name])
+    fields["found"] = tuple(fields["found"])
     return Result(**fields)

@@ -57,10 +57,7 @@ def _failure(result: Result, ledger: Ledger, chance: tuple[float, float] | None)
     word = "FAILED" if result.status == "fail" else "INCONCLUSIVE" + f" ({result.instead})" * bool(result.instead)
     yield f"{word} {ledger.shown(result.key.nodeid)}"
     yield f"  {'' if result.status == 'fail' else 'whether '}{result.heading}"
-    if result.minimal is not None:
-        yield f"  smallest failing δ   {result.minimal}"
-    if result.worst is not None:
-        yield f"  worst δ found        {result.worst}"
+    yield from result.found
     if chance is not None and result.p_value is not None:
         yield f"  p = {chance[0]:.2g}, adjusted for {result.tests} tests (Holm) {chance[1]:.2g}"
     if result.changed:

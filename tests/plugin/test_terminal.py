@@ -1,5 +1,7 @@
 """What is printed: the header line, and the section after the run."""
 
+import re
+
 import pytest
 from pytest_alignment import terminal
 from pytest_alignment.ledger import Ledger
@@ -35,7 +37,21 @@ def test_a_failure_is_summed_up(suite, run, section, stored):
     ]
     assert lines[2].startswith("  smallest failing δ   init_gain(log2=0.06")
     assert lines[3].startswith("  worst δ found        init_gain(log2=1) ")
-    assert lines[4:] == [f"  replay   pytest 'test_it.py::test_fails' --alignment-replay={stored()[0].id}"]
+    assert lines[4].startswith("  holds up to          init_gain(log2=0.06")
+    assert lines[5].startswith("  fails too at         init_gain(log2=-0.07")
+    assert re.fullmatch(r"  off by, up to 1      │?[▁▂▃▄▅▆▇█│]{16,}      │ more than is allowed", lines[6])
+    assert lines[7:] == [f"  replay   pytest 'test_it.py::test_fails' --alignment-replay={stored()[0].id}"]
+
+
+def test_every_kind_of_failure_of_a_composed_space_is_in_the_section(suite, run, section):
+    suite("""
+        def test_it(alignment):
+            both = pt.compose(STRETCHED, PENALIZED)
+            alignment.assert_capability_robust(BOWL, under=both, rtol=0.1)
+    """)
+    lines = [line.split("(")[0] for line in section(run())]
+    smallest, *others = (line.split()[-1] for line in lines if "smallest" in line or "fails too" in line)
+    assert sorted([smallest, *others]) == ["init_gain", "init_gain", "l2_penalty"]
 
 
 def test_failures_stand_in_the_order_of_the_source(suite, run, section):

@@ -68,7 +68,8 @@ def capability_limit(trajectory: Trajectory, *, of: str = "base") -> list[Estima
     -----
     `fixed` and `stopped` are extrapolated (Sidi, *Practical Extrapolation Methods*, 2003), `periodic` and
     `quasiperiodic` are weighted Birkhoff averages (Das, Saiki, Sander and Yorke, Nonlinearity 30, 2017), `stationary`
-    is a mean after its transient (MSER-5: White, Simulation 69(6), 1997), its standard error counting autocorrelation.
+    is a mean after its transient (Fishman 1973), its standard error counting autocorrelation, and its interval skewness
+    (Hall, JRSS B 54, 1992).
 
     Examples
     --------

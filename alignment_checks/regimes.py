@@ -170,6 +170,8 @@ def _stationary(tail: Vector, start: int, every: int) -> Outlook:
     since = f"from t = {every * start} on"
     if len(tail) < SHORTEST:
         return nowhere(Regime.DRIFTING, f"it scatters, and {len(tail)} values {since} are too few for a mean")
+    if start >= len(tail) - 1:
+        return nowhere(Regime.DRIFTING, "half of the run is its transient, which may not be over")
     if stationarity.has_trend(tail):
         return nowhere(Regime.DRIFTING, f"its mean moves beyond its scatter {since}")
     if stationarity.has_uneven_scatter(tail):

@@ -11,15 +11,17 @@ SCRIPT = Path(__file__).parent / "benchmarks" / "operating_characteristics.py"
 
 @pytest.fixture(scope="module")
 def measured():
-    """Return the benchmark as a module; it is a script and in no package."""
+    """Return the benchmark as a module; it is a script and in no package, and imports from its own folder."""
     spec = importlib.util.spec_from_file_location("operating_characteristics", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
+    sys.path.insert(0, str(SCRIPT.parent))
     try:
         spec.loader.exec_module(module)
         yield module
     finally:
-        del sys.modules[spec.name]
+        sys.path.remove(str(SCRIPT.parent))
+        del sys.modules[spec.name], sys.modules["known_limits"]
 
 
 def test_a_share_has_the_interval_of_clopper_and_pearson(measured):

@@ -97,6 +97,13 @@ def test_slow_trend_in_noise_and_random_walks_drift() -> None:
     assert sum(read(row.cumsum()).has_limit for row in noise) <= 1
 
 
+def test_noise_on_a_transient_as_long_as_the_run_drifts() -> None:
+    """Half the run is dropped, and what the transient is then still worth is a bias that no standard error counts."""
+    random = np.random.default_rng(4)
+    found = [read(row + 100 * 0.99**T) for row in random.normal(size=(40, 1001))]
+    assert {one.regime for one in found} == {Regime.DRIFTING}
+
+
 def test_a_known_bound_cuts_the_interval() -> None:
     series = 1 / (T + 5)
     assert read(series).limit.low < 0

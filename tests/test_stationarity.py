@@ -1,10 +1,14 @@
 """Random series: transients, standard errors that count autocorrelation, and trends."""
 
+import math
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from alignment_checks.intervals import Vector
-from alignment_checks.stationarity import has_trend, mean_with_error, transient
+from alignment_checks.stationarity import Mean, has_trend, mean_with_error, reach, transient
 
 
 def autoregressive(coefficient: float, size: int, random: np.random.Generator) -> Vector:
@@ -38,3 +42,38 @@ def test_trend_is_found_and_noise_has_none() -> None:
 def test_constant_has_no_error() -> None:
     mean = mean_with_error(np.full(100, 3.0))
     assert (mean.value, mean.error) == (3.0, 0.0)
+
+
+def test_no_quiet_stretch_is_picked_from_a_skew_series() -> None:
+    """The square of slow noise is low for long, and high in bursts: what begins after a burst is no less random."""
+    random = np.random.default_rng(4)
+    assert sum(transient(autoregressive(0.9, 1000, random) ** 2) > 0 for _ in range(100)) <= 5
+
+
+def test_a_transient_of_two_scales_is_dropped_whole() -> None:
+    random, t = np.random.default_rng(5), np.arange(1000)
+    slow = 3 * 0.98**t
+    for _ in range(50):
+        cut = transient(autoregressive(0.5, 1000, random) + 100 * 0.8**t + slow)
+        assert slow[cut:].sum() / (1000 - cut) < 2 / math.sqrt(1000), "left in, it is less than a standard error"
+
+
+@given(st.floats(-0.6, 0.6), st.floats(25, 1000))
+def test_the_interval_of_a_skew_mean_is_halls(skewness: float, effective: float) -> None:
+    """At its ends, Hall's function of the studentized mean is at Student's quantiles, to either side."""
+    found = Mean(3.0, 2.0, effective, skewness).interval
+
+    def transformed(x: float) -> float:
+        return x + skewness * x**2 / 3 + skewness**2 * x**3 / 27 + skewness / 6
+
+    ends = [transformed((3.0 - end) / 2.0) for end in (found.high, found.low)]
+    assert ends == pytest.approx([-reach(effective), reach(effective)], abs=1e-4)
+    assert found.low < 3.0 < found.high
+
+
+def test_an_interval_is_longer_on_the_side_of_the_long_tail() -> None:
+    random = np.random.default_rng(6)
+    mean = mean_with_error(random.exponential(size=500))
+    assert mean.interval.high - mean.value > 1.05 * (mean.value - mean.interval.low)
+    turned = mean_with_error(-random.exponential(size=500))
+    assert turned.value - turned.interval.low > 1.05 * (turned.interval.high - turned.value)

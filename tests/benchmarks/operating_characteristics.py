@@ -2,6 +2,8 @@
 
     OMP_NUM_THREADS=1 python tests/benchmarks/operating_characteristics.py --cases 2000
 
+`--only TEXT` prints the rows alone whose first column contains the text, and computes no other.
+
 Series and measurements are synthetic where that makes thousands of cases affordable; the judgement of them is the
 package's own. Every case is seeded.
 """
@@ -20,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from known_limits import RANDOM, TAILS, Series, autoregressive, drifting, noisy_descent, noisy_variance, tail
 from scipy.stats import binomtest
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -31,12 +34,12 @@ from alignment_checks.judgement import Judgement, Tolerance, approximately
 from alignment_checks.knowledge import Searched
 from alignment_checks.limits import limits
 from alignment_checks.perturbations import Perturbation
+from alignment_checks.ratios import ratio
 from alignment_checks.readings import Ratio
-from alignment_checks.regimes import Outlook, Regime, outlook
+from alignment_checks.regimes import Outlook, Regime, outlook, together
 from alignment_checks.search import search
 
 EPSILON = 2.0**-52
-Series = np.ndarray
 
 
 @dataclass(frozen=True)
@@ -64,104 +67,39 @@ class Row:
 HEAD = "| what | cases | how often, 95 % interval | aim | |\n|---|---|---|---|---|"
 
 
-# ---------------------------------------------------------------------------------------- coverage: noise and chaos
+# ---------------------------------------------------------------------------------------- limits that are known
 
 
-def autoregressive(phi: float, cases: int, steps: int, random: np.random.Generator) -> Series:
-    """Return noise of mean 0 about a transient that dies as 0.9^t."""
-    noise = random.normal(size=(steps + 301, cases))
-    for t in range(1, steps + 301):
-        noise[t] += phi * noise[t - 1]
-    return noise[300:].T + 10 * 0.9 ** np.arange(steps + 1)
-
-
-def noisy_descent(rate: float, cases: int, steps: int, random: np.random.Generator) -> Series:
-    """Return L = θ²/2 under descent with a noisy gradient from θ = 5; its mean goes to η/(2(2 − η))."""
-    theta, noise, levels = np.full(cases, 5.0), random.normal(size=(steps + 1, cases)), []
-    for t in range(steps + 1):
-        levels.append(theta**2 / 2)
-        theta = theta - rate * (theta + noise[t])
-    return np.array(levels).T
-
-
-def chaotic(step: Callable[[Series], Series], cases: int, steps: int, random: np.random.Generator) -> Series:
-    """Return orbits of a chaotic map from random starts."""
-    x, orbit = random.uniform(0.1, 0.4, size=cases), []
-    for _ in range(steps + 1):
-        orbit.append(x)
-        x = step(x)
-    return np.array(orbit).T
-
-
-def logistic(x: Series) -> Series:
-    return 4 * x * (1 - x)
-
-
-def past_the_edge(x: Series) -> Series:
-    """Descend x⁴/4 − x²/2 at a rate at which it is chaotic."""
-    return x - 1.8 * (x**3 - x)
-
-
-def orbit_mean(step: Callable[[Series], Series]) -> float:
-    return float(chaotic(step, 2000, 4000, np.random.default_rng(99))[:, 500:].mean())
-
-
-Made = Callable[[int, int, np.random.Generator], Series]
-RANDOM: dict[str, tuple[Made, float]] = {
-    "white noise": (partial(autoregressive, 0.0), 0.0),
-    "autoregressive, 0.5": (partial(autoregressive, 0.5), 0.0),
-    "autoregressive, 0.8": (partial(autoregressive, 0.8), 0.0),
-    "noisy descent, η = 0.3": (partial(noisy_descent, 0.3), 0.3 / 3.4),
-    "noisy descent, η = 0.1": (partial(noisy_descent, 0.1), 0.1 / 3.8),
-    "logistic map": (partial(chaotic, logistic), 0.5),
-    "chaotic descent": (partial(chaotic, past_the_edge), orbit_mean(past_the_edge)),
-}
-
-
-def coverage(cases: int, steps: int) -> Iterator[Row]:
-    """Yield how often the interval of a random mean holds it, of the cases that are given a number."""
+def coverage(cases: int, steps: int, only: str = "") -> Iterator[Row]:
+    """Yield how often the interval of a random limit holds it, of the cases that are given a number."""
     for name, (made, truth) in RANDOM.items():
-        found = [outlook(series, EPSILON) for series in made(cases, steps, np.random.default_rng(1))]
-        numbered = [one for one in found if one.has_limit]
-        kept = sum(one.limit.holds(truth) for one in numbered)
-        more = f"{100 * (1 - len(numbered) / cases):.0f} % named, not numbered"
-        yield Row(f"coverage: {name}", kept, max(1, len(numbered)), "93–97 %", more)
+        if only in (what := f"coverage: {name}"):
+            series = made(cases, steps, np.random.default_rng(1))
+            yield _covered(what, truth, [outlook(one, EPSILON) for one in series])
+    for rate in (0.3, 0.1):
+        if only in (what := f"coverage: α of noisy descent, η = {rate:g}"):
+            levels = noisy_descent(rate, cases, steps, np.random.default_rng(1))
+            variance = noisy_variance(rate)
+            truth = (variance / 2 - 12.5) / (np.sqrt(2 * variance / np.pi) - 5)
+            yield _covered(what, truth, [_factor(one, np.sqrt(2 * one)) for one in levels])
 
 
-# ---------------------------------------------------------------------------------------- deterministic tails
+def _factor(base: Series, mesa: Series) -> Outlook:
+    both = (outlook(series, EPSILON, 0.0) for series in (base, mesa))
+    return ratio(base, mesa, *together(*both, base, mesa, EPSILON), EPSILON)
 
 
-def tail(kind: str, t: Series, random: np.random.Generator) -> Series:
-    """Return a series with random constants whose mean goes to 1."""
-    a, rate, power = random.uniform(0.5, 5), random.uniform(0.005, 0.05), random.uniform(0.5, 2)
-    if kind == "exponential":
-        return 1 + a * np.exp(-rate * t)
-    if kind == "power law":
-        return 1 + a * (t + random.uniform(1, 20)) ** -power
-    if kind == "two exponentials":
-        return 1 + a * np.exp(-rate * t) + random.uniform(0.5, 5) * np.exp(-random.uniform(2, 5) * rate * t)
-    if kind == "damped":
-        return 1 + a * np.exp(-rate * t) * (1.3 + np.cos(random.uniform(0.1, 1) * t))
-    if kind == "periodic":
-        cycle = random.normal(size=random.integers(2, 9))
-        return np.resize(1 + cycle - cycle.mean(), len(t)) + a * np.exp(-0.05 * t)
-    return 1 + np.cos(random.uniform(0.3, 2.5) * t + 1) + 0.3 * np.cos(random.uniform(0.3, 2.5) * t)
+def _covered(what: str, truth: float, found: list[Outlook]) -> Row:
+    limits = [one.limit for one in found if one.has_limit]
+    low, high = sum(one.high < truth for one in limits), sum(one.low > truth for one in limits)
+    more = f"{100 * (1 - len(limits) / len(found)):.0f} % named, not numbered; too low {low}, too high {high}"
+    return Row(what, len(limits) - low - high, max(1, len(limits)), "93–97 %", more)
 
 
-TAILS = {
-    "exponential": Regime.FIXED,
-    "power law": Regime.FIXED,
-    "two exponentials": Regime.FIXED,
-    "damped": Regime.FIXED,
-    "periodic": Regime.PERIODIC,
-    "quasiperiodic": Regime.QUASIPERIODIC,
-}
-
-
-def containment(cases: int, steps: int) -> Iterator[Row]:
+def containment(cases: int, steps: int, only: str = "") -> Iterator[Row]:
     """Yield how often the interval of a deterministic limit holds it, and its width over the true error."""
     t = np.arange(steps + 1.0)
-    for kind in TAILS:
+    for kind in (kind for kind in TAILS if only in f"containment: {kind}"):
         random = np.random.default_rng(2)
         found = [outlook(tail(kind, t, random), EPSILON) for _ in range(cases)]
         numbered = [one.limit for one in found if one.has_limit]
@@ -172,12 +110,6 @@ def containment(cases: int, steps: int) -> Iterator[Row]:
 
 
 # ---------------------------------------------------------------------------------------- regimes
-
-
-def drifting(t: Series, random: np.random.Generator) -> Series:
-    kind = random.integers(3)
-    walk = random.normal(size=len(t)).cumsum()
-    return [walk, -np.log(t + random.uniform(1, 9)), random.normal(size=len(t)) - t / 400][kind]
 
 
 def saddle(p: torch.Tensor) -> torch.Tensor:
@@ -199,28 +131,36 @@ def trained(regime: Regime, random: np.random.Generator) -> Outlook | ac.Estimat
     return limits(ac.run(ac.landscape(bowl, start, optimizer=fast, steps=100)), 0)[0]
 
 
-def confusion(cases: int, steps: int) -> Iterator[Row]:
+NAMED = (*dict.fromkeys(TAILS.values()), Regime.DRIFTING, Regime.STATIONARY)
+TRAINED = (Regime.PLATEAU, Regime.STOPPED, Regime.DIVERGED)
+
+
+def confusion(cases: int, steps: int, only: str = "") -> Iterator[Row]:
     """Yield how often each regime is called by its name, and what it is called else."""
-    t = np.arange(steps + 1.0)
-    for regime in (*dict.fromkeys(TAILS.values()), Regime.DRIFTING):
-        kinds = [kind for kind, its in TAILS.items() if its is regime]
+    for regime in (regime for regime in (*NAMED, *TRAINED) if only in _row(regime)):
         random = np.random.default_rng(3)
-        names = Counter(
-            outlook(tail(kinds[i % len(kinds)], t, random) if kinds else drifting(t, random), EPSILON).regime
-            for i in range(cases)
-        )
-        yield _called(regime, names, cases)
-    noise = autoregressive(0.5, cases, steps, np.random.default_rng(3))
-    yield _called(Regime.STATIONARY, Counter(outlook(series, EPSILON).regime for series in noise), cases)
-    few = max(5, cases // 50)
-    for regime in (Regime.PLATEAU, Regime.STOPPED, Regime.DIVERGED):
-        random = np.random.default_rng(3)
-        yield _called(regime, Counter(trained(regime, random).regime for _ in range(few)), few)
+        if regime in TRAINED:
+            found = [trained(regime, random).regime for _ in range(max(5, cases // 10))]
+        else:
+            found = [outlook(series, EPSILON).regime for series in _examples(regime, cases, steps, random)]
+        yield _called(regime, Counter(found))
 
 
-def _called(regime: Regime, names: Counter[Regime], cases: int) -> Row:
+def _examples(regime: Regime, cases: int, steps: int, random: np.random.Generator) -> Iterator[Series]:
+    t, kinds = np.arange(steps + 1.0), [kind for kind, its in TAILS.items() if its is regime]
+    if regime is Regime.STATIONARY:
+        yield from autoregressive(0.5, cases, steps, random)
+    for i in range(0 if regime is Regime.STATIONARY else cases):
+        yield tail(kinds[i % len(kinds)], t, random) if kinds else drifting(t, random)
+
+
+def _row(regime: Regime) -> str:
+    return f"regime {regime.name.lower()}"
+
+
+def _called(regime: Regime, names: Counter[Regime]) -> Row:
     else_ = ", ".join(f"{name.name.lower()} {count}" for name, count in names.most_common() if name is not regime)
-    return Row(f"regime {regime.name.lower()}", names[regime], cases, "", f"else {else_}" if else_ else "")
+    return Row(_row(regime), names[regime], names.total(), "", f"else {else_}" if else_ else "")
 
 
 # ---------------------------------------------------------------------------------------- verdicts over seeds
@@ -257,19 +197,22 @@ def _judged(plain: Series, delta: Perturbation, seed: list[int], effect: float) 
     return approximately(Ratio(plain, one), Ratio(values, one), Tolerance(RTOL), worse=1)
 
 
-def verdicts(cases: int) -> Iterator[Row]:
+NULL = {0.0: "false alarms, holds exactly", 0.5: "false alarms, holds by half the tolerance"}
+
+
+def verdicts(cases: int, only: str = "") -> Iterator[Row]:
     """Yield false alarms, inconclusive counted as one, and how often planted violations are found."""
-    for effect in (0.0, 0.5):
-        found = [searched(case, effect) for case in range(cases)]
-        alarms = sum(bool(one.minimal or one.undecided or one.unconfirmed) for one in found)
-        what = "holds exactly" if effect == 0 else f"holds by half the tolerance (inconclusive {alarms})"
-        failed = sum(one.minimal is not None for one in found)
-        yield Row(f"false alarms, {what}", alarms, cases, "≤ 1 %", f"{failed} of them failures")
+    for effect, what in NULL.items():
+        if only in what:
+            found = [searched(case, effect) for case in range(cases)]
+            alarms = sum(bool(one.minimal or one.undecided or one.unconfirmed) for one in found)
+            failed = sum(one.minimal is not None for one in found)
+            yield Row(what, alarms, cases, "≤ 1 %", f"{failed} of them failures")
     for effect in (1.2, 1.5, 2.0):
-        found = [searched(case, effect) for case in range(max(5, cases // 4))]
-        detected = sum(one.minimal is not None for one in found)
-        aim = "≥ 99 %" if effect == 1.5 else ""
-        yield Row(f"violations of {effect:g} × the tolerance found", detected, len(found), aim)
+        if only in (what := f"violations of {effect:g} × the tolerance found"):
+            found = [searched(case, effect) for case in range(max(5, cases // 5))]
+            detected = sum(one.minimal is not None for one in found)
+            yield Row(what, detected, len(found), "≥ 99 %" if effect == 1.5 else "")
 
 
 # ---------------------------------------------------------------------------------------- again, in a fresh process
@@ -295,8 +238,10 @@ def _again(case: int, delta: Perturbation) -> bool:
     return ac.check_capability_robust(classifier(case), delta=delta, rtol=0.02).status == "fail"
 
 
-def repeated(cases: int, folder: str) -> Iterator[Row]:
+def repeated(cases: int, folder: str, only: str = "") -> Iterator[Row]:
     """Yield how often a reported δ fails again in a process of its own."""
+    if only not in (what := "a reported δ fails again in a fresh process"):
+        return
     found = []
     for case in range(cases):
         verdict = ac.check_capability_robust(
@@ -308,7 +253,7 @@ def repeated(cases: int, folder: str) -> Iterator[Row]:
     path = Path(folder, "found.json")
     path.write_text(json.dumps(found), encoding="utf-8")
     out = subprocess.run([sys.executable, __file__, "--again", str(path)], capture_output=True, text=True, check=True)
-    yield Row("a reported δ fails again in a fresh process", int(out.stdout), len(found), "≥ 99 %")
+    yield Row(what, int(out.stdout), len(found), "≥ 99 %")
 
 
 def main() -> None:
@@ -317,6 +262,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=2000)
+    parser.add_argument("--only", default="", help="print the rows alone whose first column contains this text")
     parser.add_argument("--again", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.again:
@@ -325,11 +271,11 @@ def main() -> None:
     print(HEAD)
     with tempfile.TemporaryDirectory() as folder:
         for rows in (
-            coverage(asked.cases, 1000),
-            containment(asked.cases, 1000),
-            confusion(asked.cases, 1000),
-            repeated(max(5, asked.cases // 20), folder),
-            verdicts(asked.cases),
+            coverage(asked.cases, 1000, asked.only),
+            containment(asked.cases, 1000, asked.only),
+            confusion(asked.cases, 1000, asked.only),
+            repeated(max(5, asked.cases // 20), folder, asked.only),
+            verdicts(asked.cases, asked.only),
         ):
             for row in rows:
                 print(row, flush=True)

@@ -11,6 +11,7 @@ import pytest_alignment.dry
 import pytest_alignment.fixture
 import pytest_alignment.store  # noqa: F401
 import torch
+from hypothesis import settings
 from pytest_alignment.envelope import Envelope
 
 import alignment_checks as ac
@@ -50,6 +51,31 @@ BODIES = {
     "plain": """
         def test_plain():
             pass
+    """,
+    "counting": """
+        import json, pathlib
+        from hypothesis import assume, event, example, note, seed
+        from alignment_checks import experiment
+
+        @pytest.fixture(autouse=True, scope="session")
+        def counted():
+            launches, before = [], experiment.run_parts
+            def run(parts, **how):
+                launches.append(sum(len(part.perturbations) for part in parts))
+                return before(parts, **how)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(experiment, "run_parts", run)
+                yield
+            pathlib.Path("launches.json").write_text(json.dumps(launches))
+
+        FEW = settings(max_examples=12, database=None, derandomize=True)
+        GAIN = pt.init_gain(max_log2=1)
+        SEEN = []
+
+        @pytest.fixture(autouse=True, scope="session")
+        def seen():
+            yield
+            pathlib.Path("seen.json").write_text(json.dumps(SEEN))
     """,
 }
 """Tests that many tests need; `suite` takes their names."""
@@ -93,6 +119,32 @@ def stored(pytester: pytest.Pytester) -> Callable[[], list[Envelope]]:
         files = [f for f in files if "journal" not in f.relative_to(pytester.path).parts]
         values = [f.read_bytes() for f in sorted(files)]
         return [Envelope.from_bytes(v) for v in values if v.startswith(b"{") and json.loads(v)]
+
+    return read
+
+
+@pytest.fixture
+def written(pytester):
+    """Return a function that reads what the inner run wrote: "launches" or "seen"."""
+    return lambda name: json.loads((pytester.path / f"{name}.json").read_text())
+
+
+@pytest.fixture(autouse=True)
+def unseeded(monkeypatch):
+    """Have no seed and no profile left from an inner run's options, which Hypothesis keeps for the whole process."""
+    monkeypatch.setattr("hypothesis.core.global_force_seed", None)
+    yield
+    settings.load_profile("default")
+
+
+@pytest.fixture
+def passes(written):
+    """Return a function that returns what each pass of a test with one assertion drew: two are dry."""
+
+    def read():
+        seen = written("seen")
+        assert len(seen) % 3 == 0
+        return [seen[i * len(seen) // 3 : (i + 1) * len(seen) // 3] for i in range(3)]
 
     return read
 

@@ -27,7 +27,7 @@ SEEDED = """
     def test_seeds(alignment):
         alignment.assert_capability_robust(NOISY, under=pt.init_gain(max_log2=1), rtol=0.1, seeds=6)
 """
-WORKERS = [(), ("-n", "2")]
+WORKERS = [(), ("-n", "1")]
 
 
 @pytest.fixture

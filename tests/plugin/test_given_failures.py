@@ -1,0 +1,178 @@
+"""What fails under `@given`: shrunk in few batches, stored once, and never flaky, also where chance has a part."""
+
+import pytest
+
+FAILING = """
+    @FEW
+    @given(delta=GAIN, other=st.integers())
+    def test_fails(alignment, delta, other):
+        alignment.assert_capability_robust(BOWL, delta=delta, rtol=0.1)
+"""
+
+
+def test_a_failure_is_shrunk_in_few_batches_and_stored_once(suite, run, written, stored, section):
+    suite("counting", FAILING)
+    result = run()
+    result.assert_outcomes(failed=1)
+    result.stdout.no_fnmatch_line("*Flaky*")
+    result.stdout.fnmatch_lines(["E *CapabilityNotRobust: capability is not robust under init_gain(log2=*"])
+    (envelope,) = stored()
+    assert abs(envelope.perturbation["magnitude"]) == pytest.approx(0.0688, rel=0.02)  # 2^(2m) = 1.1
+    assert len(written("launches")) <= 15
+    assert len([line for line in section(result) if line.startswith("FAILED")]) == 1
+    assert "holds up to" in result.stdout.str()
+
+
+def test_without_the_shrink_phase_nothing_is_shrunk(suite, run, written):
+    suite("counting", FAILING.replace("@FEW", "@settings(FEW, phases=[Phase.generate])"))
+    result = run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E *searched 1 perturbation,*"])
+    assert len(written("launches")) <= 3
+
+
+def test_each_failure_of_a_body_is_found(suite, run, stored):
+    suite(
+        "counting",
+        """
+        @settings(FEW, max_examples=40)
+        @given(delta=GAIN, n=st.integers(0, 50))
+        def test_fails(alignment, delta, n):
+            if n > 10:
+                assert n < 30, "too large"
+            alignment.assert_capability_robust(BOWL, delta=delta, rtol=0.1)
+    """,
+    )
+    result = run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*Hypothesis found 2 distinct failures*"])
+    result.stdout.fnmatch_lines(["*AssertionError: too large*"])
+    result.stdout.fnmatch_lines(["*n=30,*"])
+    result.stdout.no_fnmatch_line("*Flaky*")
+    assert len(stored()) == 1
+
+
+def test_hypothesis_tries_its_own_stored_failure_first_and_keeps_it(suite, run, written, pytester):
+    suite(
+        "counting",
+        """
+        from hypothesis.database import DirectoryBasedExampleDatabase
+
+        @settings(max_examples=12, derandomize=False, database=DirectoryBasedExampleDatabase("kept"))
+        @given(delta=GAIN)
+        def test_fails(alignment, delta):
+            SEEN.append(delta.magnitude)
+            alignment.assert_capability_robust(BOWL, delta=delta, rtol=0.1)
+    """,
+    )
+
+    def found():
+        run().assert_outcomes(failed=1)
+        return {path for path in (pytester.path / "kept").rglob("*") if path.is_file()}, written("seen")
+
+    files, first = found()
+    assert files
+    again, second = found()
+    assert second[0] == first[-1]
+    assert files & again
+    assert len(written("launches")) <= 15
+
+
+# ------------------------------------------------------------------------------------------------------------- chance
+
+SEEDED = """
+    def nearly_the_same():
+        model = torch.nn.Linear(2, 1)
+        with torch.no_grad():
+            model.weight.mul_(SPREAD).add_(1.0)
+        return model
+
+    NOISY = ac.TrainingSetup(
+        model=nearly_the_same,
+        data=(torch.randn(12, 2, generator=torch.Generator().manual_seed(0)), torch.ones(12, 1)),
+        objective=torch.nn.functional.mse_loss,
+        optimizer=partial(torch.optim.SGD, lr=0.1),
+        steps=4,
+    )
+
+    @FEW
+    @given(delta=GAIN)
+    def test_seeds(alignment, delta):
+        alignment.assert_capability_robust(NOISY, delta=delta, rtol=RTOL, seeds=4)
+"""
+CHOICES = ["fail", "skip", "warn"]
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_over_several_seeds_what_fails_is_confirmed_once_and_is_not_flaky(suite, run, stored, section, choice):
+    suite("counting", SEEDED.replace("SPREAD", "0.001").replace("RTOL", "0.1"))
+    result = run(f"--alignment-inconclusive={choice}", "-W", "default", "--alignment-level=0.5")
+    result.assert_outcomes(failed=1, warnings=result.parseoutcomes().get("warnings", 0))
+    result.stdout.no_fnmatch_line("*Flaky*")
+    result.stdout.fnmatch_lines(["E*CapabilityNotRobust: capability is not robust under init_gain(*"])
+    assert len(stored()) == 1
+    assert len([line for line in section(result) if line.startswith("FAILED")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("choice", "outcome"),
+    [("fail", {"failed": 1}), ("skip", {"skipped": 1}), ("warn", {"passed": 1, "warnings": 1})],
+)
+def test_what_cannot_be_told_over_several_seeds_is_not_flaky_either(suite, run, section, choice, outcome):
+    suite("counting", SEEDED.replace("SPREAD", "3.0").replace("RTOL", "0.05"))
+    result = run(f"--alignment-inconclusive={choice}", "-W", "default")
+    result.assert_outcomes(**outcome)
+    result.stdout.no_fnmatch_line("*Flaky*")
+    said = [line for line in section(result) if line.startswith("INCONCLUSIVE")]
+    word = {"fail": "", "skip": " (skipped)", "warn": " (warned)"}[choice]
+    assert said == [f"INCONCLUSIVE{word} test_it.py::test_seeds"]
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_what_does_not_fail_again_is_said_to_be_inconclusive_and_is_not_flaky(suite, run, choice):
+    """A training process that nobody can repeat: it is another one after the first failure."""
+    suite(
+        "counting",
+        """
+        class Mood:
+            weight = 1.0
+
+        MOOD = Mood()
+        MOODY = ac.landscape(
+            lambda x: MOOD.weight * (x**2).sum(), [1.0], optimizer=partial(torch.optim.SGD, lr=0.1), steps=4
+        )
+
+        @FEW
+        @given(delta=GAIN)
+        def test_it(alignment, delta):
+            try:
+                alignment.assert_capability_robust(MOODY, delta=delta, rtol=0.1)
+            except ac.AlignmentViolation:
+                MOOD.weight = 0.0
+                raise
+    """,
+    )
+    result = run(f"--alignment-inconclusive={choice}", "-W", "default")
+    result.assert_outcomes(failed=1)
+    result.stdout.no_fnmatch_line("*Flaky*")
+    result.stdout.fnmatch_lines(["E*Inconclusive: *"])
+
+
+def test_a_failure_is_not_hidden_by_what_could_not_be_judged_before(suite, run):
+    suite(
+        "counting",
+        """
+        FLAT = ac.landscape(lambda x: 0 * x.sum(), [1.0], optimizer=partial(torch.optim.SGD, lr=0.1), steps=3)
+
+        @FEW
+        @given(delta=GAIN, flat=st.booleans())
+        def test_it(alignment, delta, flat):
+            if flat:
+                alignment.assert_alignment_robust(FLAT, delta=delta, rtol=0.1)
+            alignment.assert_capability_robust(BOWL, delta=delta, rtol=0.1)
+    """,
+    )
+    for choice in ("skip", "warn"):
+        result = run(f"--alignment-inconclusive={choice}", "-W", "ignore")
+        result.assert_outcomes(failed=1)
+        result.stdout.no_fnmatch_line("*Flaky*")

@@ -1,0 +1,260 @@
+"""Hypothesis as it is known: every habit of its users keeps working around an assertion on training runs."""
+
+import re
+
+import pytest
+
+
+def test_explicit_examples(suite, run, stored, written):
+    suite(
+        "counting",
+        """
+        @example(delta=pt.Perturbation("init_gain", 0.01, 1.0, 0))
+        @FEW
+        @given(delta=pt.init_gain(max_log2=0.02))
+        def test_passes(alignment, delta):
+            alignment.assert_capability_robust(BOWL, delta=delta, rtol=0.1)
+
+        @example(delta=pt.Perturbation("init_gain", 0.5, 1.0, 0))
+        @FEW
+        @given(delta=pt.init_gain(max_log2=0.02))
+        def test_fails(alignment, delta):
+            alignment.assert_capability_robust(BOWL, delta=delta, rtol=0.1)
+    """,
+    )
+    result = run()
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*ailing explicit example: test_fails(*"])
+    assert len(stored()) == 1
+
+
+def test_assume_note_event_and_statistics(suite, run):
+    suite(
+        "counting",
+        """
+        @FEW
+        @given(delta=GAIN)
+        def test_passes(alignment, delta):
+            assume(delta.magnitude > -0.5)
+            event("drawn")
+            alignment.assert_capability_robust(BOWL, delta=delta, rtol=99)
+
+        @FEW
+        @given(delta=GAIN)
+        def test_fails(alignment, delta):
+            note("my note")
+            alignment.assert_capability_robust(BOWL, delta=delta, rtol=0.1)
+    """,
+    )
+    result = run("--hypothesis-show-statistics")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["E*my note"])
+    result.stdout.fnmatch_lines(["*12 passing test cases, 0 failing*", "*drawn"][1:])
+    result.stdout.fnmatch_lines(["*- 12 passing, 0 failing*"])
+
+
+def test_profiles_hold(suite, run, written):
+    suite(
+        "counting",
+        """
+        settings.register_profile("three", max_examples=3, database=None, derandomize=True)
+        settings.load_profile("three")
+
+        @given(delta=GAIN)
+        def test_it(alignment, delta):
+            SEEN.append(delta.magnitude)
+            alignment.assert_capability_robust(BOWL, delta=delta, rtol=99)
+
+        settings.load_profile("default")
+    """,
+    )
+    run().assert_outcomes(passed=1)
+    assert len(written("seen")) == 3 * 3
+
+
+def test_the_deadline_times_the_body_and_not_the_training(suite, run):
+    suite(
+        "counting",
+        """
+        import time
+
+        def slow(realization, magnitude, generator):
+            time.sleep(0.03)
+            return realization
+
+        @settings(FEW, max_examples=3, deadline=20)
+        @given(delta=pt.custom("slow", slow, 1.0))
+        def test_trains(alignment, delta):
+            alignment.assert_capability_robust(BOWL, delta=delta, rtol=0.1)
+
+        @settings(FEW, max_examples=3, deadline=20, phases=[Phase.generate])
+        @given(delta=pt.custom("slow", slow, 1.0))
+        def test_sleeps(alignment, delta):
+            alignment.assert_capability_robust(BOWL, delta=delta, rtol=0.1)
+            time.sleep(0.05)
+    """,
+    )
+    result = run()
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*DeadlineExceeded*", "*test_sleeps*"])
+
+
+def test_parametrized_in_classes_and_with_fixtures(suite, run, written, stored):
+    suite(
+        "counting",
+        """
+        @pytest.fixture(scope="module")
+        def bowl():
+            return BOWL
+
+        class TestClass:
+            @pytest.mark.parametrize("rtol", [99, 0.1])
+            @FEW
+            @given(delta=GAIN)
+            def test_it(self, alignment, bowl, rtol, delta):
+                alignment.assert_capability_robust(bowl, delta=delta, rtol=rtol)
+    """,
+    )
+    result = run()
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.no_fnmatch_line("*HealthCheck*")
+    assert [envelope.key.nodeid for envelope in stored()] == ["test_it.py::TestClass::test_it[0.1]"]
+
+
+def test_in_unittest_classes_each_is_trained_when_it_is_asked_for(suite, run):
+    suite(
+        "counting",
+        """
+        import unittest
+
+        class TestCase(unittest.TestCase):
+            @pytest.fixture(autouse=True)
+            def fixtures(self, alignment):
+                self.alignment = alignment
+
+            @settings(FEW, max_examples=3)
+            @given(delta=GAIN)
+            def test_it(self, delta):
+                self.alignment.assert_capability_robust(BOWL, delta=delta, rtol=99)
+    """,
+    )
+    run().assert_outcomes(passed=1)
+
+
+EVERYTHING = """
+    from hypothesis import HealthCheck, target
+
+    PASSES = dict(rtol=99)
+
+    @example(delta=pt.Perturbation("init_gain", 0.5, 1.0, 0))
+    @FEW
+    @given(delta=GAIN)
+    def test_example(alignment, delta):
+        alignment.assert_capability_robust(BOWL, delta=delta, rtol=99)
+
+    @seed(7)
+    @settings(FEW, derandomize=False)
+    @given(delta=GAIN)
+    def test_seed(alignment, delta):
+        alignment.assert_capability_robust(BOWL, delta=delta, rtol=99)
+
+    @FEW
+    @given(delta=GAIN)
+    def test_words(alignment, delta):
+        assume(delta.magnitude > -0.9)
+        event("drawn")
+        note("a note")
+        verdict = alignment.assert_capability_robust(BOWL, delta=delta, rtol=99)
+        target(verdict.nearest.deviation if verdict.nearest else 0.0)
+
+    @FEW
+    @given(data=st.data())
+    def test_data(alignment, data):
+        alignment.assert_capability_robust(BOWL, delta=data.draw(GAIN), rtol=99)
+
+    class TestOuter:
+        class TestInner:
+            @FEW
+            @given(delta=GAIN)
+            def test_nested(self, alignment, delta):
+                alignment.assert_capability_robust(BOWL, delta=delta, rtol=99)
+
+    @pytest.fixture
+    def fresh():
+        return BOWL
+
+    @FEW
+    @given(delta=GAIN)
+    def test_function_scope(alignment, fresh, delta):
+        alignment.assert_capability_robust(fresh, delta=delta, rtol=99)
+
+    @settings(FEW, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(delta=GAIN)
+    def test_function_scope_allowed(alignment, fresh, delta):
+        alignment.assert_capability_robust(fresh, delta=delta, rtol=99)
+
+    @FEW
+    @given(delta=GAIN)
+    def test_fails(alignment, delta):
+        note("its note")
+        alignment.assert_capability_robust(BOWL, delta=delta, rtol=0.1)
+"""
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "workers"])
+def test_all_habits_together_alone_and_in_workers(suite, pytester, section, stored, workers):
+    """One health check fails, the user's own; nothing else does but what has to."""
+    suite("counting", EVERYTHING)
+    how = pytester.runpytest_subprocess if workers else pytester.runpytest_inprocess
+    options = ("--hypothesis-show-statistics", "--hypothesis-profile=ci", "--hypothesis-seed=3", "-rA")
+    result = how("-p", "no:randomly", *options, *workers)
+    result.assert_outcomes(passed=6, failed=2)
+    result.stdout.no_fnmatch_line("*Flaky*")
+    result.stdout.fnmatch_lines_random(
+        ["E*FailedHealthCheck: *function-scoped fixture*fresh*", "E*its note", "*- during generate phase*", "*drawn"]
+    )
+    assert [line for line in section(result) if line.startswith("FAILED")] == ["FAILED test_it.py::test_fails"]
+    assert [envelope.key.nodeid for envelope in stored()] == ["test_it.py::test_fails"]
+    replay = run_again(pytester, stored()[0].id)
+    replay.assert_outcomes(failed=1, deselected=7)
+
+
+def run_again(pytester, chosen):
+    return pytester.runpytest_inprocess("-p", "no:randomly", f"--alignment-replay={chosen}")
+
+
+def test_a_failure_is_reproduced_by_its_blob(suite, run):
+    body = """
+        MORE
+        @settings(FEW, print_blob=True)
+        @given(delta=GAIN)
+        def test_fails(alignment, delta):
+            alignment.assert_capability_robust(BOWL, delta=delta, rtol=0.1)
+    """
+    suite("counting", body.replace("MORE", ""))
+    (blob,) = set(re.findall(r"@(reproduce_failure\(.*\)) as a decorator", run().stdout.str()))
+    suite("counting", "from hypothesis import reproduce_failure", body.replace("MORE", f"@{blob}"))
+    again = run()
+    again.assert_outcomes(failed=1)
+    again.stdout.fnmatch_lines(["E*CapabilityNotRobust: *"])
+    again.stdout.no_fnmatch_line("*DidNotReproduce*")
+
+
+def test_what_targeting_draws_is_trained_when_it_is_asked_for(suite, run, written):
+    suite(
+        "counting",
+        """
+        from hypothesis import target
+
+        @settings(FEW, max_examples=40)
+        @given(delta=pt.init_gain(max_log2=1))
+        def test_it(alignment, delta):
+            verdict = alignment.assert_capability_robust(BOWL, delta=delta, rtol=99)
+            target(abs(verdict.nearest.deviation) if verdict.nearest else 0.0)
+    """,
+    )
+    run().assert_outcomes(passed=1)
+    first, *others = written("launches")
+    assert first > 5
+    assert others
+    assert max(others) == 1

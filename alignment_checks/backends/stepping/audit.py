@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -53,7 +54,8 @@ class Audit:
         self.lanes = len(next(iter(weights.values())))
         self.lane, self.taken = 0, 0
         self.single = Single(run, {name: value[0] for name, value in weights.items()}, scheduled=own is None)
-        self.here = flat(weights, 0)
+        self.at: Callable[[int], Tensor] = partial(flat, weights)
+        self.here = self.at(0)
         self.wrong = torch.zeros((), dtype=torch.bool, device=self.here.device)
         self.gradient: Gradient = {}
 
@@ -77,9 +79,8 @@ class Audit:
     def after(self, loss: Callable[[int], float]) -> None:
         """Step the followed lane and compare. Nothing is read back from the device, except at the end of a window."""
         self.single.step(self.gradient, loss(self.lane) if self.single.looks_at_loss else None)
-        there, own = flat(self.weights, self.lane), flat(self.single.parameters)
-        # mostly they are the same bits, which a CPU tells at once; to ask another device would be to wait for it
-        if there.device.type != "cpu" or not torch.equal(there, own):
+        there, own = self.at(self.lane), flat(self.single.parameters)
+        if not _same(there, own):
             self.wrong |= _differ(there, own, (there - self.here).abs().amax()).any()
         self.here = there
         self.taken += 1
@@ -93,7 +94,7 @@ class Audit:
             raise StepRefused("a lane stepped by itself moves otherwise")
         if self.taken:
             for source, target in self.pairs():
-                if bool(_differ(source, target, target.abs().amax() if target.numel() else 0).any()):
+                if not _same(source, target) and bool(_differ(source, target, _largest(target)).any()):
                     raise StepRefused("the state of a lane stepped by itself is another")
 
     def pairs(self) -> list[Pair]:
@@ -126,7 +127,16 @@ class Audit:
                 own.copy_(self.weights[name][self.lane])
             for source, target in self.pairs():
                 target.copy_(source)
-        self.here = flat(self.weights, self.lane)
+        self.here = self.at(self.lane)
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Return whether two tensors are seen to be the same bits: a CPU tells it at once, another device would wait."""
+    return a.device.type == "cpu" and torch.equal(a, b)
+
+
+def _largest(value: Tensor) -> Tensor | float:
+    return value.abs().amax() if value.numel() else 0.0
 
 
 def _differ(a: Tensor, b: Tensor, moved: Tensor | float) -> Tensor:

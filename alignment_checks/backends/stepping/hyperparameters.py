@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from torch import Tensor, nn
@@ -69,10 +70,18 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+def _value(options: Sequence[Mapping[str, Any]], name: Name) -> float:
+    index, key, at = name
+    value: float = options[index][key] if at is None else options[index][key][at]
+    return value
+
+
 def _put(optimizer: Optimizer, name: Name, value: float) -> None:
+    """Put a number where the optimizer has one of that name; what only a scheduler keeps there has no place in it."""
     index, key, at = name
     options = _options(optimizer)[index]
-    options[key] = value if at is None else (*options[key][:at], value, *options[key][at + 1 :])
+    if key in options:
+        options[key] = value if at is None else (*options[key][:at], value, *options[key][at + 1 :])
 
 
 def _described(optimizer: Optimizer) -> Iterator[Hashable]:
@@ -108,6 +117,8 @@ class Hyperparameters:
         self._check(runs, starts)
         self.scheduled = any(single.scheduler is not None for single in self.singles)
         self.looks_at_loss = any(single.looks_at_loss for single in self.singles)
+        self.first: AbstractContextManager[None] = _unheard()
+        self.names = [name for name, _ in _numbers(self.singles[0].optimizer)]
         self.now = self._gathered()
 
     def _check(self, runs: Sequence[Realization], starts: Sequence[Mapping[str, Tensor]]) -> None:
@@ -127,32 +138,39 @@ class Hyperparameters:
                 raise StepRefused("the optimizers of the lanes differ in their state")
 
     def _gathered(self) -> dict[Name, list[float]]:
-        each = [dict(_numbers(single.optimizer)) for single in self.singles]
-        return {name: [one[name] for one in each] for name in each[0]}
+        each = [_options(single.optimizer) for single in self.singles]
+        return {name: [_value(options, name) for options in each] for name in self.names}
 
     def advance(self, losses: Tensor) -> list[Name]:
         """Step each lane's scheduler and return which numbers have changed in any lane."""
         if not self.scheduled:
             return []
-        values = losses.tolist() if self.looks_at_loss else []
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")  # of optimizers that never step
-            for lane, single in enumerate(self.singles):
-                single.schedule(values[lane] if values else None)
+        with self.first:
+            self._schedule(losses.tolist() if self.looks_at_loss else [])
+        self.first = nullcontext()
         before, self.now = self.now, self._gathered()
         return [name for name, numbers in self.now.items() if numbers != before[name]]
 
-    def put(self, optimizer: Optimizer, names: Sequence[Name] | None = None) -> None:
+    def _schedule(self, losses: list[float]) -> None:
+        for lane, single in enumerate(self.singles):
+            single.schedule(losses[lane] if losses else None)
+
+    def put(self, optimizer: Optimizer, names: Iterable[Name] | None = None) -> None:
         """Put numbers, by default those that are the lanes' own, into an optimizer over all lanes."""
         for name in self.own if names is None else names:
             numbers = self.now[name]
             of_lanes = name in self.own or any(number != numbers[0] for number in numbers)
-            if name in dict(_numbers(optimizer)):
-                _put(optimizer, name, LaneNumbers(numbers) if of_lanes else numbers[0])
+            _put(optimizer, name, LaneNumbers(numbers) if of_lanes else numbers[0])
 
-    def put_lane(self, optimizer: Optimizer, lane: int, names: Sequence[Name] | None = None) -> None:
+    def put_lane(self, optimizer: Optimizer, lane: int, names: Iterable[Name] | None = None) -> None:
         """Put the numbers of one lane into an optimizer over it alone."""
-        has = dict(_numbers(optimizer))
         for name in self.now if names is None else names:
-            if name in has:
-                _put(optimizer, name, self.now[name][lane])
+            _put(optimizer, name, self.now[name][lane])
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Keep torch from saying of optimizers that never step that their schedulers step before them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+        yield

@@ -122,18 +122,13 @@ class AsColumns(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        named = dict(kwargs) if kwargs else {}
-        if not _any_of_lanes([*args, *named.values()]):
-            return func(*args, **named)
+        named = kwargs or {}
         if func.__name__.startswith("_foreach_"):
             with self, OneByOne():
                 return func(*args, **named)
-        return _broadcast(func, args, named)
-
-
-def _any_of_lanes(given: Iterable[object]) -> bool:
-    lists = (list, tuple)
-    return any(type(one) is LaneNumbers or (isinstance(one, lists) and _any_of_lanes(one)) for one in given)
+        if LaneNumbers in map(type, args) or LaneNumbers in map(type, named.values()):
+            return _broadcast(func, args, named)
+        return func(*args, **named)
 
 
 def _broadcast(func: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> Any:

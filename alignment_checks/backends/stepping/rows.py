@@ -49,8 +49,12 @@ class Rows:
     def parts(self, rows: Tensor) -> dict[str, Tensor]:
         """Return views of rows in the form of the weights, or of one row in that of a lane's."""
         columns = torch.split(rows, [*self.sizes, self.rest.shape[1]], -1)
-        lead = rows.shape[:-1]
-        return {n: part.view(*lead, *w.shape[1:]) for (n, w), part in zip(self.weights.items(), columns, strict=False)}
+        shapes = {name: (*rows.shape[:-1], *weight.shape[1:]) for name, weight in self.weights.items()}
+        return {name: part.view(shape) for (name, shape), part in zip(shapes.items(), columns, strict=False)}
+
+    def row(self, lane: int) -> Tensor:
+        """Return a copy of all elements of a lane."""
+        return self.parameter.detach()[lane, : sum(self.sizes)].clone()
 
     def write(self) -> None:
         """Copy the rows to the weights."""

@@ -64,7 +64,6 @@ class Stacked:
 
     def step(self, gradient: Gradient, losses: Tensor) -> None:
         """Move the weights of all lanes by one step, given their gradients and losses at θ(t)."""
-        self.audit.before(gradient)
         self.give(gradient)
         with self.watch:
             self.optimizer.step()
@@ -75,7 +74,8 @@ class Stacked:
         self.audit.advance(self.optimizer, losses)
 
     def give(self, gradient: Gradient) -> None:
-        """Leave the gradient in the parameters."""
+        """Leave the gradient in the parameters, and one lane's with its audit."""
+        self.audit.before(gradient)
         for name, parameter in self.parameters.items():
             parameter.grad = gradient[name]
 
@@ -112,6 +112,8 @@ class Flattened(Stacked):
     ) -> None:
         super().__init__(runs, weights, unused)
         self.audit.pairs()
+        if not self.unused:
+            self.audit.at = self.rows.row
 
     def laid_out(self) -> list[nn.Parameter]:
         single = self.audit.single
@@ -126,7 +128,9 @@ class Flattened(Stacked):
             yield (self.optimizer, self.scheduler), views
 
     def give(self, gradient: Gradient) -> None:
-        self.rows.parameter.grad = self.rows.joined({name: g for name, g in gradient.items() if g is not None})
+        joined = self.rows.joined({name: g for name, g in gradient.items() if g is not None})
+        self.audit.gradient = {**dict.fromkeys(self.unused), **self.rows.parts(joined[self.audit.lane].clone())}
+        self.rows.parameter.grad = joined
 
     def take(self) -> None:
         self.rows.write()

@@ -11,6 +11,7 @@ import torch
 from alignment_checks.backends import batches, lanes, loop, plan
 from alignment_checks.backends.footprint import Footprint, footprint
 from alignment_checks.backends.job import Job, Record
+from alignment_checks.backends.stepping.hyperparameters import factories, options_of
 from alignment_checks.backends.stepping.refusal import Refused
 from alignment_checks.backends.workers import shared_out
 from alignment_checks.drawing import Randomness
@@ -43,8 +44,12 @@ def trained(
 def _alike(jobs: Sequence[Job]) -> list[list[int]]:
     """Return the jobs that can share batches."""
     groups: dict[object, list[int]] = {}
+    options: dict[object, object] = {}
     for index, job in enumerate(jobs):
-        groups.setdefault(lanes.structure(job.train), []).append(index)
+        made = (job.train.setup.optimizer, job.train.setup.scheduler, *factories(job.train))
+        if made not in options:
+            options[made] = options_of(job.train)
+        groups.setdefault((lanes.structure(job.train), options[made]), []).append(index)
     return list(groups.values())
 
 

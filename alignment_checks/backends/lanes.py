@@ -23,7 +23,6 @@ from alignment_checks.backends.compiled import Compilers, NotCompiled
 from alignment_checks.backends.job import Job, Record, as_lost, is_lost
 from alignment_checks.backends.minibatches import disturbed, noise, together
 from alignment_checks.backends.stacking import Batch, Weights
-from alignment_checks.backends.stepping.hyperparameters import own_options
 from alignment_checks.backends.stepping.refusal import Refused, first_line, is_out_of_memory
 from alignment_checks.backends.stepping.stepper import Stepper, Way
 from alignment_checks.objectives import Tensors
@@ -32,10 +31,10 @@ from alignment_checks.trajectory import End, Series
 
 
 def structure(run: Realization) -> Hashable:
-    """Return what must be equal for two runs to share a batch. Their hyperparameters may differ."""
+    """Return what must be equal for two runs to share a batch, their optimizers aside."""
     shapes = tuple((value.shape, value.dtype) for value in (*run.parameters.values(), *(run.data or ())))
     evaluated = (run.batch_size, run.dtype, len(run.noise))
-    return (run.objective.structure, shapes, run.own, evaluated, own_options(run))
+    return (run.objective.structure, shapes, run.own, evaluated)
 
 
 def train(

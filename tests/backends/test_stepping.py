@@ -19,6 +19,7 @@ import alignment_checks as ac
 from alignment_checks import perturbations as pt
 from alignment_checks.backends.job import needs_closure
 from alignment_checks.perturbations import IDENTITY
+from alignment_checks.runs import Part, run_parts
 
 SEEDS = range(3)
 
@@ -670,6 +671,18 @@ def test_factories_that_differ_in_more_than_numbers_are_each_called_for_their_la
     way, why = stepped(assert_equal_the_loop(bowl(KeepsRate, steps=8), [one, one.at(0.5), one.at(0.25)]))
     assert way == PER_LANE
     assert "its state.kept is" in why
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, partial(torch.optim.SGD, momentum=0.9), Lamb, Items], ids=str)
+def test_setups_that_differ_in_their_hyperparameters_share_batches(optimizer):
+    setup = bowl(partial(optimizer, lr=0.01), steps=10)
+    half = replace(setup, optimizer=partial(optimizer, lr=0.005), scheduler=partial(schedules.StepLR, step_size=3))
+    parts = [Part(one, seeds=[0, 1]) for one in (setup, half, replace(setup, optimizer=partial(optimizer, lr=0.02)))]
+    together, loops = (run_parts(parts, device="cpu", backend=backend, planned=0) for backend in ("auto", "loop"))
+    assert {run.backend for one in together for run in one.runs} == {"lanes"}
+    for mine, oracle in zip(together, loops, strict=True):
+        np.testing.assert_allclose(mine.base, oracle.base, rtol=1e-8)
+        assert [end.learning_rate for end in mine.end] == [end.learning_rate for end in oracle.end]
 
 
 class KeepsRate(Mine):

@@ -15,31 +15,31 @@ from alignment_checks.backends.stepping.refusal import StepRefused
 from alignment_checks.backends.stepping.single import Single
 from alignment_checks.backends.stepping.state import paired
 from alignment_checks.realization import Realization
+from alignment_checks.training import OptimizerFactory, SchedulerFactory
 
 Name = tuple[int, str, int | None]
 """The index of a parameter group, the last being that of the defaults; an option; its index in a tuple."""
 
 
-def own_options(run: Realization) -> Hashable:
-    """Return what of a run's optimizer must be equal for lanes with factories of their own to be stepped together.
+def options_of(run: Realization) -> Hashable:
+    """Return what of a run's optimizer must be equal for lanes to be stepped together.
 
-    None for a run of the setup's own factories. Which numbers its own factories have changed is part of it, so that
-    how a run is stepped depends on no other run.
+    Which numbers the run's own factories have changed is part of it, so that how a run is stepped does not depend on
+    what is done to other runs of its setup.
     """
-    if not have_own(run):
-        return None
-    mine, plain = (_made(factory, run) for factory in (run.optimizer, run.setup.optimizer))
-    return type(mine), tuple(_described(mine)), frozenset(_changed(mine, plain))
+    mine = _made(run.optimizer, run)
+    changed = _changed(mine, _made(run.setup.optimizer, run)) if _has_own(run) else ()
+    return type(mine), tuple(_described(mine)), _has_own(run), frozenset(changed)
 
 
-def have_own(run: Realization) -> bool:
+def _has_own(run: Realization) -> bool:
     """Return whether a run has factories of its own, not its setup's."""
     return run.optimizer is not run.setup.optimizer or run.scheduler is not run.setup.scheduler
 
 
-def each_has_own(run: Realization) -> bool:
-    """Return whether runs alike to this one need options and a scheduler each."""
-    return have_own(run) or Single(run, run.parameters).looks_at_loss
+def factories(run: Realization) -> tuple[OptimizerFactory, SchedulerFactory | None]:
+    """Return what makes a run's optimizer and scheduler: runs of equal factories are stepped alike."""
+    return run.optimizer, run.scheduler
 
 
 def _made(factory: Any, run: Realization) -> Optimizer:
@@ -94,13 +94,27 @@ def _described(optimizer: Optimizer) -> Iterator[Hashable]:
     yield tuple((name, value == 0) for name, value in _numbers(optimizer))
 
 
+def hyperparameters_of(runs: Sequence[Realization], weights: Mapping[str, Tensor]) -> Hyperparameters | None:
+    """Return the hyperparameters of lanes that have some each, None where one optimizer and scheduler has those of all.
+
+    Lanes have some each where a run has factories of its own, where they come of setups that differ in them, and where
+    a scheduler looks at the loss.
+    """
+    looks = Single(runs[0], {name: value[0] for name, value in weights.items()}).looks_at_loss
+    apart = looks or _has_own(runs[0])
+    if not apart and len(set(map(factories, runs))) == 1:
+        return None
+    found = Hyperparameters(runs, weights)
+    return found if apart or found.scheduled or found.differ else None
+
+
 class Hyperparameters:
     """The options of each lane's own optimizer, moved by its own scheduler; its parameters are never moved.
 
     Parameters
     ----------
     runs : sequence of Realization
-        Alike in `own_options`.
+        Alike in `options_of`.
     weights : mapping of str to Tensor, each of shape (lanes, ...)
 
     Raises
@@ -113,7 +127,7 @@ class Hyperparameters:
         starts = [{name: value[lane] for name, value in weights.items()} for lane in range(len(runs))]
         self.singles = [Single(run, start) for run, start in zip(runs, starts, strict=True)]
         plain = _made(runs[0].setup.optimizer, runs[0])
-        self.own = frozenset(_changed(self.singles[0].optimizer, plain))
+        self.own = frozenset(name for single in self.singles for name in _changed(single.optimizer, plain))
         self._check(runs, starts)
         self.scheduled = any(single.scheduler is not None for single in self.singles)
         self.looks_at_loss = any(single.looks_at_loss for single in self.singles)
@@ -121,14 +135,19 @@ class Hyperparameters:
         self.names = [name for name, _ in _numbers(self.singles[0].optimizer)]
         self.now = self._gathered()
 
+    @property
+    def differ(self) -> bool:
+        """Whether lanes differ by any number."""
+        return any(number != numbers[0] for numbers in self.now.values() for number in numbers)
+
     def _check(self, runs: Sequence[Realization], starts: Sequence[Mapping[str, Tensor]]) -> None:
         """See that the factories differ by numbers alone, with the first lane's parameters and numbers in each."""
         first = Single(runs[0], starts[0], scheduled=False)
-        numbers, seen = dict(_numbers(first.optimizer)), {(runs[0].optimizer, runs[0].scheduler)}
+        numbers, seen = dict(_numbers(first.optimizer)), {factories(runs[0])}
         for run in runs:
-            if (run.optimizer, run.scheduler) in seen:
+            if factories(run) in seen:
                 continue
-            seen.add((run.optimizer, run.scheduler))
+            seen.add(factories(run))
             other = Single(run, starts[0], scheduled=False)
             for name in self.own & dict(_numbers(other.optimizer)).keys():
                 _put(other.optimizer, name, numbers[name])

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from alignment_checks.backends.job import learning_rates
 from alignment_checks.backends.stepping.audit import Audit, State
-from alignment_checks.backends.stepping.hyperparameters import Hyperparameters, each_has_own
+from alignment_checks.backends.stepping.hyperparameters import hyperparameters_of
 from alignment_checks.backends.stepping.numbers import AsColumns, of_lanes
 from alignment_checks.backends.stepping.refusal import StepRefused, is_out_of_memory
 from alignment_checks.backends.stepping.rows import Rows, are_one_group
@@ -30,7 +30,7 @@ class Stacked:
     Parameters
     ----------
     runs : sequence of Realization
-        Alike in `own_options`.
+        Alike in `options_of`.
     weights : mapping of str to Tensor, each of shape (lanes, ...)
         Moved in place.
     unused : collection of str
@@ -41,7 +41,7 @@ class Stacked:
         self, runs: Sequence[Realization], weights: Mapping[str, Tensor], unused: Collection[str] = ()
     ) -> None:
         self.weights, self.lanes, self.unused = weights, len(runs), unused
-        self.own = Hyperparameters(runs, weights) if each_has_own(runs[0]) else None
+        self.own = hyperparameters_of(runs, weights)
         self.watch = PointwiseOnly(*[] if self.own is None else [AsColumns()])
         self.audit = Audit(runs[0], weights, self.state, self.own)
         parameters, shared = self.laid_out(), runs[0].scheduler if self.own is None else None

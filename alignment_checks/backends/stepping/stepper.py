@@ -15,6 +15,7 @@ from typing import Protocol
 from torch import Tensor
 
 from alignment_checks.backends.job import needs_closure
+from alignment_checks.backends.stepping.hyperparameters import factories
 from alignment_checks.backends.stepping.outside import Outside
 from alignment_checks.backends.stepping.per_lane import PerLane
 from alignment_checks.backends.stepping.refusal import Refused, StepRefused, first_line, is_out_of_memory
@@ -57,7 +58,7 @@ class Stepper:
     Parameters
     ----------
     runs : sequence of Realization
-        One for each lane, alike in `own_options`.
+        One for each lane, alike in `options_of`.
     weights : mapping of str to Tensor, each of shape (lanes, ...)
         Moved in place.
     way : Way
@@ -108,7 +109,7 @@ class Stepper:
 def _outside(runs: Sequence[Realization], weights: Mapping[str, Tensor]) -> Outside:
     """Return what the optimizers of these runs share, having made one by each of their factories."""
     start = {name: value[0] for name, value in weights.items()}
-    probes = [Single(run, start) for run in {(run.optimizer, run.scheduler): run for run in runs}.values()]
+    probes = [Single(run, start) for run in {factories(run): run for run in runs}.values()]
     if needs_closure(probes[0].optimizer):
         name = type(probes[0].optimizer).__name__
         raise Refused(f"{name} is given a closure, to evaluate the loss of its run again within a step")

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from alignment_checks.backends.stepping.audit import Audit
 from alignment_checks.backends.stepping.foreach import OneByOne
-from alignment_checks.backends.stepping.hyperparameters import Hyperparameters, each_has_own
+from alignment_checks.backends.stepping.hyperparameters import hyperparameters_of
 from alignment_checks.backends.stepping.numbers import AsColumns, of_lanes
 from alignment_checks.backends.stepping.single import Gradient
 from alignment_checks.backends.stepping.state import exchange
@@ -45,7 +45,7 @@ class Vmapped:
         unused: Collection[str] = (),  # noqa: ARG002
     ) -> None:
         self.run, self.weights, self.lanes = runs[0], weights, len(runs)
-        self.own = Hyperparameters(runs, weights) if each_has_own(self.run) else None
+        self.own = hyperparameters_of(runs, weights)
         self.parameters: dict[str, Tensor] = {}
         self.carried: list[Tensor] = []
         kept = lambda: nullcontext(((self.optimizer, self.scheduler), self.parameters))  # noqa: E731

@@ -36,13 +36,24 @@ def isolated(seed: int) -> Iterator[None]:
     before_python, before_numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(**_kept()):
         try:
-            torch.manual_seed(seed)
+            _seed_torch(seed)
             random.seed(seed)
             np.random.seed(seed % 2**32)
             yield
         finally:
             random.setstate(before_python)
             np.random.set_state(before_numpy)
+
+
+def _seed_torch(seed: int) -> None:
+    """Seed torch's generators.
+
+    Not by `torch.manual_seed`: it also has each accelerator that is not in use yet seeded when it first is, and that is
+    after the user's state was put back.
+    """
+    torch.default_generator.manual_seed(seed)
+    if torch.accelerator.is_available():
+        torch.get_device_module().manual_seed_all(seed)
 
 
 def _kept() -> dict[str, Any]:

@@ -134,3 +134,13 @@ def test_applying_a_perturbation_leaves_the_global_generators_as_it_found_them(b
     delta = pt.Perturbation("label_noise", 0.5, 1.0, seed=3)
     assert delta.achieved(blobs) > 0
     assert states() == before
+
+
+def test_an_accelerator_that_is_not_in_use_is_not_seeded_for_when_it_is(monkeypatch):
+    for module in (torch.cuda, torch.xpu, torch.mps):
+        name = "manual_seed" if module is torch.mps else "manual_seed_all"
+        monkeypatch.setattr(module, name, lambda _: pytest.fail("it would be seeded after the user's state is back"))
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    with isolated(5):
+        first = torch.rand(3)
+    torch.testing.assert_close(first, torch.rand(3, generator=torch.Generator().manual_seed(5)))

@@ -13,8 +13,8 @@ from functools import partial
 import torch
 
 from alignment_checks.backends import lanes, plan
-from alignment_checks.backends.compiled import Compilers, NotCompiled
 from alignment_checks.backends.footprint import Footprint
+from alignment_checks.backends.graphs import Graphs, NotCompiled, NotTraced
 from alignment_checks.backends.job import Job, Record
 from alignment_checks.backends.slots import Slots, consecutive, placed, slots_matter
 from alignment_checks.backends.stepping.refusal import StepRefused
@@ -34,7 +34,7 @@ def train(
     MemoryError
         If not even one of them fits the device's memory.
     """
-    trainer = _Trainer(device, need.unused, Compilers.new() if compiled else None)
+    trainer = _Trainer(device, need.unused, _graphs(len(group), width, group[0].steps, compiled=compiled))
     batches = (placed if slots_matter(group[0].train, device, width) else consecutive)(group, width)
     work = plan.milliseconds(need, width, len(group), group[0].steps)
     tasks = [partial(_trained, trainer, group, batch) for batch in batches]
@@ -42,6 +42,12 @@ def train(
     for records in shared_out(tasks, processes if work >= plan.FORKING else 1):
         found.update(records)
     return [found[index] for index in range(len(group))]
+
+
+def _graphs(runs: int, width: int, steps: int, *, compiled: bool) -> Graphs | None:
+    """Return what traces, and compiles, the batched functions, None where that does not pay."""
+    traced = compiled or plan.pays_to_trace(runs, width, steps)
+    return Graphs(compiles=compiled) if traced else None
 
 
 def _trained(trainer: _Trainer, group: Sequence[Job], batch: Slots) -> dict[int, Record]:
@@ -57,21 +63,24 @@ class _Trainer:
 
     device: torch.device
     unused: Sequence[str]
-    compilers: Compilers | None
+    graphs: Graphs | None
     ways: list[Way] = field(default_factory=lambda: list(Way))
     refusals: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def train(self, batch: Sequence[Job]) -> list[Record]:
-        """Train a batch from t = 0, and again where a way of stepping, compiled code or memory fails, however late."""
+        """Train a batch from t = 0, and again where a way of stepping, a graph or memory fails, however late."""
         while True:
             try:
-                records = lanes.train(batch, self.device, self.ways[0], self.unused, compilers=self.compilers)
+                records = lanes.train(batch, self.device, self.ways[0], self.unused, graphs=self.graphs)
             except StepRefused as error:
                 self.refusals.append(f"{self.ways.pop(0)} was refused: {error}")
             except NotCompiled as error:
-                self.compilers = None
+                self.graphs = Graphs(compiles=False)
                 self.notes.append(f"not compiled: {error}")
+            except NotTraced as error:
+                self.graphs = None
+                self.notes.append(f"not traced: {error}")
             except MemoryError:
                 return self.halved(batch)
             else:

@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.func import vmap
 
 from alignment_checks import seeding
-from alignment_checks.backends.compiled import Compilers, NotCompiled
+from alignment_checks.backends.graphs import Graphs, NotCompiled, NotTraced
 from alignment_checks.backends.job import Job, Record, as_lost, is_lost
 from alignment_checks.backends.minibatches import disturbed, noise, together
-from alignment_checks.backends.stacking import Batch, Weights
+from alignment_checks.backends.stacking import Batch, Found, Weights
 from alignment_checks.backends.stepping.refusal import Refused, first_line, is_out_of_memory
 from alignment_checks.backends.stepping.stepper import Stepper, Way
 from alignment_checks.objectives import Tensors
@@ -43,7 +43,7 @@ def train(
     way: Way = Way.FLATTENED,
     unused: Sequence[str] = (),
     *,
-    compilers: Compilers | None = None,
+    graphs: Graphs | None = None,
 ) -> list[Record]:
     """Train jobs whose training runs are alike in `structure` as one batch.
 
@@ -55,13 +55,13 @@ def train(
         How the optimizers are to be stepped.
     unused : sequence of str
         Parameters that the loss does not use.
-    compilers : Compilers, optional
-        What compiles the gradients, the same for all batches of a structure; None leaves them uncompiled.
+    graphs : Graphs, optional
+        What calls the batched functions, the same for all batches of a structure; None is `vmap` itself.
 
     Raises
     ------
-    NotCompiled
-        If it cannot be.
+    NotTraced, NotCompiled
+        If there can be no graph.
     MemoryError
         If the batch does not fit the device's memory.
     StepRefused
@@ -72,8 +72,8 @@ def train(
     slow: list[str] = []
     try:
         with _slow_paths(slow), seeding.isolated(seeding.derive("lanes")):
-            records = _Lanes(jobs, device, way, unused, compilers).recorded()
-    except (Refused, NotCompiled):
+            records = _Lanes(jobs, device, way, unused, graphs).recorded()
+    except (Refused, NotTraced, NotCompiled):
         raise
     except Exception as error:
         if is_out_of_memory(error):
@@ -87,10 +87,6 @@ def because(*reasons: str | None) -> str | None:
     return "; ".join(reason for reason in reasons if reason) or None
 
 
-Found = tuple[Tensors, Tensor, dict[str, Tensor]]
-"""A gradient of each lane, the loss that it is of, and the buffers after the forward pass."""
-
-
 class _Lanes:
     """A batch of runs at some θ(t), and what is recorded of them."""
 
@@ -100,28 +96,32 @@ class _Lanes:
         device: torch.device,
         way: Way,
         unused: Sequence[str],
-        compilers: Compilers | None,
+        graphs: Graphs | None,
     ) -> None:
         runs = [job.train for job in jobs]
         self.jobs, self.run, self.mesa = jobs, runs[0], runs[0].setup.mesa
         self.weights = Weights.of(runs, device)
-        self.whole = Batch.of(runs, device, random=jobs[0].random, lowered=self.run.dtype is not None)
-        self.stepped = self.whole.stepping(self.run.dtype)
-        if compilers is not None:
-            self.whole, self.stepped = self.compiled(compilers)
+        whole = Batch.of(runs, device, random=jobs[0].random, lowered=self.run.dtype is not None)
+        stepped = whole.stepping(self.run.dtype)
+        self.one = stepped is whole
+        self.whole = replace(whole, mesa=self.mesa if self.mesa.of == "gradient" else None)
+        self.stepped = stepped
+        self.scores = list(_score_batches(jobs, device))
+        if graphs is not None:
+            self.trace(graphs)
         self.batches = together(runs, device)
         self.noises = [noise(runs, which, device) for which in range(len(self.run.noise))]
         self.dtype = None if self.run.dtype is None else next(iter(self.run.parameters.values())).dtype
-        self.scores = list(_score_batches(jobs, device))
         self.stepper = Stepper(runs, self.weights.detached(), way, unused)
 
-    def compiled(self, compilers: Compilers) -> tuple[Batch, Batch]:
-        """Return the two losses with what compiles them; they stay one where they are one."""
-        for compiler in compilers:
-            compiler.begin()
-        whole = replace(self.whole, compiler=compilers.measured)
-        apart = self.stepped is not self.whole
-        return whole, replace(self.stepped, compiler=compilers.stepped) if apart else whole
+    def trace(self, graphs: Graphs) -> None:
+        """Have all batched functions called as graphs."""
+        self.whole = replace(self.whole, graph=graphs.of("measured", self.whole.owners))
+        self.stepped = replace(self.stepped, graph=graphs.of("stepped", self.stepped.owners))
+        self.scores = [
+            (where, replace(batch, graph=graphs.of(("scored", batch.objective.structure), batch.owners)))
+            for where, batch in self.scores
+        ]
 
     def recorded(self) -> list[Record]:
         """Train to T and return what each job left."""
@@ -134,18 +134,18 @@ class _Lanes:
             at = columns.get(t)
             found = self.whole.gradient(self.weights) if at is not None else None
             if at is not None and found is not None:
-                losses[at] = found[1]
+                losses[at] = found.loss
                 for row, (_, batch) in zip(scored, self.scores, strict=True):
                     row[at] = batch.value(self.weights)
-                if self.mesa.of == "gradient":  # before the step, which may write into the gradient
-                    pursued[at] = vmap(self.mesa)(found[0], self.weights.detached(self.dtype))
+                if found.mesa is not None:
+                    pursued[at] = found.mesa
             here = self.weights.snapshot(self.dtype) if t >= steps - 1 or self.mesa.of == "step" else {}
             if t == steps:
                 end, rates = End(here, step, ()), self.stepper.learning_rates()
             if t < steps or self.mesa.of == "step":
-                gradient, loss, buffers = self.descended(t, found)
-                self.weights.buffers.update(buffers)
-                self.stepper.step(gradient, loss)
+                found = self.descended(t, found)
+                self.weights.buffers.update(found.buffers)
+                self.stepper.step(found.gradient, found.loss)
                 step = {n: value - here[n] for n, value in self.weights.detached(self.dtype).items()} if here else {}
             if at is not None and self.mesa.of == "step":
                 pursued[at] = vmap(self.mesa)(step, here)
@@ -155,12 +155,12 @@ class _Lanes:
     def descended(self, t: int, found: Found | None) -> Found:
         """Return the gradient that a step takes, its loss, and the buffers after it; what was measured may be it."""
         examples = next(self.batches)
-        if found is None or examples is not None or self.stepped is not self.whole:
+        if found is None or examples is not None or not self.one:
             found = self.stepped.on(examples).gradient(self.weights, t)
-        gradient, loss, buffers = found
+        gradient = found.gradient
         for seeds, scales in self.noises:
             gradient = disturbed(gradient, seeds, scales, t)
-        return gradient, loss, buffers
+        return found._replace(gradient=gradient)
 
     def empty(self, width: int) -> Tensor:
         """Return an unwritten record (records, width) on the device, in float32 or wider."""

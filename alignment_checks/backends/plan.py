@@ -25,6 +25,10 @@ TRAFFIC = 0.8e6
 """Bytes of a footprint that a core goes through in a millisecond."""
 BESIDE = 1.25
 """How much longer it takes for a run beside others, in a batch: `vmap` writes and reads more than a run alone."""
+UNTRACED = 1.5
+"""Milliseconds of a step of a batch that `vmap` and `grad` take, and a graph of what they came to does not."""
+TRACING = 100
+"""Milliseconds that it takes to trace a graph."""
 COMPILED = 0.4
 """What compiled code saves of a batch's time."""
 COMPILING = 5_000
@@ -55,6 +59,11 @@ def fewest(need: Footprint, device: torch.device, lanes: int) -> int:
 def milliseconds(need: Footprint, lanes: int, runs: int, steps: int) -> float:
     """Return about how long one core takes to train as many runs in batches of `lanes`; one lane is the loop."""
     return runs * steps * ((LAUNCHES / lanes if lanes > 1 else LOOPED) + _work(need))
+
+
+def pays_to_trace(runs: int, lanes: int, steps: int) -> bool:
+    """Return whether tracing saves more than it takes."""
+    return UNTRACED * steps * -(-runs // lanes) > TRACING
 
 
 def pays_to_compile(need: Footprint, device: torch.device, lanes: int, runs: int, steps: int) -> bool:

@@ -26,10 +26,10 @@ def slots_matter(run: Realization, device: torch.device, width: int) -> bool:
     weights = Weights.of(runs, device)
     with seeding.isolated(seeding.derive("slots")):
         try:
-            gradient, loss, _ = Batch.of(runs, device).gradient(weights)
+            found = Batch.of(runs, device).gradient(weights)
         except Exception:  # what cannot be batched says so when it is trained
             return False
-    return any(not torch.equal(value, value[:1].expand_as(value)) for value in (loss, *gradient.values()))
+    return any(not torch.equal(value, value[:1].expand_as(value)) for value in (found.loss, *found.gradient.values()))
 
 
 def consecutive(group: Sequence[Job], width: int) -> list[Slots]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
-from alignment_checks.backends.compiled import Compiler
+from alignment_checks.backends.graphs import Graph
 from alignment_checks.drawing import EVALUATION, STEP, drawing, seed_of
-from alignment_checks.objectives import Coefficient, Objective, Tensors
+from alignment_checks.objectives import Coefficient, MesaObjective, Objective, Tensors
 from alignment_checks.realization import Realization, model_inputs
 
 
@@ -103,8 +103,10 @@ class Batch:
         What it is drawn for.
     dtype : torch.dtype or None
         What it is evaluated in, where that is not the weights' own.
-    compiler : Compiler or None
-        What compiles the gradient, where that is to be.
+    mesa : MesaObjective or None
+        What is measured of the gradient.
+    graph : Graph or None
+        What calls the batched function in its place.
     """
 
     module: nn.Module
@@ -115,7 +117,8 @@ class Batch:
     seeds: Tensor | None
     stream: int
     dtype: torch.dtype | None
-    compiler: Compiler | None = None
+    mesa: MesaObjective | None = None
+    graph: Graph | None = None
 
     @classmethod
     def of(
@@ -164,29 +167,43 @@ class Batch:
         picked = [part.tensor[examples if part.dim is None else (rows, examples)] for part in self.data]
         return replace(self, data=tuple(Shared(part, 0) for part in picked))
 
-    def gradient(self, weights: Weights, step: int = 0) -> tuple[Tensors, Tensor, dict[str, Tensor]]:
-        """Return, for each lane: the gradient of the loss, the loss, and the buffers after the forward pass."""
-        lane = grad_and_value(self._lane, argnums=1, has_aux=True)
-        gradient, (loss, buffers) = self._mapped(lane, weights, step, self.compiler)
-        return gradient, loss.detach(), buffers
+    @property
+    def owners(self) -> list[object]:
+        """The user's objects whose code computes the loss."""
+        functions: list[object] = [self.objective.function, *self.objective.changes]
+        functions += [] if self.mesa is None else [self.mesa.function]
+        return [*self.module.modules(), *(getattr(function, "__self__", function) for function in functions)]
+
+    def gradient(self, weights: Weights, step: int = 0) -> Found:
+        """Return what is found at θ of each lane."""
+        (gradient, loss, buffers), measured = self._mapped(self._descent, weights, step)
+        return Found(gradient, loss.detach(), buffers, measured.get("mesa"))
 
     def value(self, weights: Weights) -> Tensor:
         """Return each lane's loss, shape (lanes,)."""
         with torch.no_grad():
-            loss: Tensor = self._mapped(self._lane, weights, 0)[0]
+            loss: Tensor = self._mapped(self._value, weights, 0)[0]
             return loss
 
-    def _mapped(
-        self, function: Callable[..., Any], weights: Weights, step: int, compiler: Compiler | None = None
-    ) -> Any:
+    def _mapped(self, function: Callable[..., Any], weights: Weights, step: int) -> tuple[Any, Any]:
         groups: list[Mapping[Any, Shared]] = [*weights.at(self.lanes), dict(enumerate(self.data or ()))]
         seeds = {} if self.seeds is None else {0: self.seeds}
         dims = (*({name: part.dim for name, part in group.items()} for group in groups), dict.fromkeys(seeds, 0))
         values = [{name: cast(part.tensor, self.dtype) for name, part in group.items()} for group in groups]
         mapped = vmap(function, in_dims=(None, *dims, (0,) * len(self.coefficients)), randomness="error")
-        if compiler is None:
-            return mapped(step, *values, seeds, self.coefficients)
-        return compiler(mapped, torch.tensor(step), *values, seeds, self.coefficients)
+        if self.graph is None:
+            found: tuple[Any, Any] = mapped(step, *values, seeds, self.coefficients)
+            return found
+        return self.graph(mapped, torch.tensor(step), *values, seeds, self.coefficients)
+
+    def _descent(self, step: int | Tensor, trainable: dict[str, Tensor], *rest: Any) -> tuple[Any, dict[str, Tensor]]:
+        """Return one lane's gradient, loss and buffers; and what is measured of the gradient."""
+        gradient, (loss, buffers) = grad_and_value(self._lane, argnums=1, has_aux=True)(step, trainable, *rest)
+        return (gradient, loss, buffers), {} if self.mesa is None else {"mesa": self.mesa(gradient, trainable)}
+
+    def _value(self, *arguments: Any) -> tuple[Tensor, tuple[()]]:
+        """Return one lane's loss, and nothing beside it."""
+        return self._lane(*arguments)[0], ()
 
     def _lane(
         self,
@@ -205,6 +222,15 @@ class Batch:
         with drawing(seeds.get(0), self.stream, step):
             outputs = functional_call(self.module, {**trainable, **after, **frozen}, model_inputs(parts))
             return self.objective.loss(coefficients)(outputs, targets, trainable), after
+
+
+class Found(NamedTuple):
+    """What is found at θ of each lane: a gradient, the loss that it is of, the buffers after the forward pass."""
+
+    gradient: Tensors
+    loss: Tensor
+    buffers: dict[str, Tensor]
+    mesa: Tensor | None
 
 
 def _selection(owners: list[int] | None, device: torch.device) -> Tensor | int | None:

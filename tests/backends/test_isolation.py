@@ -82,8 +82,11 @@ def test_a_model_whose_slots_differ_is_seen(blobs, monkeypatch):
 
     class Uneven(slots.Batch):
         def gradient(self, weights, step=0):
-            gradient, loss, buffers = super().gradient(weights, step)
-            return {n: g * (1 + 1e-12 * torch.arange(len(g), dtype=g.dtype).reshape(-1, *[1] * (g.ndim - 1))) for n, g in gradient.items()}, loss, buffers  # fmt: skip  # noqa: E501
+            found = super().gradient(weights, step)
+            return found._replace(gradient={name: tilted(g) for name, g in found.gradient.items()})
+
+    def tilted(g):
+        return g * (1 + 1e-12 * torch.arange(len(g), dtype=g.dtype).reshape(-1, *[1] * (g.ndim - 1)))
 
     monkeypatch.setattr(slots, "Batch", Uneven)
     assert slots.slots_matter(run, CPU, 4)

@@ -1,0 +1,207 @@
+"""A graph, or compiled code, is what was to be traced and compiled, or is not used."""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import alignment_checks as ac
+from alignment_checks.backends import compiled, graphs, plan
+from alignment_checks.backends.footprint import Footprint
+from alignment_checks.backends.graphs import Graph, NotTraced
+from alignment_checks.perturbations import IDENTITY, Perturbation
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def tracing(monkeypatch):
+    """Let the shortest training be traced."""
+    monkeypatch.setattr(plan, "TRACING", 0)
+
+
+@pytest.fixture
+def compiling(monkeypatch):
+    """Let the shortest training be compiled."""
+    monkeypatch.setattr(plan, "COMPILING", 0)
+    compiled.compiled.cache_clear()
+
+
+def dropping():
+    return nn.Sequential(nn.Linear(5, 4), nn.Dropout(0.2), nn.Linear(4, 3))
+
+
+@pytest.mark.parametrize("changes", [{"batch_size": 5}, {"model": dropping}], ids=["minibatches", "dropout"])
+def test_compiled_lanes_equal_the_loop(blobs, compiling, changes):
+    setup = replace(blobs, **changes)
+    found, loop = (ac.run(setup, seeds=range(5), backend=backend) for backend in ("lanes", "loop"))
+    np.testing.assert_allclose(found.base, loop.base, rtol=1e-9)
+    np.testing.assert_allclose(found.mesa, loop.mesa, rtol=1e-8)
+    assert compiled.compiled.cache_info().currsize > 0
+    assert {run.reason for run in found.runs} == {None}
+
+
+def test_the_same_code_is_compiled_once_for_setups_built_apart(blobs, compiling):
+    for _ in range(2):
+        model = lambda: nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3))  # noqa: E731
+        ac.run(replace(blobs, model=model), seeds=range(3), backend="lanes")
+    assert compiled.compiled.cache_info().misses == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_a_graph_gives_the_same_bits(blobs, monkeypatch, dtype):
+    setup = replace(blobs, model=dropping, dtype=dtype)
+    deltas = [Perturbation("label_smoothing", m, 0.5, 0) for m in (0.0, 0.2, 0.4)]
+    base = [IDENTITY] * 3
+    found = {}
+    for cost in (1e9, 0):
+        monkeypatch.setattr(plan, "TRACING", cost)
+        found[cost] = ac.run(setup, deltas, base=base, backend="lanes")
+    np.testing.assert_array_equal(found[0].base, found[1e9].base)
+    np.testing.assert_array_equal(found[0].mesa, found[1e9].mesa)
+    assert {run.reason for run in found[0].runs} == {None}
+
+
+def test_the_model_is_not_called_once_it_is_traced_but_to_be_compared(blobs, tracing):
+    calls = []
+
+    class Counted(nn.Linear):
+        def forward(self, x):
+            calls.append(x.shape)
+            return super().forward(x)
+
+    def called(steps):
+        calls.clear()
+        ac.run(replace(blobs, model=lambda: Counted(5, 3), steps=steps), seeds=range(3), backend="lanes")
+        return len(calls)
+
+    few = called(8)
+    assert called(graphs.AUDITED - 2) == few
+    assert called(graphs.AUDITED + 8) == few + 1
+
+
+class Stateful(nn.Module):
+    """Takes another path from its `after`-th call on, of which its tensors know nothing."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.layer, self.after, self.calls = nn.Linear(5, 3), after, 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.layer(x) * (2 if self.calls > self.after else 1)
+
+
+def test_a_model_that_keeps_state_of_its_own_is_not_traced_and_says_so(blobs, tracing):
+    found = ac.run(replace(blobs, model=lambda: Stateful(3)), seeds=range(3), backend="lanes")
+    assert {run.reason for run in found.runs} == {"not traced: Stateful keeps state of its own between calls"}
+
+
+def test_an_objective_that_keeps_state_of_its_own_is_not_traced_and_says_so(blobs, tracing):
+    calls = 0
+
+    def objective(outputs, targets):
+        nonlocal calls
+        calls += 1
+        return nn.functional.cross_entropy(outputs, targets) * (2 if calls % 2 else 1)
+
+    found = ac.run(replace(blobs, objective=objective), seeds=range(3), backend="lanes")
+    assert {run.reason for run in found.runs} == {"not traced: function keeps state of its own between calls"}
+
+
+NOW = [0]
+
+
+class Elsewhere(nn.Module):
+    """Takes another path from step 10 on, which it knows from where nobody looks."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.layer(x) * (2 if NOW[0] >= 10 else 1)
+
+
+def clock(step):
+    NOW[0] = step
+    return 1.0
+
+
+@pytest.mark.parametrize("how", ["tracing", "compiling"])
+def test_code_that_takes_another_path_later_is_trained_without_a_graph_and_says_so(blobs, how, request):
+    request.getfixturevalue(how)
+    clock(0)
+    scheduler = partial(torch.optim.lr_scheduler.LambdaLR, lr_lambda=clock)
+    setup = replace(blobs, model=Elsewhere, scheduler=scheduler, steps=graphs.AUDITED + 3)
+    found, loop = (ac.run(setup, seeds=range(3), backend=backend) for backend in ("lanes", "loop"))
+    np.testing.assert_allclose(found.base, loop.base, rtol=1e-9)
+    assert {run.reason for run in found.runs} == {
+        "not traced: what was traced is not what the model computes: its code takes more than one path"
+    }
+
+
+def test_a_compiler_that_fails_leaves_the_batch_uncompiled_and_says_so(blobs, compiling, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("no C++ compiler found")
+
+    monkeypatch.setattr("torch._inductor.compile", broken)
+    found, loop = (ac.run(blobs, seeds=range(3), backend=backend) for backend in ("lanes", "loop"))
+    np.testing.assert_allclose(found.base, loop.base, rtol=1e-9)
+    assert {run.reason for run in found.runs} == {"not compiled: RuntimeError: no C++ compiler found"}
+
+
+def test_convolutions_are_left_to_torch(monkeypatch):
+    monkeypatch.setattr("torch._inductor.compile", None)
+    layer = nn.Conv1d(1, 1, 2)
+
+    def function(x):
+        return {"y": layer(x).detach()}, ()
+
+    x = torch.randn(3, 1, 4)
+    torch.testing.assert_close(Graph(compiles=True)(function, x)[0]["y"], layer(x).detach())
+
+
+def test_a_value_that_differs_in_one_lane_alone_is_no_rounding():
+    a = torch.arange(40, dtype=torch.float64).reshape(4, 10) / 40
+    b = a.clone()
+    b[0] *= 1e12
+    graphs._compare(([b], []), ([b.clone()], []))
+    wrong = b.clone()
+    wrong[2, 3] += 1e-9
+    with pytest.raises(NotTraced, match="not what the model computes"):
+        graphs._compare(([wrong], []), ([b], []))
+    lost = b.clone()
+    lost[1, 1] = torch.nan
+    graphs._compare(([lost], []), ([lost.clone()], []))
+    with pytest.raises(NotTraced):
+        graphs._compare(([lost], []), ([b], []))
+
+
+def test_a_gradient_that_is_zero_but_for_rounding_is_not_compared_with_itself():
+    loss, gradient = torch.ones(2, dtype=torch.float64), torch.full((2, 3), 1e-17, dtype=torch.float64)
+    graphs._compare(([loss, -gradient], []), ([loss, gradient], []))
+
+
+def test_a_sum_has_its_own_measure_and_lends_it_to_no_value():
+    loss, total = torch.ones(2, dtype=torch.float64), torch.full((2,), 1e9, dtype=torch.float64)
+    graphs._compare(([loss], [total * (1 + 1e-15)]), ([loss], [total]))
+    with pytest.raises(NotTraced):
+        graphs._compare(([loss + 1e-9], [total]), ([loss], [total]))
+    graphs._compare(([loss], [total / 0]), ([loss], [total / 0]))
+
+
+def test_tracing_has_to_pay_for_itself():
+    assert not plan.pays_to_trace(16, 16, steps=20)
+    assert not plan.pays_to_trace(17, 16, steps=20)
+    assert plan.pays_to_trace(64, 16, steps=100)
+
+
+def test_compiling_has_to_pay_for_itself():
+    small = Footprint(150_000, (), ())
+    assert not plan.pays_to_compile(small, CPU, 16, runs=100, steps=100)
+    assert plan.pays_to_compile(small, CPU, 16, runs=100, steps=2000)
+    assert plan.pays_to_compile(small, CPU, 16, runs=4000, steps=100)

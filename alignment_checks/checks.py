@@ -10,7 +10,7 @@ normalized : bool, optional
     Judge the dimensionless form. None: literal under Definition 3, dimensionless under Definition 4, and wherever
     setups of different size, objective or mesa-objective are compared. Both are always reported.
 of : {"base", "mesa"}
-    Whose capability.
+    Whose capability. α is a ratio of both, strong alignment a bound on L: without that choice, they refuse "mesa".
 examples : int
     Perturbations that Hypothesis draws; 0 judges `first` alone. Their magnitudes are spread over up to 1.28 places for
     each, the corners of the domain are tried as well, and where nothing fails up to as many again, near the worst.
@@ -44,7 +44,6 @@ shrink : bool
 
 from __future__ import annotations
 
-import math
 from typing import Unpack
 
 from hypothesis import strategies as st
@@ -53,12 +52,25 @@ from alignment_checks.comparison import compared, different
 from alignment_checks.experiment import Sides
 from alignment_checks.judgement import Judgement
 from alignment_checks.judging import bearable, close, either, high, robust, searched
-from alignment_checks.options import BOTH, RESCORED, RETRAINED, Judging, Options, Strategy, to_sides, under_sides
+from alignment_checks.options import (
+    BOTH,
+    RESCORED,
+    RETRAINED,
+    Judging,
+    Options,
+    Strategy,
+    check_number,
+    shortest,
+    to_sides,
+    under_sides,
+)
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.quantities import Quantity
 from alignment_checks.readings import Reading
 from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import Verdict
+
+ALPHA = "α is a ratio of both objectives"
 
 # -------------------------------------------------------------------------------------------------------- definition 3
 
@@ -102,11 +114,9 @@ def check_capability_robust(
     >>> str(check_capability_robust(bowl, under=pt.init_gain(max_log2=0.01), rtol=0.1, examples=10).status)
     'pass'
     """
-    options, (strategy, sides, words) = (
-        Options(**judging).alone(delta),
-        under_sides(under, mesa_under, base_under, delta),
-    )
-    quantity = Quantity("capability", options.of, bool(options.normalized), _steps(setup), options.horizon)
+    options = Options(**judging).alone(delta)
+    strategy, sides, words = under_sides(under, mesa_under, base_under, delta)
+    quantity = Quantity("capability", options.of, bool(options.normalized), shortest(setup), options.horizon)
     return robust(setup, strategy, sides, quantity, options, ("is robust", "is not robust"), f"under {words}")
 
 
@@ -120,11 +130,9 @@ def check_alignment_robust(
     **judging: Unpack[Judging],
 ) -> Verdict:
     """Check Definition 3 for alignment: α(𝓛₁, 𝓛₂) ≈ α(𝓛₁ + δ₁, 𝓛₂ + δ₂). Arguments: `check_capability_robust`."""
-    options, (strategy, sides, words) = (
-        Options(**judging).alone(delta),
-        under_sides(under, mesa_under, base_under, delta),
-    )
-    quantity = Quantity("alignment", "base", bool(options.normalized), _steps(setup), options.horizon)
+    options = Options(**judging).undivided(ALPHA).alone(delta)
+    strategy, sides, words = under_sides(under, mesa_under, base_under, delta)
+    quantity = Quantity("alignment", "base", bool(options.normalized), shortest(setup), options.horizon)
     return robust(setup, strategy, sides, quantity, options, ("is robust", "is not robust"), f"under {words}")
 
 
@@ -150,8 +158,9 @@ def check_capability_generalizes(
     **judging
         See the module's docstring. Dimensionless unless `normalized=False`.
     """
-    options, (strategy, sides, words) = Options(**judging).alone(delta), to_sides(to, delta, RETRAINED)
-    quantity = Quantity("capability", options.of, options.normalized is not False, _steps(setup), options.horizon)
+    options = Options(**judging).alone(delta)
+    strategy, sides, words = to_sides(to, delta, RETRAINED)
+    quantity = Quantity("capability", options.of, options.normalized is not False, shortest(setup), options.horizon)
     return robust(setup, strategy, sides, quantity, options, ("generalizes", "does not generalize"), f"to {words}")
 
 
@@ -167,8 +176,9 @@ def check_alignment_generalizes(
     Only the base side changes: L′ is evaluated along the unchanged trajectory, and nothing is retrained. Arguments are
     those of `check_capability_generalizes`.
     """
-    options, (strategy, sides, words) = Options(**judging).alone(delta), to_sides(to, delta, RESCORED)
-    quantity = Quantity("alignment", "base", options.normalized is not False, _steps(setup), options.horizon)
+    options = Options(**judging).undivided(ALPHA).alone(delta)
+    strategy, sides, words = to_sides(to, delta, RESCORED)
+    quantity = Quantity("alignment", "base", options.normalized is not False, shortest(setup), options.horizon)
     return robust(setup, strategy, sides, quantity, options, ("generalizes", "does not generalize"), f"to {words}")
 
 
@@ -199,14 +209,12 @@ def check_inner_aligned(
     **judging
         See the module's docstring.
     """
-    options, (strategy, sides, words) = (
-        Options(**judging).alone(delta),
-        under_sides(under, mesa_under, base_under, delta),
-    )
+    options = Options(**judging).undivided(ALPHA).alone(delta)
+    strategy, sides, words = under_sides(under, mesa_under, base_under, delta)
     sides = Sides(sides.mesa, sides.base, frozenset({"dataset", "custom"}))
-    quantity = Quantity("alignment", "base", bool(options.normalized), _steps(setup), options.horizon)
+    quantity = Quantity("alignment", "base", bool(options.normalized), shortest(setup), options.horizon)
     tolerance = options.tolerance
-    _check_number("floor", floor)
+    check_number("floor", floor)
 
     def judge(reference: Reading, reading: Reading) -> Judgement:
         both = close(quantity, reference, reading, tolerance), high(quantity, reference, reading, floor)
@@ -242,18 +250,18 @@ def check_strongly_aligned(
     **judging
         See the module's docstring.
     """
-    _check_number("worst", worst)
-    if isinstance(within, bool) or not isinstance(within, int) or not 1 <= within <= _steps(setup):
+    check_number("worst", worst)
+    if isinstance(within, bool) or not isinstance(within, int) or not 1 <= within <= shortest(setup):
         raise ValueError(f"`within` must be an int from 1 to the setup's {setup.steps} steps; got {within!r}")
     if setup.record_every > 1:
         raise ValueError(
             f"strong alignment is about L at every step of the transient; got record_every={setup.record_every}, "
             "between whose records a peak is not seen. Use dataclasses.replace(setup, record_every=1)"
         )
-    options = Options(**judging).alone(delta)
+    options = Options(**judging).undivided("`worst` bounds L").alone(delta)
     alone = under is None and delta is None
     strategy, sides, words = (st.just(IDENTITY), BOTH, "") if alone else under_sides(under, None, None, delta)
-    quantity = Quantity("capability", "base", bool(options.normalized), _steps(setup), options.horizon)
+    quantity = Quantity("capability", "base", bool(options.normalized), shortest(setup), options.horizon)
 
     def judge(reference: Reading, reading: Reading) -> Judgement:  # noqa: ARG001
         return bearable(reading, worst, within)
@@ -278,7 +286,7 @@ def check_more_capable(a: TrainingSetup, *, than: TrainingSetup, **judging: Unpa
     **judging
         See the module's docstring; `rtol` and `atol` say by how much a has to be ahead.
     """
-    options, steps = Options(**judging), _steps(a, than)
+    options, steps = Options(**judging), shortest(a, than)
     normalized = different(a, than) if options.normalized is None else options.normalized
     quantity = Quantity("capability", options.of, normalized, steps, options.horizon)
     return compared(a, than, quantity, options, "more capable")
@@ -290,20 +298,7 @@ def check_better_aligned(a: TrainingSetup, *, than: TrainingSetup, **judging: Un
     Literal α where L(0) and G(0) agree, else the dimensionless α̃: comparisons of α mean little otherwise.
     Arguments are those of `check_more_capable`.
     """
-    options, steps = Options(**judging), _steps(a, than)
+    options, steps = Options(**judging).undivided(ALPHA), shortest(a, than)
     normalized = different(a, than) if options.normalized is None else options.normalized
     quantity = Quantity("alignment", "base", normalized, steps, options.horizon)
     return compared(a, than, quantity, options, "better aligned", unmatched=options.normalized is None)
-
-
-def _steps(*setups: TrainingSetup) -> int:
-    for setup in setups:
-        if not isinstance(setup, TrainingSetup):
-            came = f"{type(setup).__name__} {setup!r:.60}"
-            raise TypeError(f"expected a TrainingSetup; got {came}. Build one: ac.TrainingSetup(...)")
-    return min(setup.steps for setup in setups)
-
-
-def _check_number(name: str, value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
-        raise ValueError(f"`{name}` must be a number; got {value!r}")

@@ -58,12 +58,13 @@ def close(quantity: Quantity, reference: Reading, reading: Reading, tolerance: T
 def high(quantity: Quantity, reference: Reading, reading: Reading, floor: float) -> Judgement:
     """Judge that α is at least `floor`, where both objectives improve: α is positive also where both get worse."""
     x, alpha = quantity.read(reference).value, quantity.read(reading).value
-    room = max(0.0, x - floor)
     if (improves := improving(reading)).status is not Status.PASS:
-        return replace(improves, reference=x, value=alpha, deviation=alpha - x, allowed=room)
+        return replace(improves, reference=x, value=alpha, deviation=alpha - x, allowed=max(0.0, x - floor))
     above = at_least(quantity.read(reading), floor)
     note = "" if above.status is Status.PASS else f"α is {_BELOW[above.status]} the floor, {floor:g}"
-    return replace(above, reference=x, deviation=alpha - x, allowed=room, note=note)
+    if not x > floor:  # the unperturbed run is no better: how far α is off the floor says it, not how far off that run
+        return replace(above, note=note)
+    return replace(above, reference=x, deviation=alpha - x, allowed=x - floor, note=note)
 
 
 _BELOW = {Status.FAIL: "below", Status.INCONCLUSIVE: "not clearly above"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypedDict
@@ -91,6 +92,15 @@ class Options:
         """Return these options for one given perturbation: judged with no draws, and shrunk only where asked."""
         return self if delta is None else replace(self, examples=0, first=tuple(self.first) or (delta,))
 
+    def undivided(self, why: str) -> Options:
+        """Return these options for a property that is not of one side, and has no `of` to choose."""
+        if self.of != "base":
+            raise ValueError(
+                f"{why}: there is no `of` to choose; got of={self.of!r}. Leave it out, or judge C_M alone: "
+                "capability_robust(..., of='mesa')"
+            )
+        return self
+
     @property
     def tolerance(self) -> Tolerance:
         """When x′ ≈ x."""
@@ -161,3 +171,18 @@ def _just(delta: Perturbation) -> Strategy:
 
 def _named(strategy: Strategy, delta: Perturbation | None) -> str:
     return repr(strategy) if delta is None else delta.described()
+
+
+def shortest(*setups: TrainingSetup) -> int:
+    """Return the T of these setups, the least where they differ; raise TypeError if one is no setup."""
+    for setup in setups:
+        if not isinstance(setup, TrainingSetup):
+            came = f"{type(setup).__name__} {setup!r:.60}"
+            raise TypeError(f"expected a TrainingSetup; got {came}. Build one: ac.TrainingSetup(...)")
+    return min(setup.steps for setup in setups)
+
+
+def check_number(name: str, value: float) -> None:
+    """Raise ValueError if an argument is no number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+        raise ValueError(f"`{name}` must be a number; got {value!r}")

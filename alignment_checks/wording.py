@@ -74,7 +74,7 @@ def _details(sides: Sides, quantity: Quantity, judgement: Judgement, reference: 
         lines = [f"{form.symbol()} = {shown(form, reading)}" for form in forms]
     else:
         lines = [_pair(sides, form, reference, reading) for form in forms]
-        lines[0] += f", allowed {_allowed(judgement)}" if _is_judged(quantity, judgement, reading) else ""
+        lines[0] += f", allowed {_allowed(judgement)}" if _is_judged(quantity, judgement, reference, reading) else ""
     lines += [judgement.note] * bool(judgement.note)
     return [*lines, *_chance(judgement, reading), _placed(sides)]
 
@@ -89,9 +89,10 @@ def _placed(sides: Sides) -> str:
     return f"trained on L{'+δ' * sides.mesa}, scored on L{'+δ' * sides.base}"
 
 
-def _is_judged(quantity: Quantity, judgement: Judgement, reading: Reading) -> bool:
-    """Return whether it is the quantity itself that was judged, and not a bound on something else."""
-    return math.isfinite(judgement.deviation) and quantity.read(reading).value == judgement.value
+def _is_judged(quantity: Quantity, judgement: Judgement, reference: Reading, reading: Reading) -> bool:
+    """Return whether it is the quantity itself that was judged against the unperturbed run, and not against a bound."""
+    pair = quantity.read(reference).value, quantity.read(reading).value
+    return math.isfinite(judgement.deviation) and pair == (judgement.reference, judgement.value)
 
 
 def _pair(sides: Sides, quantity: Quantity, reference: Reading, reading: Reading) -> str:

@@ -196,7 +196,7 @@ def test_no_perturbation_is_judged_that_the_strategy_does_not_draw():
     assert verdict.minimal.perturbation == verdict.worst.perturbation == only
 
 
-@settings(max_examples=5)
+@settings(max_examples=5, deadline=None)
 @given(delta=GAIN, rtol=st.floats(0.05, 0.5))
 def test_under_given_one_drawn_perturbation_is_judged_by_its_closed_form(delta, rtol):
     verdict = ac.check_capability_robust(bowl(steps=5), delta=delta, rtol=rtol)
@@ -460,6 +460,8 @@ def test_inner_alignment_is_a_floor_and_stability(mlp):
     assert f"α is below the floor, {0.9 * alpha:g}" in str(low)
     nowhere = judged(1.1 * alpha, 2.0)
     assert nowhere.minimal.perturbation == IDENTITY
+    assert nowhere.minimal.deviation == pytest.approx(-0.1 * alpha), "of the floor, which the unperturbed run misses"
+    assert "allowed 0" not in str(nowhere)
     assert f"with α ≥ {1.1 * alpha:g} under label_noise(max_rate=0.3), rtol=2" in nowhere.denial
 
 
@@ -771,6 +773,14 @@ BAD_KEYWORDS = [
     ({"device": "gpu"}, ValueError, "`device` must be 'auto' or a torch device; got 'gpu'"),
     ({"rtoll": 0.1}, TypeError, "unexpected keyword argument 'rtoll'"),
 ]
+
+
+@every("alignment_robust", "alignment_generalizes", "inner_aligned", "better_aligned", "strongly_aligned")
+def test_what_is_not_of_one_side_refuses_a_choice_of_side(mlp, call, steps):
+    """It would else be ignored, and something else judged than what was asked for."""
+    with pytest.raises(ValueError, match="there is no `of` to choose; got of='mesa'"):
+        call(mlp, of="mesa")
+    assert steps.taken == 0
 
 
 @every()

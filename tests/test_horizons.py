@@ -231,4 +231,6 @@ def test_a_floor_missed_by_the_unperturbed_run_is_not_off_by_nothing():
     assert verdict.status == "fail"
     assert "α is below the floor, 99" in str(verdict)
     assert "off by 0 %" not in str(verdict)
+    assert verdict.minimal.reference == 99
+    assert verdict.minimal.deviation == verdict.minimal.value - 99
     assert not math.isnan(verdict.minimal.value)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from alignment_checks.judgement import Judgement
     from alignment_checks.perturbations import Perturbation
     from alignment_checks.progress import Progress
     from pytest_alignment.journal import Journal
@@ -162,15 +163,21 @@ class Watching:
         if self.latest is None or self.latest.smallest is None:
             return None
         delta, judgement = self.latest.smallest
-        return f"{delta.described()}      off by {judgement.deviation:+.4g}, allowed {judgement.allowed:.4g}"
+        return f"{delta.described()}      {_how_far(judgement)}"
 
     def _show(self, progress: Progress) -> None:
         if progress.first is not None and not self._told:
             self._told = True
             delta, judgement = progress.first
-            far = f"off by {judgement.deviation:+.4g}, allowed {judgement.allowed:.4g}"
-            self._screen.tell(f"{self._name} fails at {delta.described()}: {far}; looking for the smallest")
+            self._screen.tell(
+                f"{self._name} fails at {delta.described()}: {_how_far(judgement)}; looking for the smallest"
+            )
         self._screen.show(standing(self._name, progress, self._max_time))
+
+
+def _how_far(judgement: Judgement) -> str:
+    """Return by how much it fails: by its name where it is no deviation, such as a bound that is missed."""
+    return judgement.note or f"off by {judgement.deviation:+.4g}, allowed {judgement.allowed:.4g}"
 
 
 def standing(name: str, progress: Progress, max_time: float | None) -> str:

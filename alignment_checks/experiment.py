@@ -14,6 +14,7 @@ from alignment_checks.readings import Reading, readings
 from alignment_checks.realization import draws_randomness, fingerprint, realize
 from alignment_checks.runs import KEPT_NUMBERS, Part, along, follow, resolved, run, run_parts
 from alignment_checks.sameness import alike
+from alignment_checks.surveys import Surveys
 from alignment_checks.training import TrainingSetup
 from alignment_checks.trajectory import End, Trajectory
 
@@ -110,6 +111,7 @@ class Experiment:
         self.in_lanes: set[str] = set()
         self.runs = 0
         self.paths: list[Path] | None = None
+        self.surveys = Surveys()
 
     @property
     def where(self) -> str:
@@ -155,7 +157,7 @@ class Experiment:
         if len(self.seeds) == 1:
             return self
         others = [max(self.seeds) + 1 + i for i in range(len(self.seeds))]
-        return Experiment(
+        again = Experiment(
             self.setup,
             self.sides,
             others,
@@ -166,6 +168,8 @@ class Experiment:
             horizon=self.horizon,
             planned=self.planned,
         )
+        again.surveys = self.surveys
+        return again
 
     def excerpt(self, delta: Perturbation) -> Trajectory | None:
         """Return the runs of one perturbation that was measured anew, or of the identity; None if it was neither."""
@@ -216,7 +220,9 @@ class Experiment:
         paths = None if self.sides.mesa else self._followed()
         if paths is not None:
             return along(paths, deltas, device=self.device)
-        return run_parts([self.part(deltas)], device=self.device, backend=backend, planned=self.planned)[0]
+        return run_parts(
+            [self.part(deltas)], device=self.device, backend=backend, planned=self.planned, surveys=self.surveys
+        )[0]
 
     def part(self, deltas: Sequence[Perturbation]) -> Part:
         """Return what is to be trained, and count it as trained."""
@@ -243,7 +249,7 @@ def measure_together(asked: Mapping[Experiment, Sequence[Perturbation]]) -> None
     for (device, backend), members in groups.items():
         parts = [experiment.part(asked[experiment]) for experiment in members]
         planned = sum(experiment.planned for experiment in members)
-        trajectories = run_parts(parts, device=device, backend=backend, planned=planned)
+        trajectories = run_parts(parts, device=device, backend=backend, planned=planned, surveys=members[0].surveys)
         for experiment, trajectory in zip(members, trajectories, strict=True):
             experiment.note(trajectory, asked[experiment], keep=[IDENTITY])
 

@@ -18,6 +18,7 @@ from alignment_checks.backends.path import follow as path_of
 from alignment_checks.backends.path import size as path_size
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.realization import Realization, checked, fingerprint, randomness, realize
+from alignment_checks.surveys import Surveys
 from alignment_checks.training import TrainingSetup
 from alignment_checks.trajectory import End, Run, Series, Trajectory, settled
 
@@ -88,15 +89,18 @@ class Part:
     seeds: Sequence[int] | None = None
 
 
-def run_parts(parts: Sequence[Part], *, device: str, backend: str, planned: int) -> list[Trajectory]:
+def run_parts(
+    parts: Sequence[Part], *, device: str, backend: str, planned: int, surveys: Surveys | None = None
+) -> list[Trajectory]:
     """Return what `run` does of each part; runs of setups that keep `company` share batches.
 
-    They are some of as many runs as `planned`: whether compiling pays depends on it.
+    They are some of as many runs as `planned`: whether compiling pays depends on it. Of what `surveys` holds nothing is
+    found out again.
     """
     asked = [_rows(part.setup, part.perturbations, part.base, part.seeds) for part in parts]
     if backend not in BACKENDS:
         raise ValueError(f"run: `backend` must be one of {', '.join(BACKENDS)}; got {backend!r}")
-    how = _How(resolved(device), backend, max(planned, sum(map(len, asked))))
+    how = _How(resolved(device), backend, max(planned, sum(map(len, asked))), surveys or Surveys())
     groups: dict[Hashable, list[int]] = {}
     for index, part in enumerate(parts):
         groups.setdefault(company(part.setup), []).append(index)
@@ -124,12 +128,15 @@ class _How:
     device: torch.device
     backend: str
     planned: int
+    surveys: Surveys
 
 
 def _run(parts: Sequence[list[_Row]], how: _How, *, keep_ends: bool | None = None) -> list[Trajectory]:
     """Train the rows of setups that keep company, and return a trajectory of each; by default, small ends are kept."""
     rows = [row for part in parts for row in part]
-    numbers = 2 * len(rows) * sum(value.numel() for value in checked(rows[0].setup).parameters.values())
+    setup = rows[0].setup
+    first = how.surveys.once(setup, (setup.seed, "checked"), lambda: checked(setup))
+    numbers = 2 * len(rows) * sum(value.numel() for value in first.parameters.values())
     keep = numbers <= KEPT_NUMBERS if keep_ends is None else keep_ends
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
     with one_thread(how.device) as threads:
@@ -309,10 +316,13 @@ class _Found:
 
 def _records(rows: list[_Row], how: _How, threads: int, *, keep_ends: bool) -> list[_Found]:
     work = _work(rows)
-    random = randomness(work[0].train)
+    first = work[0].train
+    random = how.surveys.once(first.setup, "randomness", lambda: randomness(first))
     jobs = [Job(one.train, tuple(one.scores), random) for one in work]
     found: dict[int, _Found] = {}
-    for index, record in trained(jobs, how.device, how.backend, planned=how.planned, processes=threads):
+    for index, record in trained(
+        jobs, how.device, how.backend, planned=how.planned, processes=threads, surveys=how.surveys
+    ):
         one = work[index]
         for row, score in one.rows:
             found[row] = _found(record, score, one.scores[score] or one.train, keep_end=keep_ends)

@@ -16,16 +16,22 @@ from alignment_checks.backends import lanes, plan
 from alignment_checks.backends.footprint import Footprint
 from alignment_checks.backends.graphs import Graphs, NotCompiled, NotTraced
 from alignment_checks.backends.job import Job, Record
-from alignment_checks.backends.slots import Slots, consecutive, placed, slots_matter
+from alignment_checks.backends.slots import Slots
 from alignment_checks.backends.stepping.refusal import StepRefused
 from alignment_checks.backends.stepping.stepper import Way
 from alignment_checks.backends.workers import shared_out
 
 
 def train(
-    group: Sequence[Job], need: Footprint, device: torch.device, width: int, *, compiled: bool, processes: int
+    group: Sequence[Job],
+    need: Footprint,
+    device: torch.device,
+    batches: Sequence[Slots],
+    *,
+    compiled: bool,
+    processes: int,
 ) -> list[Record]:
-    """Train jobs alike in structure, and return the record of each.
+    """Train jobs alike in structure in the given batches, and return the record of each.
 
     Raises
     ------
@@ -34,8 +40,8 @@ def train(
     MemoryError
         If not even one of them fits the device's memory.
     """
+    width = len(batches[0])
     trainer = _Trainer(device, need.unused, _graphs(len(group), width, group[0].steps, compiled=compiled))
-    batches = (placed if slots_matter(group[0].train, device, width) else consecutive)(group, width)
     work = plan.milliseconds(need, width, len(group), group[0].steps)
     tasks = [partial(_trained, trainer, group, batch) for batch in batches]
     found: dict[int, Record] = {}

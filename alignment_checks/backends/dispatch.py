@@ -11,17 +11,25 @@ import torch
 from alignment_checks.backends import batches, lanes, loop, plan
 from alignment_checks.backends.footprint import Footprint, footprint
 from alignment_checks.backends.job import Job, Record
+from alignment_checks.backends.slots import consecutive, placed, slots_matter
 from alignment_checks.backends.stepping.hyperparameters import factories, options_of
 from alignment_checks.backends.stepping.refusal import Refused
 from alignment_checks.backends.workers import shared_out
 from alignment_checks.drawing import Randomness
+from alignment_checks.surveys import Surveys
 
 TOO_FEW = "too few runs of this structure to be faster in lanes"
 TOO_LARGE = "runs of this size are no faster in lanes"
 
 
 def trained(
-    jobs: Sequence[Job], device: torch.device, backend: str, *, planned: int, processes: int = 1
+    jobs: Sequence[Job],
+    device: torch.device,
+    backend: str,
+    *,
+    planned: int,
+    processes: int = 1,
+    surveys: Surveys | None = None,
 ) -> Iterator[tuple[int, Record]]:
     """Yield the record of each job: through lanes, in batches of like structure, or through the loop.
 
@@ -34,10 +42,13 @@ def trained(
         How many runs there are going to be in all, of which these are some.
     processes : int
         How many may train at once.
+    surveys : Surveys, optional
+        What is known of runs of these structures.
     """
+    known = surveys or Surveys()
     for members in _alike(jobs):
         group = [jobs[index] for index in members]
-        records = _Group(group, device, backend, max(planned, len(jobs)), processes).records()
+        records = _Group(group, device, backend, max(planned, len(jobs)), processes, known).records()
         yield from zip(members, records, strict=True)
 
 
@@ -56,9 +67,19 @@ def _alike(jobs: Sequence[Job]) -> list[list[int]]:
 class _Group:
     """Jobs of like structure."""
 
-    def __init__(self, jobs: Sequence[Job], device: torch.device, backend: str, planned: int, processes: int) -> None:
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        device: torch.device,
+        backend: str,
+        planned: int,
+        processes: int,
+        surveys: Surveys,
+    ) -> None:
         self.jobs, self.device, self.backend, self.processes = jobs, device, backend, processes
-        self.need = footprint(jobs[0].train)
+        first = jobs[0].train
+        self.structure, self.surveys = lanes.structure(first), surveys
+        self.need = surveys.once(first.setup, (self.structure, "footprint"), lambda: footprint(first))
         self.width = plan.width(self.need, device, len(jobs))
         self.compiled = plan.pays_to_compile(self.need, device, self.width, planned, jobs[0].steps)
 
@@ -91,7 +112,16 @@ class _Group:
 
     def in_lanes(self, jobs: Sequence[Job]) -> list[Record]:
         """Train jobs in batches."""
-        return batches.train(jobs, self.need, self.device, self.width, compiled=self.compiled, processes=self.processes)
+        first, layout = jobs[0].train, (self.structure, self.device, self.width)
+        matter = self.surveys.once(first.setup, layout, lambda: slots_matter(first, self.device, self.width))
+        return batches.train(
+            jobs,
+            self.need,
+            self.device,
+            (placed if matter else consecutive)(jobs, self.width),
+            compiled=self.compiled,
+            processes=self.processes,
+        )
 
     def looped(self, jobs: Sequence[Job], reason: str) -> list[Record]:
         """Train jobs in the loop, one by one."""

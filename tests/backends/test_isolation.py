@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 import alignment_checks as ac
 from alignment_checks import runs
-from alignment_checks.backends import batches, lanes, plan, slots, workers
+from alignment_checks.backends import dispatch, lanes, plan, slots, workers
 from alignment_checks.backends.footprint import footprint
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.realization import realize
@@ -67,7 +67,7 @@ def test_the_same_runs_in_another_order_or_company_are_the_same_bits(model, dtyp
 
 @pytest.mark.parametrize("model", MODELS)
 def test_where_a_slot_matters_the_run_decides_on_its_slot(model, monkeypatch):
-    monkeypatch.setattr(batches, "slots_matter", lambda *_: True)
+    monkeypatch.setattr(dispatch, "slots_matter", lambda *_: True)
     setup = pictures(model, torch.float64)
     forward = ac.run(setup, KNOWN, backend="lanes")
     backward = ac.run(setup, KNOWN[::-1], backend="lanes")

@@ -18,7 +18,7 @@ from alignment_checks.sameness import alike
 from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import AlignmentViolation, Verdict
 from pytest_alignment.envelope import Envelope
-from pytest_alignment.foresight import Unforeseeable, untimed
+from pytest_alignment.foresight import Unforeseeable, unnoticed
 from pytest_alignment.journal import Crash
 from pytest_alignment.ledger import Ledger
 from pytest_alignment.outcome import Noted, Outcome, unjudged
@@ -78,7 +78,7 @@ class Assertion:
         forecast = self.ledger.forecast
         if self.ledger.is_dry and self.arguments.get("delta") is None:
             raise Unforeseeable
-        with untimed() if forecast is not None else nullcontext(), self._watched():
+        with unnoticed() if forecast is not None else nullcontext(), self._watched():
             return self._searched() if self.ledger.options.replay is None else self._replayed()
 
     @contextmanager

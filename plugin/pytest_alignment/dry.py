@@ -64,14 +64,14 @@ def _look_ahead(item: pytest.Function, test: Any, course: Course) -> None:
     """Run the test dry until a pass has met nothing new."""
     for _ in range(MOST):
         course.begin_pass()
-        _run_dry(item, test)
+        _run_dry(item, test, course)
         if getattr(test, SEED) is None:
             setattr(test, SEED, getattr(test, GENERATED, None))
         if not course.end_pass():
             return
 
 
-def _run_dry(item: pytest.Function, test: Any) -> None:
+def _run_dry(item: pytest.Function, test: Any, course: Course) -> None:
     """Run the test with nothing asserted, reported or stored; what is wrong with it will show when it is run."""
     before, inner = getattr(test, SETTINGS), test.hypothesis.inner_test
     phases = [phase for phase in before.phases if phase in _PHASES]
@@ -80,7 +80,7 @@ def _run_dry(item: pytest.Function, test: Any) -> None:
     arguments = {name: item.funcargs[name] for name in inspect.signature(item.obj).parameters if name in item.funcargs}
     try:
         setattr(test, SETTINGS, _quiet(before, phases))
-        test.hypothesis.inner_test = _unasserted(inner)
+        test.hypothesis.inner_test = _unasserted(inner, course)
         with with_reporter(_ignore):
             item.obj(**arguments)
     except TimedOut as stopped:
@@ -105,7 +105,7 @@ def _quiet(before: hypothesis.settings, phases: list[Phase]) -> hypothesis.setti
     )
 
 
-def _unasserted(inner: Callable[..., object]) -> Callable[..., None]:
+def _unasserted(inner: Callable[..., object], course: Course) -> Callable[..., None]:
     """Return a test that does not fail. It has the same source and signature, from which Hypothesis draws a seed."""
 
     @functools.wraps(inner)
@@ -114,11 +114,14 @@ def _unasserted(inner: Callable[..., object]) -> Callable[..., None]:
             inner(*args, **kwargs)
         except (StopTest, UnsatisfiedAssumption, pytest.skip.Exception, unittest.SkipTest):
             raise
-        except (Exception, Foreseen):
+        except Foreseen:
             return
+        except Exception:
+            course.failed = True
         except pytest.fail.Exception as error:
             if _is_timeout(error):
                 raise TimedOut(error) from None
+            course.failed = True
 
     return body
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,8 +18,12 @@ from alignment_checks.readings import Reading
 from alignment_checks.training import TrainingSetup
 from alignment_checks.trajectory import Trajectory
 
-Pending = dict["Foreseeing", dict[Perturbation, None]]
-"""Perturbations by experiment, in order."""
+Asked = tuple["Foreseeing", Perturbation]
+"""A run that an example asks for."""
+
+FIRST = 16
+"""Runs of the first batch on a CPU, as many as lanes, and of any after a failure; each other one is followed by one
+three times as large. An accelerator trains all at once."""
 
 
 class Foreseen(BaseException):
@@ -45,8 +50,12 @@ class Course:
         Dry passes that went before this one.
     examples, depth : int
         How many examples this pass has begun, and how many assertions the current one has made.
+    failed : bool
+        Whether an example has failed: then few more are run, and what they ask for is not trained in large batches.
     collected, pending : dict
-        What this dry pass has seen that is not known, and what an earlier one has, both not trained yet.
+        What this dry pass has seen that is not known, and what an earlier one has, both not trained yet, in order.
+    size : int
+        Runs of the next batch on a CPU.
     recognized : bool
         False once the first example had another setup than a pass earlier: none is then the same from call to call.
     searching, confirming : bool
@@ -59,8 +68,10 @@ class Course:
     passes: int = 0
     examples: int = 0
     depth: int = 0
-    collected: Pending = field(default_factory=dict)
-    pending: Pending = field(default_factory=dict)
+    failed: bool = False
+    size: int = FIRST
+    collected: dict[Asked, None] = field(default_factory=dict)
+    pending: dict[Asked, None] = field(default_factory=dict)
     recognized: bool = True
     searching: bool = False
     confirming: bool = False
@@ -69,15 +80,14 @@ class Course:
 
     def begin_pass(self) -> None:
         """Begin a dry pass."""
-        self.examples, self._example = 0, None
+        self.examples, self._example, self.size = 0, None, FIRST
 
     def end_pass(self) -> bool:
         """End a dry pass, and return whether another one may see further."""
         self.passes += 1
         found, self.collected = self.collected, {}
-        for experiment, deltas in found.items():
-            self.pending.setdefault(experiment, {}).update(deltas)
-        return bool(found) and self.recognized
+        self.pending.update(found)
+        return bool(found) and self.recognized and not self.failed
 
     def enter(self, example: object) -> None:
         """Take note of which example is running."""
@@ -109,18 +119,35 @@ class Course:
                 self.recognized = False
                 self.pending.clear()
             raise Unforeseeable
-        experiment.drawn.update(dict.fromkeys(deltas))
-        self.collected.setdefault(experiment, {}).update(dict.fromkeys(deltas))
+        self.collected.update(dict.fromkeys((experiment, delta) for delta in deltas))
         raise Foreseen
 
-    def train_ahead(self) -> None:
-        """Train all that was foreseen, of whichever setup and assertion, at once."""
-        pending, self.pending = self.pending, {}
-        batch = {experiment: experiment.trainable(list(deltas)) for experiment, deltas in pending.items()}
+    def batch(self, experiment: Foreseeing, deltas: Sequence[Perturbation]) -> list[Asked]:
+        """Return what is to be trained next of what was foreseen, what is asked for now before all else.
+
+        Raises
+        ------
+        Unforeseeable
+            If this is a dry pass in which an example has failed: most of what was foreseen will not be asked for.
+        """
+        if self.collecting and self.failed:
+            raise Unforeseeable
+        asked = dict.fromkeys([*((experiment, delta) for delta in deltas), *self.pending])
+        few = all(one.device_type == "cpu" for one, _ in asked)
+        return list(asked)[: max(self.size, len(deltas))] if few else list(asked)
+
+    def train_ahead(self, batch: Sequence[Asked]) -> None:
+        """Train what was foreseen, of whichever setup and assertion, at once."""
+        asked: dict[Foreseeing, list[Perturbation]] = {}
+        for experiment, delta in batch:
+            self.pending.pop((experiment, delta), None)
+            asked.setdefault(experiment, []).append(delta)
+        self.size = FIRST if self.failed else 3 * self.size
+        trainable = {experiment: experiment.trainable(deltas) for experiment, deltas in asked.items()}
         began = time.perf_counter()
-        measure_together({experiment: deltas for experiment, deltas in batch.items() if deltas})
-        each = (time.perf_counter() - began) / max(1, sum(map(len, batch.values())))
-        for experiment, deltas in batch.items():
+        measure_together({experiment: deltas for experiment, deltas in trainable.items() if deltas})
+        each = (time.perf_counter() - began) / max(1, sum(map(len, trainable.values())))
+        for experiment, deltas in trainable.items():
             experiment.seconds += each * len(deltas)
 
 
@@ -130,7 +157,7 @@ class Foreseeing(Experiment):
     Attributes
     ----------
     drawn : dict of Perturbation to None
-        What examples have asked for.
+        What examples have asked for, as far as it was trained.
     failing : bool
         Whether something failed here. From then on it is Hypothesis that tries to shrink it, and no longer trained for.
     seconds : float
@@ -152,9 +179,10 @@ class Foreseeing(Experiment):
             course.collect(self, deltas)
         for delta in deltas:
             self.sides.check(delta)
-        told = self._launch(deltas)
-        if foreseen:
-            course.train_ahead()
+        batch = course.batch(self, deltas) if foreseen else []
+        told = self._launch(deltas, batch)
+        if batch:
+            course.train_ahead(batch)
         unknown = {key: delta for delta in deltas if (key := self._key(delta)) not in self.known}
         if unknown and course.collecting:
             raise Foreseen  # it cannot be trained along with the others: what is wrong with it will show in the end
@@ -175,6 +203,7 @@ class Foreseeing(Experiment):
     def trainable(self, deltas: Sequence[Perturbation]) -> list[Perturbation]:
         """Return what is to be trained of what was foreseen; what cannot be says so when its own example asks."""
         batch = {}
+        self.drawn.update(dict.fromkeys(deltas))
         for delta in deltas:
             self._seen.add(delta)
             try:
@@ -199,27 +228,22 @@ class Foreseeing(Experiment):
         """Return the runs of which a report says more: none of an example that is not reported."""
         return super().excerpt(delta) if self.course.confirming else None
 
-    def _is_foreseen(self, deltas: Sequence[Perturbation]) -> bool:
-        pending = self.course.pending.get(self, {})
-        return bool(pending) and all(delta in pending for delta in deltas)
-
     def _admits(self) -> bool:
         """Return whether a δ that was not foreseen is trained: not where it is Hypothesis that tries to shrink one."""
         return self.course.searching or is_final() or not self.failing
 
-    def _launch(self, deltas: Sequence[Perturbation]) -> bool:
-        """Tell what is about to be realized, and trained if it is not known; return whether there was any."""
-        unseen = [delta for delta in deltas if delta not in self._seen]
-        if not unseen or not self._admits():
-            return False
+    def _is_foreseen(self, deltas: Sequence[Perturbation]) -> bool:
+        pending = [delta for delta in deltas if (self, delta) in self.course.pending]
+        return bool(pending) and all(delta in pending or delta in self._seen for delta in deltas)
+
+    def _launch(self, deltas: Sequence[Perturbation], batch: Sequence[Asked]) -> bool:
+        """Tell what is about to be realized, and trained if it is not known; return whether there is any."""
+        unseen = [delta for delta in deltas if delta not in self._seen] if self._admits() else []
         self._seen.update(unseen)
-        ahead = (
-            [delta for pending in self.course.pending.values() for delta in pending]
-            if self._is_foreseen(deltas)
-            else []
-        )
-        self.course.launching(list(dict.fromkeys([*ahead, *unseen])))
-        return True
+        told = list(dict.fromkeys([*(delta for _, delta in batch), *unseen]))
+        if told:
+            self.course.launching(told)
+        return bool(told)
 
     def measured(
         self, deltas: Sequence[Perturbation], keep: Sequence[Perturbation], backend: str | None = None
@@ -240,12 +264,20 @@ def is_final() -> bool:
 
 
 @contextmanager
-def untimed() -> Iterator[None]:
-    """Keep what is done here out of Hypothesis's deadline, as it does with the time that draws take."""
-    began = time.perf_counter()
+def unnoticed() -> Iterator[None]:
+    """Keep what is done here out of Hypothesis's deadline, as the time that draws take, and out of its explanations.
+
+    To explain a failure it traces which lines run, which makes Python several times slower before 3.12.
+    """
+    began, tracer = time.perf_counter(), sys.gettrace()
+    its_own = type(getattr(tracer, "__self__", None)).__module__ == "hypothesis.internal.scrutineer"
+    if its_own:
+        sys.settrace(None)
     try:
         yield
     finally:
+        if its_own:
+            sys.settrace(tracer)
         times = getattr(current_build_context().data, "_stateful_run_times", None)
         if times is not None:
             times["alignment"] += time.perf_counter() - began

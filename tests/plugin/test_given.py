@@ -114,7 +114,7 @@ def test_setups_that_differ_are_trained_in_one_launch_and_share_batches_where_th
                 return before(jobs, *args, **how)
             monkeypatch.setattr(runs, "trained", trained)
 
-        @settings(FEW, deadline=None)
+        @settings(FEW, deadline=None, max_examples=8)
         @given(delta=pt.init_gain(max_log2=1).filter(lambda delta: abs(delta.magnitude) > 0.1),
                lr=st.floats(0.01, 0.2), width=st.sampled_from([3, 4]))
         def test_it(alignment, delta, lr, width):
@@ -127,7 +127,8 @@ def test_setups_that_differ_are_trained_in_one_launch_and_share_batches_where_th
     run().assert_outcomes(passed=1)
     together = written("seen")[: written("seen").index("judged")]
     assert len(together) == 2, "one of each width"
-    assert all(len(groups) == 1 and groups[0] > 4 for groups in together), "whatever their learning rates"
+    assert sum(sum(together, [])) > 8, "whatever their learning rates"
+    assert all(len(groups) == 1 for groups in together)
 
 
 def test_a_setup_that_cannot_be_known_again_is_said_and_trained_by_itself(suite, run, written, section):

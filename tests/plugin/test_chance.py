@@ -3,6 +3,10 @@
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alignment_checks.judgement import Judgement, Status, corrected
 
 INCONCLUSIVE = """
     def test_flat(alignment):
@@ -123,6 +127,39 @@ def test_the_level_is_shared_among_tests_and_spent_over_assertions(suite, run):
             assert levels(alignment, monkeypatch, 1) == pytest.approx([0.1 / 2 / 2])
     """)
     run("--alignment-level=0.1").assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize(
+    ("args", "among"),
+    [((), 3), (("-x",), 3), (("-k", "one"), 3), (("-m", "alignment"), 3), (("test_it.py::test_one",), 1)],
+)
+def test_the_level_is_shared_among_the_tests_that_a_command_collects(suite, run, args, among):
+    """What is deselected counts; what is not collected, as where a node id is typed, does not."""
+    suite(
+        """
+        @pytest.mark.parametrize("case", "ab")
+        def test_other(alignment, case):
+            pass
+
+        def test_one(alignment):
+            assert alignment._ledger.options.level / alignment._ledger.tests == pytest.approx(0.05 / AMONG)
+
+        def test_that_asserts_nothing_of_training():
+            pass
+    """.replace("AMONG", str(among))
+    )
+    outcomes = run(*args).parseoutcomes()
+    assert outcomes["passed"] >= 1
+    assert "failed" not in outcomes
+
+
+@given(st.lists(st.floats(1e-6, 0.9), min_size=1, max_size=5), st.integers(2, 50))
+def test_alone_a_test_can_fail_only_more_readily_than_among_others(p_values, among):
+    """What fails at a share of the level fails at the whole of it too, and what passes does not hang on it."""
+    judged = [Judgement(Status.FAIL, 1.0, 2.0, 1.0, 0.1, 10.0, p_value=p) for p in p_values]
+    shared, alone = (corrected(judged, level) for level in (0.05 / among, 0.05))
+    for one, other in zip(shared, alone, strict=True):
+        assert other.status is Status.FAIL or one.status is Status.INCONCLUSIVE
 
 
 def test_a_replay_judges_at_the_level_that_the_failure_was_found_at(suite, run, section, stored):

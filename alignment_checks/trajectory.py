@@ -149,5 +149,10 @@ def divergence(*series: Series) -> int | None:
 def is_beyond(value: Series | float, first: Series | float) -> npt.NDArray[np.bool_]:
     """Return whether values that were `first` at t = 0 have diverged: elementwise, True for NaN and ±inf."""
     with np.errstate(invalid="ignore"):
-        bound = np.where(np.isfinite(first), GROWTH * np.maximum(1.0, np.abs(first)), 0.0)
-        return np.asarray(~(np.abs(value) <= bound))
+        return np.asarray(~(np.abs(value) <= bound(first)))
+
+
+def bound(first: Series | float) -> Series:
+    """Return the magnitude beyond which values that were `first` at t = 0 have diverged, 0 where that is not finite."""
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isfinite(first), GROWTH * np.maximum(1.0, np.abs(first)), 0.0)

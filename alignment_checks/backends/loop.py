@@ -24,7 +24,7 @@ from alignment_checks.backends.minibatches import disturbed, minibatches, noise
 from alignment_checks.drawing import EVALUATION, STEP, Randomness, drawing
 from alignment_checks.objectives import Tensors
 from alignment_checks.realization import Realization, loss_of, lowered, parameters_of
-from alignment_checks.trajectory import End, is_beyond
+from alignment_checks.trajectory import End, Series, bound
 
 Visitor = Callable[[Tensors, Tensors], None]
 
@@ -45,7 +45,7 @@ def train(job: Job, device: torch.device, reason: str | None = None, visit: Visi
         return _Loop(job, device).record(reason, visit)
 
 
-_NOWHERE: Tensors = {}
+_NOWHERE: dict[str, Tensor] = {}
 
 
 class _Measured(NamedTuple):
@@ -55,6 +55,21 @@ class _Measured(NamedTuple):
     gradient: list[Tensor | None]
 
 
+class _Kept:
+    """Which scores of a run have not diverged yet."""
+
+    def __init__(self, scores: int) -> None:
+        self.gone = np.zeros(scores, dtype=bool)
+        self.bounds: tuple[Series, float] | None = None
+
+    def lost(self, base: Series, mesa: float) -> bool:
+        """Look at L under each score, and at G, of the next t; return whether the run has diverged under every one."""
+        if self.bounds is None:
+            self.bounds = bound(base), float(bound(mesa))
+        self.gone |= ~(np.abs(base) <= self.bounds[0]) | ~(abs(mesa) <= self.bounds[1])
+        return bool(self.gone.all())
+
+
 class _Loop:
     def __init__(self, job: Job, device: torch.device) -> None:
         self.job, self.whole = job, on_device(job.train, device)
@@ -62,9 +77,11 @@ class _Loop:
         self.scores = [None if score is None else on_device(score, device) for score in job.scores]
         self.module = _instance(self.train, device, self.train.dtype)
         self.observed = self.module if self.train is self.whole else _instance(self.whole, device)
-        self.parameters = parameters_of(self.module)
+        self.parameters, self.measuring = parameters_of(self.module), parameters_of(self.observed)
+        self.buffered = any(True for _ in self.module.buffers())
         self.optimizer = self.train.optimizer(list(self.parameters.values()))
         self.scheduler = self.train.scheduler(self.optimizer) if self.train.scheduler else None
+        self.closure = needs_closure(self.optimizer)
         self.batches = minibatches(self.train, device)
         self.seed = job.seed(device)
         self.noises = [noise([self.train], which, device) for which in range(len(self.train.noise))]
@@ -72,42 +89,51 @@ class _Loop:
     def record(self, reason: str | None, visit: Visitor | None) -> Record:
         steps, mesa, columns = self.job.steps, self.train.setup.mesa, self.job.columns
         base, pursued = np.full((len(self.scores), len(columns)), np.nan), np.full(len(columns), np.nan)
-        gone, step = np.zeros(len(self.scores), dtype=bool), _NOWHERE
+        step, here, kept = _NOWHERE, _NOWHERE, _Kept(len(self.scores))
         for t in range(steps + 1):
-            at, here = columns.get(t), self.here()
+            at, rates = columns.get(t), learning_rates(self.optimizer)
             found = self.measured() if at is not None else None
             if at is not None and found is not None:
                 base[:, at] = [float(found.loss) if score is None else self.scored(score) for score in self.scores]
+                if mesa.of == "gradient":
+                    pursued[at] = float(mesa(_filled(found.gradient, self.now()), self.now()))
                 if visit is not None:
-                    visit(here, {name: buffer.clone() for name, buffer in self.module.named_buffers()})
-            end = End(here, step, learning_rates(self.optimizer))
+                    visit(self.copied(), {name: buffer.clone() for name, buffer in self.module.named_buffers()})
+            here = self.copied() if mesa.of == "step" or t >= steps - 1 else _NOWHERE
+            end = End(here, step, rates)
             if t < steps or mesa.of == "step":
                 self.advance(t, found)
-                step = {name: value - here[name] for name, value in self.here().items()}
-            if at is not None and found is not None:
-                pursued[at] = float(mesa(step if mesa.of == "step" else _filled(found.gradient, here), here))
-                gone |= is_beyond(base[:, at], base[:, 0]) | is_beyond(pursued[at], pursued[0])
-            if gone.all():
-                end = End(as_lost(here), as_lost(here), end.learning_rate)
-                break
+                step = {name: value - here[name] for name, value in self.now().items()} if here else _NOWHERE
+            if at is not None:
+                pursued[at] = float(mesa(step, here)) if mesa.of == "step" else pursued[at]
+                if kept.lost(base[:, at], pursued[at]):
+                    end = End(as_lost(self.now()), as_lost(self.now()), rates)
+                    break
         return Record(base, pursued, end, "loop", reason)
 
-    def here(self) -> dict[str, Tensor]:
+    def now(self) -> dict[str, Tensor]:
+        """Return θ(t), in the setup's dtype."""
+        of = self.whole.parameters
+        return {name: p.detach().to(of[name].dtype) for name, p in self.parameters.items()}
+
+    def copied(self) -> dict[str, Tensor]:
         """Return a copy of θ(t), in the setup's dtype."""
-        dtypes = {name: value.dtype for name, value in self.whole.parameters.items()}
-        return {name: p.detach().to(dtypes[name], copy=True) for name, p in self.parameters.items()}
+        of = self.whole.parameters
+        return {name: p.detach().to(of[name].dtype, copy=True) for name, p in self.parameters.items()}
 
     def measured(self) -> _Measured:
         """Return L and its gradient over the whole dataset at θ(t)."""
         with self.evaluating() as module:
-            loss = _loss(module, self.whole)
-            gradient = torch.autograd.grad(loss, list(parameters_of(module).values()), allow_unused=True)
-        return _Measured(loss.detach(), list(gradient))
+            for parameter in self.measuring.values():
+                parameter.grad = None
+            loss = _loss(module, self.whole, self.measuring)
+            loss.backward()  # type: ignore[no-untyped-call]
+        return _Measured(loss.detach(), [parameter.grad for parameter in self.measuring.values()])
 
     def scored(self, score: Realization) -> float:
         """Return L under another realization at θ(t)."""
         with torch.no_grad(), self.evaluating() as module:
-            return float(_loss(module, score))
+            return float(_loss(module, score, self.measuring))
 
     @contextmanager
     def evaluating(self) -> Iterator[nn.Module]:
@@ -116,14 +142,15 @@ class _Loop:
             _copy(self.module, self.observed)
         hidden = self.job.randomness is Randomness.HIDDEN
         aside = seeding.isolated(seeding.derive("evaluation", self.train.seed)) if hidden else nullcontext()
-        with aside, _unchanged(self.observed, training=not self.job.random), drawing(self.seed, EVALUATION):
+        changes = self.buffered or self.job.random
+        unchanged = _unchanged(self.observed, training=not self.job.random) if changes else nullcontext()
+        with aside, unchanged, drawing(self.seed, EVALUATION):
             yield self.observed
 
     def advance(self, t: int, found: _Measured | None) -> None:
         """Take one optimizer step. Where it is the plain step on the whole dataset, its gradient may be at hand."""
-        self.module.train()
         batch = next(self.batches)
-        if needs_closure(self.optimizer):
+        if self.closure:
             loss: Tensor = self.optimizer.step(partial(self.backward, t, batch))  # type: ignore[arg-type, assignment]
         else:
             loss = self.backward(t, batch) if found is None or self.differs(batch) else self.given(t, found)
@@ -133,13 +160,10 @@ class _Loop:
 
     def differs(self, batch: Tensor | None) -> bool:
         """Return whether the step's own forward pass does anything that measuring L(t) has not done."""
-        own = self.observed is not self.module or any(True for _ in self.module.buffers())
-        return own or batch is not None or self.job.random
+        return self.observed is not self.module or self.buffered or batch is not None or self.job.random
 
     def given(self, t: int, found: _Measured) -> Tensor:
-        """Leave a gradient that is at hand in the parameters."""
-        for parameter, g in zip(self.parameters.values(), found.gradient, strict=True):
-            parameter.grad = None if g is None else g.clone()
+        """Step by the gradient that measuring has left in the parameters."""
         self.disturb(t)
         return found.loss
 
@@ -148,7 +172,7 @@ class _Loop:
         with torch.enable_grad():
             self.optimizer.zero_grad()
             with drawing(self.seed, STEP, t):
-                loss = _loss(self.module, self.train, batch)
+                loss = _loss(self.module, self.train, self.parameters, batch)
             loss.backward()  # type: ignore[no-untyped-call]
         self.disturb(t)
         return loss.detach()
@@ -186,15 +210,15 @@ def _copy(source: nn.Module, target: nn.Module) -> None:
             place.copy_(value)
 
 
-def _loss(module: nn.Module, run: Realization, batch: Tensor | None = None) -> Tensor:
+def _loss(module: nn.Module, run: Realization, parameters: Tensors, batch: Tensor | None = None) -> Tensor:
     inputs, targets = run.inputs, run.targets
     if batch is not None:
         inputs, targets = tuple(part[batch] for part in inputs), None if targets is None else targets[batch]
-    return loss_of(run)(module(*inputs), targets, parameters_of(module))
+    return loss_of(run)(module(*inputs), targets, parameters)
 
 
 class _unchanged:  # noqa: N801
-    """Evaluate in the given mode, and leave the buffers as they were."""
+    """Evaluate in the given mode, and leave the buffers and the training mode as they were."""
 
     def __init__(self, module: nn.Module, *, training: bool) -> None:
         self.module, self.training = module, training
@@ -204,6 +228,7 @@ class _unchanged:  # noqa: N801
         self.module.train(self.training)
 
     def __exit__(self, *exception: object) -> None:
+        self.module.train()
         for buffer, before in zip(self.module.buffers(), self.buffers, strict=True):
             buffer.copy_(before)
 

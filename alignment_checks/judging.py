@@ -87,7 +87,8 @@ def improving(reading: Reading) -> Judgement:
         return replace(whole, status=Status.PASS, note="")
     failed = [one for one in both if one.status is Status.FAIL]
     if len(reading.base) == 1 or failed:
-        chance = min((one.p_value for one in failed if one.p_value is not None), default=None)
+        known = [one.p_value for one in failed if one.p_value is not None]
+        chance = min(1.0, len(both) * min(known)) if known else None  # chance had two to choose from
         return replace(whole, status=Status.FAIL, severity=math.inf, p_value=chance)
     return replace(whole, needs=next((one.needs for one in both if one.needs), ""))
 

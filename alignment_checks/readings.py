@@ -58,7 +58,9 @@ class Ratio:
         return float(numerator.sum()) / bottom if bottom != 0 else math.nan
 
     def _ends(self) -> tuple[float, float]:
-        down, up = (0.0, 0.0) if self.slack is None else self.slack
+        if self.slack is None:
+            return self.value, self.value
+        down, up = self.slack
         return self._pooled(self.numerator - down), self._pooled(self.numerator + up)
 
 

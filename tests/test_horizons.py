@@ -14,9 +14,11 @@ from torch.nn.functional import mse_loss
 
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
+from alignment_checks.judgement import at_least
+from alignment_checks.judging import improving
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.quantities import Quantity
-from alignment_checks.readings import readings
+from alignment_checks.readings import Ratio, readings
 
 SGD = torch.optim.SGD
 GAIN = pt.init_gain(max_log2=1)
@@ -212,6 +214,15 @@ def test_alignment_is_undefined_where_the_mesa_capability_is_lost_in_its_scatter
     )
     (steady,) = readings(replace(two, base=base, mesa=np.array([[8.0, 4.0], [8.0, 4.1]])), 2)
     assert Quantity("alignment", "base", False, 1).missing(steady) == ""
+
+
+def test_chance_has_two_capabilities_to_choose_from_where_both_have_to_be_negative():
+    base, mesa = np.array([[4.0, 0.0], [4.0, 0.1]]), np.array([[4.0, 8.0], [4.0, 8.1]])
+    two = ac.run(noisy(steps=1), seeds=[0, 1])
+    (reading,) = readings(replace(two, base=base, mesa=mesa), 2)
+    worse = improving(reading)
+    assert worse.status == "fail"
+    assert worse.p_value == pytest.approx(2 * at_least(Ratio(np.array([-4.0, -4.1]), np.ones(2)), 0.0).p_value)
 
 
 # ------------------------------------------------------------------------------------ two lines that used to mislead

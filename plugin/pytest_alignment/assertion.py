@@ -113,7 +113,9 @@ class Assertion:
             for crash in self.ledger.crashes.pop(self.key, []):
                 died = recovered(crash, name, partial(self._train_alone, crash), self.ledger.say)
                 if died is not None:
-                    return self._noted(unjudged(self.key, self.setup.steps, died))
+                    self.ledger.died[self.key] = died
+            if self.key in self.ledger.died:
+                return self._noted(unjudged(self.key, self.setup.steps, self.ledger.died[self.key]))
         stored = self._known(self.ledger.stored)
         if (delta := self.arguments.get("delta")) is not None:
             verdict, tried = self._drawn(delta), [one for one in stored if one[1] == delta]

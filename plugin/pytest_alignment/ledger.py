@@ -63,6 +63,8 @@ class Ledger:
         Of the running test, by id.
     forecast : Forecast or None
         Of the running test, where it uses `@given`.
+    died : dict of Key to str
+        What a process died of in an assertion of the running test: none of its examples is then judged.
     tests : int
         How many tests were collected that use the fixture, selected or not: the same in every worker, and under -x.
     screen : Screen
@@ -79,6 +81,7 @@ class Ledger:
         self.said: dict[str, None] = {}
         self.replayed: dict[str, Verdict] = {}
         self.forecast: Forecast | None = None
+        self.died: dict[Key, str] = {}
         self.tests = 0
         self._many = 1
         self.screen = Screen(config)
@@ -113,6 +116,8 @@ class Ledger:
         from pytest_alignment.forecast import Forecast
 
         self.forecast = forecast = Forecast()
+        if any(key.nodeid == self.nodeid for key in self.crashes):
+            forecast.course.collecting = False  # each by itself, so that what the process dies of is known
         try:
             with foreseen(item, forecast.course, lambda message: self.say(message, "given")):
                 yield
@@ -179,6 +184,7 @@ class Ledger:
         self._example, self._counts = None, Counter()
         self.replayed.clear()
         self._warned.clear()
+        self.died.clear()
 
     def shown(self, nodeid: str) -> str:
         """Return a node id as it can be typed where pytest was called."""

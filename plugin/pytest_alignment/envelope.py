@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import unicodedata
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -79,10 +80,11 @@ class Envelope:
         if len(value) > LARGEST:
             raise UnreadableError(f"is no stored failure: {len(value)} bytes, expected at most {LARGEST}")
         try:
-            plain = json.loads(value.decode(), parse_constant=_refused)
+            return cls.from_dict(json.loads(value.decode(), parse_constant=_refused))
+        except UnreadableError:
+            raise
         except (ValueError, RecursionError) as error:
             raise UnreadableError(f"is corrupt: it is not JSON ({str(error)[:80]})") from None
-        return cls.from_dict(plain)
 
     @classmethod
     def from_dict(cls, plain: object) -> Envelope:
@@ -103,7 +105,7 @@ class Envelope:
             level=_level(fields),
         )
         if fields.get("id") != envelope.id:
-            raise UnreadableError(f"is corrupt: its id is {fields.get('id')!r:.20}, its content's {envelope.id}")
+            raise UnreadableError(f"is corrupt: its id is {fields.get('id')!a:.20}, its content's {envelope.id}")
         return envelope
 
 
@@ -125,30 +127,40 @@ def _ours(plain: object) -> Plain:
         raise UnreadableError("is foreign: it is no failure stored by alignment-checks")
     version = plain.get("version")
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-        raise UnreadableError(f"is corrupt: its version is {version!r:.20}, expected {VERSION}")
+        raise UnreadableError(f"is corrupt: its version is {version!a:.20}, expected {VERSION}")
     if version > VERSION:
-        raise UnreadableError(f"was written by a newer alignment-checks (format {version}; this one reads {VERSION})")
+        newer = f"format {version % 10**6}; this one reads {VERSION}"
+        raise UnreadableError(f"was written by a newer alignment-checks ({newer})")
     return plain
 
 
 def _text(fields: Plain, name: str) -> str:
     value = fields.get(name)
-    if not isinstance(value, str):
-        raise UnreadableError(f"is corrupt: its {name} is {value!r:.40}, expected a string")
+    if not isinstance(value, str) or not is_text(value):
+        raise UnreadableError(f"is corrupt: its {name} is {value!a:.40}, expected a string that can be printed")
     return value
+
+
+def is_text(value: str) -> bool:
+    """Return whether a string can be printed, and does nothing to the terminal that it is printed on."""
+    return not any(unicodedata.category(char) in ("Cc", "Cf", "Cs") for char in value if char not in _HARMLESS)
+
+
+_HARMLESS = "\n\t\u200c\u200d"
+"""What is not printed by itself and may stand in a name: line breaks, and what joins letters."""
 
 
 def _whole(fields: Plain, name: str) -> int:
     value = fields.get(name)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
-        raise UnreadableError(f"is corrupt: its {name} is {value!r:.40}, expected a whole number in [0, 2**63)")
+        raise UnreadableError(f"is corrupt: its {name} is {value!a:.40}, expected a whole number in [0, 2**63)")
     return value
 
 
 def _number(fields: Plain, name: str) -> float:
     value = fields.get(name)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not _finite(value):
-        raise UnreadableError(f"is corrupt: its {name} is {value!r:.40}, expected a finite number")
+        raise UnreadableError(f"is corrupt: its {name} is {value!a:.40}, expected a finite number")
     return float(value)
 
 
@@ -162,7 +174,7 @@ def _finite(value: float) -> bool:
 def _listed(fields: Plain, name: str) -> list[Any]:
     value = fields.get(name)
     if not isinstance(value, list) or len(value) > MOST_PARTS:
-        raise UnreadableError(f"is corrupt: its {name} are {value!r:.40}, expected a list of at most {MOST_PARTS}")
+        raise UnreadableError(f"is corrupt: its {name} are {value!a:.40}, expected a list of at most {MOST_PARTS}")
     return value
 
 
@@ -185,7 +197,7 @@ def checked(plain: object, *, part: bool = False) -> Plain:
         Also where a component is a composition itself: no perturbation is.
     """
     if not isinstance(plain, dict):
-        raise UnreadableError(f"is corrupt: its perturbation is {plain!r:.40}, expected a mapping")
+        raise UnreadableError(f"is corrupt: its perturbation is {plain!a:.40}, expected a mapping")
     components = _listed(plain, "components")
     if components and part:
         raise UnreadableError("is corrupt: a component of its perturbation has components")
@@ -202,16 +214,17 @@ def checked(plain: object, *, part: bool = False) -> Plain:
 
 
 def _option(pair: object) -> list[Any]:
-    named = isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)
+    named = isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) and is_text(pair[0])
     value = pair[1] if isinstance(pair, list) and named else {}
-    if not (value is None or isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value))):
-        raise UnreadableError(f"is corrupt: its option {pair!r:.40} is no name with plain data")
+    plain = value is None or isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+    if not (plain or (isinstance(value, str) and is_text(value))):
+        raise UnreadableError(f"is corrupt: its option {pair!a:.40} is no name with plain data")
     return [pair[0], value] if isinstance(pair, list) else []
 
 
 def _numbers(plain: object) -> Plain:
     if not isinstance(plain, dict):
-        raise UnreadableError(f"is corrupt: its numbers are {plain!r:.40}, expected a mapping")
+        raise UnreadableError(f"is corrupt: its numbers are {plain!a:.40}, expected a mapping")
     names = ("reference", "value", "deviation", "allowed")
     return {n: plain.get(n) if plain.get(n) in ("inf", "-inf", "nan") else _number(plain, n) for n in names}
 
@@ -224,6 +237,6 @@ def _level(fields: Plain) -> float | None:
 
 
 def _versions(plain: object) -> dict[str, str]:
-    if not isinstance(plain, dict) or not all(isinstance(v, str) for v in plain.values()):
-        raise UnreadableError(f"is corrupt: its versions are {plain!r:.40}, expected strings")
+    if not isinstance(plain, dict) or not all(isinstance(v, str) and is_text(v) for v in (*plain, *plain.values())):
+        raise UnreadableError(f"is corrupt: its versions are {plain!a:.40}, expected strings")
     return plain

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -118,10 +119,13 @@ class Journal:
 def crashes(folder: Path) -> Iterator[Crash | str]:
     """Yield what processes that are no longer there were training, and in words what cannot be read."""
     for path in sorted(folder.glob("*.jsonl")):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            yield f"{path.name} is no file. Skipped; delete it"
+            continue
         try:
             lines = _left(path)
             yield from (_crash(path, line) for line in lines)
-        except (OSError, UnreadableError) as error:
+        except (OSError, UnreadableError, RecursionError) as error:
             yield f"{path.name} {error}. Skipped; delete it"
 
 
@@ -150,5 +154,5 @@ def _crash(path: Path, line: str) -> Crash:
         raise UnreadableError("is foreign: it is no journal of alignment-checks")
     batch = fields.get("batch")
     if not isinstance(batch, list) or not 0 < len(batch) <= MOST:
-        raise UnreadableError(f"is corrupt: its batch is {batch!r:.40}, expected a list of 1 to {MOST} perturbations")
+        raise UnreadableError(f"is corrupt: its batch is {batch!a:.40}, expected a list of 1 to {MOST} perturbations")
     return Crash(path, key_of(fields), tuple(checked(one) for one in batch))

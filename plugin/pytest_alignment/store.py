@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 import pytest
 from hypothesis.database import DirectoryBasedExampleDatabase, ExampleDatabase
 
-from pytest_alignment.envelope import Envelope, UnreadableError
+from pytest_alignment.envelope import LARGEST, Envelope, UnreadableError
 from pytest_alignment.results import Key
 
 KEY = b"alignment-checks"
+MOST = 2**12
+"""Values that are read of a store."""
 Say = Callable[[str], None]
 
 
@@ -58,10 +63,13 @@ class Store:
 
     def _fetched(self) -> list[bytes]:
         try:
-            return list(self.database.fetch(KEY))
+            values = list(islice(self.database.fetch(KEY), MOST + 1))
         except Exception as error:
             self.say(f"the store cannot be read ({error}): no stored failure is tried")
             return []
+        if len(values) > MOST:
+            self.say(f"the store holds more than {MOST} failures: the others are not tried")
+        return values[:MOST]
 
     def _changed(self, *, keep: bytes | None, drop: list[bytes]) -> None:
         """Save before deleting, so that nothing is lost in between; databases swallow errors, so look afterwards."""
@@ -82,6 +90,16 @@ class Store:
 
 class Directory(DirectoryBasedExampleDatabase):
     """A directory of files below one that keeps itself out of version control."""
+
+    def fetch(self, key: bytes) -> Iterator[bytes]:
+        """Yield what regular files hold, of large ones the beginning: a link is not followed, a pipe not waited for."""
+        folder = Path(self.path) / _named(key)
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            with suppress(OSError):
+                if stat.S_ISREG(path.lstat().st_mode):
+                    with path.open("rb") as file:
+                        value = file.read(LARGEST + 1)
+                    yield value
 
     def save(self, key: bytes, value: bytes) -> None:
         """Save as a file.

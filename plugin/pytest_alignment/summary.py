@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from pytest_alignment import results, terminal
@@ -30,7 +32,7 @@ class Summary:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take the results off a report, and bring the store up to date."""
         text = getattr(report, results.ATTRIBUTE, None)
-        found, said = results.decoded(text) if isinstance(text, str) else ([], [])
+        found, said = self._decoded(text, report.nodeid) if isinstance(text, str) else ([], [])
         for message, about in said:
             self.ledger.say(message, about)
         path, line, _ = report.location
@@ -38,13 +40,29 @@ class Summary:
         if self.ledger.options.replay is None:
             self._store(found)
 
+    def _decoded(self, text: str, nodeid: str) -> tuple[list[Result], list[tuple[str, str]]]:
+        try:
+            return results.decoded(text)
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            return [], [
+                (f"what came from {nodeid} cannot be read ({type(error).__name__}), and is left out", "results")
+            ]
+
     def _store(self, found: list[Result]) -> None:
         for result in found:
             if result.fixed:
                 self.ledger.store.forget(result.key)
         for result in found:
             if result.envelope is not None:
-                self.ledger.store.keep(result.envelope)
+                self._keep(result.envelope, result.key.nodeid)
+
+    def _keep(self, envelope: dict[str, Any], nodeid: str) -> None:
+        from pytest_alignment.envelope import UnreadableError
+
+        try:
+            self.ledger.store.keep(envelope)
+        except UnreadableError as error:
+            self.ledger.say(f"the failure of {nodeid} cannot be stored, since it {error}")
 
     def pytest_sessionfinish(self) -> None:
         """Write the report file, if one was asked for and there is something to write."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,7 +19,7 @@ def allotted(config: pytest.Config) -> int:
     """Return the threads that one process of this run may use; OMP_NUM_THREADS lowers it."""
     share = max(1, _cores() // workers(config))
     wished = os.environ.get("OMP_NUM_THREADS", "")
-    return min(share, int(wished)) if wished.isdigit() and int(wished) else share
+    return min(share, int(wished)) if re.fullmatch("[1-9][0-9]{0,5}", wished) else share
 
 
 def workers(config: pytest.Config) -> int:
@@ -33,7 +34,7 @@ def workers(config: pytest.Config) -> int:
 def _processes(spec: str) -> int:
     """Return how many processes an execution environment of pytest-xdist means: "popen" is one, "3*popen" three."""
     count, star, _ = spec.partition("*")
-    return int(count) if star and count.isdigit() else 1
+    return int(count) if star and re.fullmatch("[0-9]{1,6}", count) else 1
 
 
 def _cores() -> int:

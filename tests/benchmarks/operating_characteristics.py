@@ -274,7 +274,7 @@ def main() -> None:
             coverage(asked.cases, 1000, asked.only),
             containment(asked.cases, 1000, asked.only),
             confusion(asked.cases, 1000, asked.only),
-            repeated(max(5, asked.cases // 20), folder, asked.only),
+            repeated(max(5, asked.cases // 10), folder, asked.only),
             verdicts(asked.cases, asked.only),
         ):
             for row in rows:

@@ -27,8 +27,7 @@ def train(
     need: Footprint,
     device: torch.device,
     batches: Sequence[Slots],
-    *,
-    compiled: bool,
+    graphs: Graphs | None,
     processes: int,
 ) -> list[Record]:
     """Train jobs alike in structure in the given batches, and return the record of each.
@@ -41,19 +40,13 @@ def train(
         If not even one of them fits the device's memory.
     """
     width = len(batches[0])
-    trainer = _Trainer(device, need.unused, _graphs(len(group), width, group[0].steps, compiled=compiled))
+    trainer = _Trainer(device, need.unused, graphs)
     work = plan.milliseconds(need, width, len(group), group[0].steps)
     tasks = [partial(_trained, trainer, group, batch) for batch in batches]
     found: dict[int, Record] = {}
     for records in shared_out(tasks, processes if work >= plan.FORKING else 1):
         found.update(records)
     return [found[index] for index in range(len(group))]
-
-
-def _graphs(runs: int, width: int, steps: int, *, compiled: bool) -> Graphs | None:
-    """Return what traces, and compiles, the batched functions, None where that does not pay."""
-    traced = compiled or plan.pays_to_trace(runs, width, steps)
-    return Graphs(compiles=compiled) if traced else None
 
 
 def _trained(trainer: _Trainer, group: Sequence[Job], batch: Slots) -> dict[int, Record]:
@@ -72,25 +65,24 @@ class _Trainer:
     graphs: Graphs | None
     ways: list[Way] = field(default_factory=lambda: list(Way))
     refusals: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
     def train(self, batch: Sequence[Job]) -> list[Record]:
         """Train a batch from t = 0, and again where a way of stepping, a graph or memory fails, however late."""
         while True:
             try:
-                records = lanes.train(batch, self.device, self.ways[0], self.unused, graphs=self.graphs)
+                records = lanes.train(batch, self.device, self.ways[0], self.unused, graphs=self.usable())
             except StepRefused as error:
                 self.refusals.append(f"{self.ways.pop(0)} was refused: {error}")
-            except NotCompiled as error:
-                self.graphs = Graphs(compiles=False)
-                self.notes.append(f"not compiled: {error}")
-            except NotTraced as error:
-                self.graphs = None
-                self.notes.append(f"not traced: {error}")
+            except (NotCompiled, NotTraced) as error:
+                (self.graphs or Graphs()).refuse(error)
             except MemoryError:
                 return self.halved(batch)
             else:
                 return [replace(record, reason=lanes.because(self.reason, record.reason)) for record in records]
+
+    def usable(self) -> Graphs | None:
+        """Return the graphs, if it was not seen that there can be none."""
+        return None if self.graphs is None or self.graphs.untraced else self.graphs
 
     def halved(self, batch: Sequence[Job]) -> list[Record]:
         """Train a batch that does not fit in memory as two."""
@@ -108,4 +100,4 @@ class _Trainer:
     def reason(self) -> str | None:
         """Why lanes are not trained in the fastest way."""
         stepped = f"stepped by {self.ways[0]}, since {lanes.because(*self.refusals)}" if self.refusals else None
-        return lanes.because(stepped, *self.notes)
+        return lanes.because(stepped, *([] if self.graphs is None else self.graphs.refusals))

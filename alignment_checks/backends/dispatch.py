@@ -10,6 +10,7 @@ import torch
 
 from alignment_checks.backends import batches, lanes, loop, plan
 from alignment_checks.backends.footprint import Footprint, footprint
+from alignment_checks.backends.graphs import Graphs
 from alignment_checks.backends.job import Job, Record
 from alignment_checks.backends.slots import consecutive, placed, slots_matter
 from alignment_checks.backends.stepping.hyperparameters import factories, options_of
@@ -81,6 +82,7 @@ class _Group:
         self.structure, self.surveys = lanes.structure(first), surveys
         self.need = surveys.once(first.setup, (self.structure, "footprint"), lambda: footprint(first))
         self.width = plan.width(self.need, device, len(jobs))
+        self.planned = planned
         self.compiled = plan.pays_to_compile(self.need, device, self.width, planned, jobs[0].steps)
 
     def records(self) -> list[Record]:
@@ -119,9 +121,16 @@ class _Group:
             self.need,
             self.device,
             (placed if matter else consecutive)(jobs, self.width),
-            compiled=self.compiled,
-            processes=self.processes,
+            self.graphs(),
+            self.processes,
         )
+
+    def graphs(self) -> Graphs | None:
+        """Return what the batched functions are called as, the same at every launch; None where that does not pay."""
+        first, which = self.jobs[0].train, (self.structure, self.device, self.width, Graphs, self.compiled)
+        if not self.compiled and not plan.pays_to_trace(self.planned, self.width, self.jobs[0].steps):
+            return None
+        return self.surveys.once(first.setup, which, lambda: Graphs(compiles=self.compiled))
 
     def looped(self, jobs: Sequence[Job], reason: str) -> list[Record]:
         """Train jobs in the loop, one by one."""

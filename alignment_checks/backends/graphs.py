@@ -14,7 +14,6 @@ import warnings
 import weakref
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -41,9 +40,8 @@ class NotCompiled(Exception):  # noqa: N818
     """Why a graph cannot be compiled."""
 
 
-@dataclass(frozen=True)
 class Graphs:
-    """The graphs of a structure of runs, by the role that they play: one role, one function.
+    """The graphs of a structure of runs, by the role that they play; and whether there can be any.
 
     Parameters
     ----------
@@ -51,14 +49,22 @@ class Graphs:
         Whether graphs are compiled.
     """
 
-    compiles: bool
-    _of: dict[Hashable, Graph] = field(default_factory=dict)
+    def __init__(self, *, compiles: bool = False) -> None:
+        self.compiles, self.untraced = compiles, False
+        self.refusals: list[str] = []
+        self._of: dict[Hashable, Graph] = {}
 
     def of(self, role: Hashable, owners: Sequence[object]) -> Graph:
         """Return the graph of a role for another batch, whose function was made anew, of these objects."""
         graph = self._of.setdefault(role, Graph(compiles=self.compiles))
         graph.begin(owners)
         return graph
+
+    def refuse(self, error: NotTraced | NotCompiled) -> None:
+        """Trace without compiling from here on, or do neither."""
+        self._of.clear()
+        self.compiles, self.untraced = False, isinstance(error, NotTraced)
+        self.refusals.append(f"not {'traced' if self.untraced else 'compiled'}: {error}")
 
 
 class Graph:

@@ -116,12 +116,9 @@ class _Lanes:
 
     def trace(self, graphs: Graphs) -> None:
         """Have all batched functions called as graphs."""
-        self.whole = replace(self.whole, graph=graphs.of("measured", self.whole.owners))
-        self.stepped = replace(self.stepped, graph=graphs.of("stepped", self.stepped.owners))
-        self.scores = [
-            (where, replace(batch, graph=graphs.of(("scored", batch.objective.structure), batch.owners)))
-            for where, batch in self.scores
-        ]
+        self.whole = _as_graph(graphs, "measured", self.whole)
+        self.stepped = _as_graph(graphs, "stepped", self.stepped)
+        self.scores = [(where, _as_graph(graphs, "scored", batch)) for where, batch in self.scores]
 
     def recorded(self) -> list[Record]:
         """Train to T and return what each job left."""
@@ -179,6 +176,11 @@ class _Lanes:
             Record(rows, of_mesa, _lost(end) if is_lost(rows, of_mesa) else end, "lanes", None)
             for rows, of_mesa, end in zip(base, mesa, ends, strict=True)
         ]
+
+
+def _as_graph(graphs: Graphs, role: str, batch: Batch) -> Batch:
+    kind = (role, batch.objective.structure, batch.mesa, batch.module.training)
+    return replace(batch, graph=graphs.of(kind, batch.owners))
 
 
 def _score_batches(jobs: Sequence[Job], device: torch.device) -> Iterator[tuple[list[tuple[int, int]], Batch]]:

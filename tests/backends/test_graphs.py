@@ -12,6 +12,7 @@ import alignment_checks as ac
 from alignment_checks.backends import compiled, graphs, plan
 from alignment_checks.backends.footprint import Footprint
 from alignment_checks.backends.graphs import Graph, NotTraced
+from alignment_checks.experiment import Experiment, Sides
 from alignment_checks.perturbations import IDENTITY, Perturbation
 
 CPU = torch.device("cpu")
@@ -205,3 +206,13 @@ def test_compiling_has_to_pay_for_itself():
     assert not plan.pays_to_compile(small, CPU, 16, runs=100, steps=100)
     assert plan.pays_to_compile(small, CPU, 16, runs=100, steps=2000)
     assert plan.pays_to_compile(small, CPU, 16, runs=4000, steps=100)
+
+
+def test_the_launches_of_an_experiment_trace_once(blobs, tracing, monkeypatch):
+    traced = []
+    trace = graphs.make_fx
+    monkeypatch.setattr(graphs, "make_fx", lambda function: traced.append(function) or trace(function))
+    experiment = Experiment(blobs, Sides(mesa=True, base=True), [0], backend="lanes")
+    for rates in ((0.1, 0.2), (0.3, 0.4), (0.5,)):
+        experiment.readings([Perturbation("label_noise", rate, 1.0, 0) for rate in rates])
+    assert len(traced) == 1

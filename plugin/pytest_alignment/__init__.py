@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_alignment import hookspecs, options, terminal
-from pytest_alignment.ledger import LEDGER, NODEID, AlignmentInconclusiveWarning, AlignmentStoreWarning, Ledger
+from pytest_alignment.archive import NODEID
+from pytest_alignment.ledger import LEDGER, AlignmentInconclusiveWarning, AlignmentStoreWarning, Ledger
 from pytest_alignment.summary import Summary
 
 if TYPE_CHECKING:
@@ -41,14 +42,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "alignment: asserts a property of training runs; on each test that does.")
     config.stash[LEDGER] = ledger = Ledger(config)
     if not ledger.worker:
-        ledger.check_replay()
+        ledger.archive.check_replay()
         config.pluginmanager.register(Summary(ledger), "alignment-summary")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Leave no journal behind: nothing is in flight any more."""
     if (ledger := config.stash.get(LEDGER, None)) is not None:
-        ledger.journal.close()
+        ledger.archive.journal.close()
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -66,7 +67,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave, in a replay, only the tests that are replayed."""
-    config.stash[LEDGER].select(items)
+    config.stash[LEDGER].archive.select(items)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

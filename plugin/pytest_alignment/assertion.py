@@ -103,20 +103,20 @@ class Assertion:
         ledger = self.ledger
         limit, also = self.arguments.get("max_time", ledger.options.max_time), self.arguments.get("watch")
         name, foreseen = ledger.shown(self.key.nodeid), ledger.forecast is not None
-        return Watching(ledger.screen, ledger.journal, self.key, name, limit, also, foreseen=foreseen)
+        return Watching(ledger.screen, ledger.archive.journal, self.key, name, limit, also, foreseen=foreseen)
 
     # ----------------------------------------------------------------------------------------------------- a plain run
 
     def _searched(self) -> Outcome:
         if not self.ledger.is_dry:
             name = self.ledger.shown(self.key.nodeid)
-            for crash in self.ledger.crashes.pop(self.key, []):
+            for crash in self.ledger.archive.crashes.pop(self.key, []):
                 died = recovered(crash, name, partial(self._train_alone, crash), self.ledger.say)
                 if died is not None:
                     self.ledger.died[self.key] = died
             if self.key in self.ledger.died:
                 return self._noted(unjudged(self.key, self.setup.steps, self.ledger.died[self.key]))
-        stored = self._known(self.ledger.stored)
+        stored = self._known(self.ledger.archive.stored)
         if (delta := self.arguments.get("delta")) is not None:
             verdict, tried = self._drawn(delta), [one for one in stored if one[1] == delta]
         else:
@@ -182,7 +182,7 @@ class Assertion:
     # -------------------------------------------------------------------------------------------------------- a replay
 
     def _replayed(self) -> Outcome:
-        outcomes = [self._again(envelope, delta) for envelope, delta in self._known(self.ledger.wanted)]
+        outcomes = [self._again(envelope, delta) for envelope, delta in self._known(self.ledger.archive.wanted)]
         failed = [outcome for outcome in outcomes if isinstance(outcome, AlignmentViolation)]
         note = f"not judged: replaying {self.ledger.options.replay}"
         return next(iter(failed + outcomes), None) or unjudged(self.key, self.setup.steps, note)

@@ -10,26 +10,20 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_alignment import options, results
-from pytest_alignment.journal import Crash, Journal, crashes
+from pytest_alignment.archive import NODEID, Archive
 from pytest_alignment.results import Key, Result
 from pytest_alignment.threads import is_worker
 from pytest_alignment.watching import Screen
 
 if TYPE_CHECKING:
     from alignment_checks.verdict import Verdict
-    from pytest_alignment.envelope import Envelope
     from pytest_alignment.forecast import Forecast
-    from pytest_alignment.store import Store
-
-NODEID = pytest.StashKey[str]()
-"""An item's node id as collected: pytest-xdist may add a group's name to it later."""
 
 
 class AlignmentStoreWarning(pytest.PytestWarning):
@@ -68,7 +62,7 @@ class Ledger:
     tests : int
         How many tests were collected that use the fixture, selected or not: the same in every worker, and under -x.
     screen : Screen
-    journal : Journal
+    archive : Archive
     interrupted : list of str
         What a search that was interrupted had found, as lines.
     """
@@ -85,7 +79,7 @@ class Ledger:
         self.tests = 0
         self._many = 1
         self.screen = Screen(config)
-        self.journal = Journal(self._home / "journal", partial(self.say, about="journal"))
+        self.archive = Archive(config, self.options.replay, self.say)
         self.interrupted: list[str] = []
         self._example: object = None
         self._counts: Counter[tuple[str, str]] = Counter()
@@ -116,7 +110,7 @@ class Ledger:
         from pytest_alignment.forecast import Forecast
 
         self.forecast = forecast = Forecast()
-        if any(key.nodeid == self.nodeid for key in self.crashes):
+        if any(key.nodeid == self.nodeid for key in self.archive.crashes):
             forecast.course.collecting = False  # each by itself, so that what the process dies of is known
         try:
             with foreseen(item, forecast.course, lambda message: self.say(message, "given")):
@@ -192,7 +186,7 @@ class Ledger:
         here = os.path.relpath(self.config.rootpath / path, self.config.invocation_params.dir)
         return "::".join([Path(here).as_posix(), *rest])
 
-    # ------------------------------------------------------------------------------------------------------- the store
+    # ------------------------------------------------------------------------------------------------- what there is to say
 
     def say(self, message: str, about: str = "store") -> None:
         """Warn, once, of something that the store or the like has to say; the journal has it in the summary alone."""
@@ -202,79 +196,6 @@ class Ledger:
         elif line not in self.said and about != "journal":
             _warn(self.config, message)
         self.said[line] = None
-
-    @property
-    def where(self) -> str:
-        """The store's directory, as short as it can be said, or what else chooses a store."""
-        if self.config.hook.pytest_alignment_database.get_hookimpls():
-            return "of pytest_alignment_database"
-        return os.path.relpath(self._home / "examples", self.config.rootpath)
-
-    @property
-    def _home(self) -> Path:
-        return options.directory(self.config) / ".alignment"
-
-    @cached_property
-    def store(self) -> Store:
-        """The store of failing perturbations; imports Hypothesis.
-
-        Raises
-        ------
-        pytest.UsageError
-            If the hook returned something else than a database.
-        """
-        from pytest_alignment.store import Directory, Store, database
-
-        chosen = database(self.config.hook.pytest_alignment_database(config=self.config))
-        return Store(chosen or Directory(str(self._home / "examples")), self.say)
-
-    @cached_property
-    def crashes(self) -> dict[Key, list[Crash]]:
-        """What processes that died were training, by assertion."""
-        found: dict[Key, list[Crash]] = {}
-        for crash in crashes(self.journal.folder):
-            if isinstance(crash, str):
-                self.say(crash, "journal")
-            else:
-                found.setdefault(crash.key, []).append(crash)
-        return found
-
-    @cached_property
-    def stored(self) -> list[Envelope]:
-        """What the store held when this process first asked."""
-        return self.store.envelopes()
-
-    @cached_property
-    def wanted(self) -> list[Envelope]:
-        """The stored failures to replay: none in a plain run."""
-        asked = self.options.replay
-        return [e for e in self.stored if asked in (options.ALL, e.id)] if asked else []
-
-    def check_replay(self) -> None:
-        """Refuse an id that the store does not have.
-
-        Raises
-        ------
-        pytest.UsageError
-        """
-        asked = self.options.replay
-        if asked in (None, options.ALL) or self.wanted:
-            return
-        have = [f"{e.id} ({e.key.nodeid})" for e in self.stored]
-        raise pytest.UsageError(
-            f"--alignment-replay={asked}: the store {self.where} has no such failure; "
-            f"{'it has ' + ', '.join(have) if have else 'it is empty'}"
-        )
-
-    def select(self, items: list[pytest.Item]) -> None:
-        """Deselect, in a replay, every test but those whose stored failures are asked for."""
-        if self.options.replay is None:
-            return
-        nodeids = {envelope.key.nodeid for envelope in self.wanted}
-        chosen = [item for item in items if item.stash.get(NODEID, item.nodeid) in nodeids]
-        if rest := [item for item in items if item not in chosen]:
-            self.config.hook.pytest_deselected(items=rest)
-        items[:] = chosen
 
 
 LEDGER = pytest.StashKey[Ledger]()

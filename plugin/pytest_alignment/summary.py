@@ -51,7 +51,7 @@ class Summary:
     def _store(self, found: list[Result]) -> None:
         for result in found:
             if result.fixed:
-                self.ledger.store.forget(result.key)
+                self.ledger.archive.store.forget(result.key)
         for result in found:
             if result.envelope is not None:
                 self._keep(result.envelope, result.key.nodeid)
@@ -60,7 +60,7 @@ class Summary:
         from pytest_alignment.envelope import UnreadableError
 
         try:
-            self.ledger.store.keep(envelope)
+            self.ledger.archive.store.keep(envelope)
         except UnreadableError as error:
             self.ledger.say(f"the failure of {nodeid} cannot be stored, since it {error}")
 

@@ -13,7 +13,7 @@ def header(ledger: Ledger) -> str:
     """Return the line of the report header."""
     chosen, processes = ledger.options, workers(ledger.config)
     many = f"{processes} processes of one thread" if processes > 1 else "one thread"
-    return f"alignment: device {chosen.device}, {many}, examples {chosen.examples}, store {ledger.where}"
+    return f"alignment: device {chosen.device}, {many}, examples {chosen.examples}, store {ledger.archive.where}"
 
 
 def summary(ledger: Ledger, results: Sequence[Result]) -> Iterator[str]:
@@ -74,14 +74,14 @@ def _replay(results: Iterable[Result], ledger: Ledger) -> Iterator[str]:
             if stored.id not in seen:
                 seen.add(stored.id)
                 yield f"replayed: {stored.id} {_became(result)}   {ledger.shown(result.key.nodeid)}   {stored.delta}"
-    for envelope in ledger.wanted:
+    for envelope in ledger.archive.wanted:
         if envelope.id not in seen:
             yield (
                 f"not replayed: {envelope.id}   {ledger.shown(envelope.key.nodeid)} was not run, or no longer asserts "
                 f"{envelope.key.property} with {envelope.key.call}"
             )
-    if not ledger.wanted:
-        yield f"nothing to replay: the store {ledger.where} is empty"
+    if not ledger.archive.wanted:
+        yield f"nothing to replay: the store {ledger.archive.where} is empty"
 
 
 def _became(result: Result) -> str:

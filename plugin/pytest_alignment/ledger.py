@@ -186,7 +186,7 @@ class Ledger:
         here = os.path.relpath(self.config.rootpath / path, self.config.invocation_params.dir)
         return "::".join([Path(here).as_posix(), *rest])
 
-    # ------------------------------------------------------------------------------------------------- what there is to say
+    # -------------------------------------------------------------------------------------------- what there is to say
 
     def say(self, message: str, about: str = "store") -> None:
         """Warn, once, of something that the store or the like has to say; the journal has it in the summary alone."""

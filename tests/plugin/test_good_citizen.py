@@ -87,6 +87,62 @@ def test_last_failed_and_exit_first(suite, run):
     assert again.ret == pytest.ExitCode.TESTS_FAILED
 
 
+def test_stepwise(suite, run, stored):
+    suite("plain", "failing", "passing")
+    first = run("--stepwise")
+    first.assert_outcomes(passed=1, failed=1)
+    run("--stepwise").assert_outcomes(failed=1, deselected=1)
+    suite("plain", "fixed", "passing")
+    run("--stepwise").assert_outcomes(passed=2, deselected=1)
+    assert stored() == []
+
+
+def test_an_xfail_that_is_run_as_any_test_fails_and_is_stored(suite, run, section, stored):
+    suite("""
+        @pytest.mark.xfail
+        def test_known(alignment):
+            alignment.assert_capability_robust(BOWL, under=STRETCHED, rtol=0.1)
+
+        @pytest.mark.xfail(strict=True)
+        @settings(max_examples=8, database=None, derandomize=True)
+        @given(delta=STRETCHED)
+        def test_drawn(alignment, delta):
+            alignment.assert_capability_robust(BOWL, delta=delta, rtol=0.1)
+    """)
+    run().assert_outcomes(xfailed=2)
+    assert stored() == []
+    result = run("--runxfail")
+    result.assert_outcomes(failed=2)
+    assert len(stored()) == 2
+    assert [line for line in section(result) if line.startswith("FAILED")] == [
+        "FAILED test_it.py::test_known",
+        "FAILED test_it.py::test_drawn",
+    ]
+
+
+def test_in_whatever_order_the_same_is_found(suite, run, pytester, section):
+    """What pytest-randomly does, also where that is not installed."""
+    suite(
+        "failing",
+        "passing",
+        """
+        @settings(max_examples=8, database=None, derandomize=True)
+        @given(delta=STRETCHED)
+        def test_drawn(alignment, delta):
+            alignment.assert_capability_robust(BOWL, delta=delta, rtol=0.1)
+    """,
+    )
+    texts = []
+    for order in ("", "items.reverse()", "items.append(items.pop(0))"):
+        pytester.makeconftest(f"def pytest_collection_modifyitems(items):\n    {order or 'pass'}")
+        result = run("-p", "no:cacheprovider")
+        result.assert_outcomes(passed=1, failed=2)
+        texts.append(section(result))
+        for file in pytester.path.glob(".alignment/examples/*/*"):
+            file.unlink()
+    assert texts[0] == texts[1] == texts[2]
+
+
 @pytest.mark.skipif(pytest.version_tuple < (9,), reason="pytest 9 has subtests")
 def test_subtests(suite, run, stored, section):
     suite("""

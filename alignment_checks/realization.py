@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
@@ -244,79 +243,6 @@ def randomness(realization: Realization) -> Randomness:
 def draws_randomness(realization: Realization) -> bool:
     """Return whether the training-mode forward pass draws random numbers."""
     return randomness(realization) is not Randomness.NONE
-
-
-# ------------------------------------------------------------------------------------------------------------ identity
-
-
-def fingerprint(realization: Realization, plain: Realization) -> str:
-    """Return a digest of what distinguishes `realization` from `plain`, "" where nothing does.
-
-    Perturbations of the same fingerprint are the same run (a rate of 10⁻⁹ flips no label), whatever they are called.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    changes = list(_differences(realization, plain))
-    for change in changes:
-        digest.update(change)
-    return digest.hexdigest() if changes else ""
-
-
-def _differences(a: Realization, b: Realization) -> Iterator[bytes]:
-    before = dict(_tensors(b))
-    for name, value in _tensors(a):
-        if value is not before[name] and not _equal(value, before[name]):
-            yield name.encode() + content(value)
-    if a.objective != b.objective:
-        yield repr((a.objective.structure, a.objective.coefficients)).encode()
-    for name in ("optimizer", "scheduler", "infimum", "batch_size", "noise", "dtype"):
-        if getattr(a, name) != getattr(b, name):
-            yield f"{name} {getattr(a, name)!r}".encode()
-
-
-def _tensors(run: Realization) -> Iterator[tuple[str, Tensor]]:
-    yield from ((f"parameter {name}", value) for name, value in run.parameters.items())
-    yield from ((f"constant {name}", value) for name, value in run.constants.items())
-    yield from ((f"data {index}", part) for index, part in enumerate(run.data or ()))
-
-
-def _equal(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)
-
-
-def content(value: Tensor) -> bytes:
-    """Return a tensor's dtype, shape and bytes, hashed."""
-    plain = value.detach().to("cpu").contiguous()
-    head = f"{plain.dtype} {tuple(plain.shape)}".encode()
-    return hashlib.blake2b(head + plain.reshape(-1).view(torch.uint8).numpy().tobytes(), digest_size=16).digest()
-
-
-def named(function: object) -> str:
-    """Return `module:qualname` of a callable, and what a `functools.partial` fixes."""
-    inner = getattr(function, "func", None)
-    if inner is not None:
-        fixed = [*map(repr, getattr(function, "args", ()))]
-        fixed += [f"{key}={value!r}" for key, value in getattr(function, "keywords", {}).items()]
-        return f"{named(inner)}({', '.join(fixed)})"
-    kind = function if hasattr(function, "__qualname__") else type(function)
-    return f"{getattr(kind, '__module__', '?')}:{getattr(kind, '__qualname__', '?')}"
-
-
-def setup_digest(setup: TrainingSetup) -> str:
-    """Return a short digest of what a setup is, the same in every process: to notice that it has changed."""
-    first = realize(setup, setup.seed)
-    digest = hashlib.blake2b(digest_size=8)
-    for name, value in {**first.parameters, **first.constants}.items():
-        digest.update(name.encode() + content(value))
-    for part in first.data or ():
-        digest.update(content(part))
-    parts = (setup.objective, setup.optimizer, setup.scheduler, setup.mesa.name)
-    digest.update(repr([part if isinstance(part, str) else named(part) for part in parts]).encode())
-    digest.update(
-        repr((setup.steps, setup.batch_size, setup.objective_infimum, setup.seed, str(first.module))).encode()
-    )
-    if setup.record_every > 1:
-        digest.update(f"record_every {setup.record_every}".encode())
-    return digest.hexdigest()
 
 
 def loss_of(realization: Realization) -> Loss:

@@ -16,8 +16,9 @@ from alignment_checks.backends.path import LARGEST, Path
 from alignment_checks.backends.path import along as scored_along
 from alignment_checks.backends.path import follow as path_of
 from alignment_checks.backends.path import size as path_size
+from alignment_checks.fingerprints import fingerprint
 from alignment_checks.perturbations import IDENTITY, Perturbation
-from alignment_checks.realization import Realization, checked, fingerprint, randomness, realize
+from alignment_checks.realization import Realization, checked, randomness, realize
 from alignment_checks.surveys import Surveys
 from alignment_checks.training import TrainingSetup
 from alignment_checks.trajectory import End, Run, Series, Trajectory, settled

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alignment_checks.realization import content
+from alignment_checks.fingerprints import content
 from alignment_checks.training import TrainingSetup
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, Enum, torch.dtype, torch.device)

@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, fx
 
-from alignment_checks.realization import content
+from alignment_checks.fingerprints import content
 
 Run = Callable[[list[Tensor]], list[Tensor]]
 

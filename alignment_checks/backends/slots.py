@@ -14,7 +14,8 @@ import torch
 from alignment_checks import seeding
 from alignment_checks.backends.job import Job
 from alignment_checks.backends.stacking import Batch, Weights
-from alignment_checks.realization import Realization, content
+from alignment_checks.fingerprints import content
+from alignment_checks.realization import Realization
 
 Slots = list[int | None]
 """The index of the job in each slot of a batch; None where there is none, and the slot is filled up."""

@@ -8,6 +8,7 @@ import torch
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
+from alignment_checks.fingerprints import named
 from alignment_checks.perturbations.value import (
     IDENTITY,
     Family,
@@ -19,7 +20,7 @@ from alignment_checks.perturbations.value import (
     marked_whole,
     positive,
 )
-from alignment_checks.realization import Realization, named
+from alignment_checks.realization import Realization
 
 Effect = Callable[[Realization, float, torch.Generator], Realization]
 

@@ -10,8 +10,9 @@ import torch
 from hypothesis.strategies import SearchStrategy
 from torch import Tensor
 
+from alignment_checks.fingerprints import content
 from alignment_checks.perturbations.value import Family, Named, Perturbation, drawn, positive
-from alignment_checks.realization import Realization, content
+from alignment_checks.realization import Realization
 
 Data = tuple[Tensor, ...]
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from torch import Tensor
 
+from alignment_checks.fingerprints import content
 from alignment_checks.perturbations.value import Family, Named, Perturbation, as_asked, drawn, positive
-from alignment_checks.realization import Realization, content, realize
+from alignment_checks.realization import Realization, realize
 from alignment_checks.seeding import derive
 
 

@@ -10,9 +10,10 @@ import torch
 from hypothesis.strategies import SearchStrategy
 from torch import Tensor
 
+from alignment_checks.fingerprints import named
 from alignment_checks.objectives import BaseObjective, Coefficient, Loss, Mean, Tensors
 from alignment_checks.perturbations.value import Family, Named, Perturbation, as_asked, drawn, positive
-from alignment_checks.realization import Realization, named
+from alignment_checks.realization import Realization
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import Any
 
 from hypothesis.strategies import SearchStrategy
 
+from alignment_checks.fingerprints import setup_digest
 from alignment_checks.judgement import Status
 from alignment_checks.perturbations import Perturbation, reattached
-from alignment_checks.realization import setup_digest
 from alignment_checks.sameness import alike
 from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import AlignmentViolation, Verdict

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
+from alignment_checks.fingerprints import content, fingerprint
 from alignment_checks.perturbations import IDENTITY, Perturbation
-from alignment_checks.realization import content, fingerprint, realize
+from alignment_checks.realization import realize
 
 POOL = (torch.arange(200, dtype=torch.float64).reshape(40, 5) % 7 / 2, torch.arange(40) % 3)
 

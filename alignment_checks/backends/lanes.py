@@ -25,6 +25,7 @@ from alignment_checks.backends.minibatches import disturbed, noise, together
 from alignment_checks.backends.stacking import Batch, Found, Weights
 from alignment_checks.backends.stepping.refusal import Refused, first_line, is_out_of_memory
 from alignment_checks.backends.stepping.stepper import Stepper, Way
+from alignment_checks.heartbeat import beat
 from alignment_checks.objectives import Tensors
 from alignment_checks.realization import Realization
 from alignment_checks.trajectory import End, Series
@@ -128,6 +129,7 @@ class _Lanes:
         end, rates = End({}, {}, ()), list[tuple[float, ...]]()  # stacked, and of each lane
         step: Tensors = {}
         for t in range(steps + 1):
+            beat(t, steps)
             at = columns.get(t)
             found = self.whole.gradient(self.weights) if at is not None else None
             if at is not None and found is not None:

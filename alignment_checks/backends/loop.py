@@ -22,6 +22,7 @@ from alignment_checks import seeding
 from alignment_checks.backends.job import Job, Record, as_lost, learning_rates, must_be_given, needs_closure
 from alignment_checks.backends.minibatches import disturbed, minibatches, noise
 from alignment_checks.drawing import EVALUATION, STEP, Randomness, drawing
+from alignment_checks.heartbeat import beat
 from alignment_checks.objectives import Tensors
 from alignment_checks.realization import Realization, loss_of, lowered, parameters_of
 from alignment_checks.trajectory import End, Series, bound
@@ -91,6 +92,7 @@ class _Loop:
         base, pursued = np.full((len(self.scores), len(columns)), np.nan), np.full(len(columns), np.nan)
         step, here, kept = _NOWHERE, _NOWHERE, _Kept(len(self.scores))
         for t in range(steps + 1):
+            beat(t, steps)
             at, rates = columns.get(t), learning_rates(self.optimizer)
             found = self.measured() if at is not None else None
             if at is not None and found is not None:

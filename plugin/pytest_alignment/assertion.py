@@ -12,6 +12,7 @@ from typing import Any
 from hypothesis.strategies import SearchStrategy
 
 from alignment_checks.fingerprints import setup_digest
+from alignment_checks.heartbeat import listening
 from alignment_checks.judgement import Status
 from alignment_checks.perturbations import Perturbation, reattached
 from alignment_checks.sameness import alike
@@ -85,7 +86,8 @@ class Assertion:
     def _watched(self) -> Iterator[None]:
         """Leave no trace of a search that ended, but of one that was interrupted what it had found."""
         try:
-            yield
+            with listening(self.watching.beat):
+                yield
         except KeyboardInterrupt:
             if self.watching.found is not None:
                 name = self.ledger.shown(self.key.nodeid)

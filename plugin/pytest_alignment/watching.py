@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -49,13 +50,15 @@ class Screen:
             return None
         return self._config.pluginmanager.get_plugin("terminalreporter")
 
-    def show(self, line: str) -> None:
+    def show(self, line: Callable[[], str]) -> None:
         """Show where a search stands, if it is time to."""
+        if self._now() - self._last < OFTEN:
+            return
         reporter, wait = self._reporter, OFTEN if self._is_terminal else SELDOM
         if reporter is not None and self._now() - self._last >= wait:
             self._last = self._now()
             with self._past_capture():
-                self._line(reporter, line)
+                self._line(reporter, line())
 
     def tell(self, line: str) -> None:
         """Print a line that stays."""
@@ -132,6 +135,7 @@ class Watching:
         self._screen, self._journal, self._key, self._name = screen, journal, key, name
         self._max_time, self._also, self._foreseen = max_time, also, foreseen
         self._told = False
+        self._began, self._process = time.monotonic(), os.getpid()
         self.latest: Progress | None = None
 
     def __call__(self, progress: Progress) -> None:
@@ -145,6 +149,14 @@ class Watching:
             self._show(progress)
         if self._also is not None:
             self._also(progress)
+
+    def beat(self, step: int, steps: int) -> None:
+        """Show how far the batch in flight is; of several processes that train, the first one's."""
+        if time.monotonic() - self._began >= SOON and os.getpid() == self._process:
+            self._screen.show(lambda: f"{self._standing()}, step {step} of {steps}")
+
+    def _standing(self) -> str:
+        return self._name + ": training" if self.latest is None else standing(self._name, self.latest, self._max_time)
 
     def launching(self, batch: Sequence[Perturbation]) -> None:
         """Write down what is about to be trained."""
@@ -172,7 +184,7 @@ class Watching:
             self._screen.tell(
                 f"{self._name} fails at {delta.described()}: {_how_far(judgement)}; looking for the smallest"
             )
-        self._screen.show(standing(self._name, progress, self._max_time))
+        self._screen.show(lambda: standing(self._name, progress, self._max_time))
 
 
 def _how_far(judgement: Judgement) -> str:

@@ -38,6 +38,37 @@ def test_without_a_terminal_a_line_comes_seldom(suite, run, at_once):
     assert len(shown) == 1
 
 
+@pytest.mark.parametrize("drawn", [False, True])
+def test_it_moves_within_a_batch(suite, run, at_once, monkeypatch, drawn):
+    monkeypatch.setattr(watching, "SELDOM", 0.0)
+    given = """
+        @settings(max_examples=8, database=None, derandomize=True)
+        @given(delta=UNCHANGED)
+        def test_it(alignment, delta):
+            alignment.assert_capability_robust(BOWL, delta=delta, rtol=0.1)
+    """
+    suite(given if drawn else "passing")
+    shown = [line for line in run().outlines if re.search(r"step \d+ of 4$", line)]
+    assert len(shown) >= 5
+    assert all(line.startswith("test_it.py::test_") for line in shown)
+
+
+def test_it_is_silent_in_workers_and_in_processes_that_train(suite, run, at_once, pytester, monkeypatch):
+    monkeypatch.setattr(watching, "SELDOM", 0.0)
+    seen = watching.Watching(Screen(pytester.parseconfig()), None, None, "t", None)
+    told = []
+    seen._screen.show = lambda line: told.append(line())
+    seen.beat(3, 9)
+    config = pytester.parseconfig()
+    config.workerinput = {}
+    worker = Screen(config)
+    worker.show(pytest.fail)
+    worker.tell("nothing")
+    monkeypatch.setattr(watching.os, "getpid", lambda: -1)
+    seen.beat(4, 9)
+    assert told == ["t: training, step 3 of 9"]
+
+
 @pytest.mark.parametrize("args", [["-q"], ["-p", "no:terminal"]])
 def test_quiet_means_quiet(suite, run, at_once, args):
     suite(SLOW)
@@ -73,8 +104,8 @@ def test_on_a_terminal_the_line_is_live_and_leaves_nothing(pytester, monkeypatch
     config.pluginmanager.register(reporter, "terminalreporter")
     times = iter(range(100))
     screen = Screen(config, lambda: next(times))
-    screen.show("one")
-    screen.show("two")
+    screen.show(lambda: "one")
+    screen.show(lambda: "two")
     screen.tell("stays")
     screen.clear()
     assert out.getvalue() == "\r\x1b[2Kone\r\x1b[2Ktwo\r\x1b[2Kstays\n"

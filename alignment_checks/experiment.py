@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from alignment_checks.backends.dispatch import TOO_FEW
+from alignment_checks.backends.lanes import structure
 from alignment_checks.backends.path import Path
 from alignment_checks.fingerprints import fingerprint
 from alignment_checks.horizons import Horizon, at_limit
@@ -110,6 +111,7 @@ class Experiment:
         self.excerpts: dict[str, Trajectory] = {}
         self.backends: dict[tuple[str, str | None], None] = {}
         self.in_lanes: set[str] = set()
+        self.batched: set[Hashable] = set()
         self.runs = 0
         self.paths: list[Path] | None = None
         self.surveys = Surveys()
@@ -131,7 +133,7 @@ class Experiment:
         """Return the reading under each perturbation, training in one batch what is not known yet."""
         for delta in deltas:
             self.sides.check(delta)
-        keys = [self._key(delta) for delta in deltas]
+        keys = [self.key(delta) for delta in deltas]
         unknown = {key: delta for key, delta in zip(keys, deltas, strict=True) if key not in self.known}
         if unknown:
             self.measured(list(unknown.values()), keep=[IDENTITY])
@@ -144,11 +146,17 @@ class Experiment:
         which a chaotic run makes much of.
         """
         found: dict[Perturbation, Reading] = {}
-        ways = {delta: "lanes" if self._key(delta) in self.in_lanes else self.backend for delta in deltas}
+        ways = {delta: self._way(delta) for delta in deltas}
         for way in dict.fromkeys(ways.values()):
             alike = [delta for delta, same in ways.items() if same == way]
             found.update(zip(alike, self.measured(alike, keep=alike, backend=way), strict=True))
         return [found[delta] for delta in deltas]
+
+    def _way(self, delta: Perturbation) -> str:
+        """Return the backend that measures anew; what was not measured yet goes with what it shares a batch with."""
+        key = self.key(delta)
+        like = key not in self.known and structure(delta.applied(self.plain)) in self.batched
+        return "lanes" if key in self.in_lanes or like else self.backend
 
     def afresh(self) -> Experiment:
         """Return the experiment that confirms what this one found: under seeds that took no part in finding it.
@@ -174,7 +182,7 @@ class Experiment:
 
     def excerpt(self, delta: Perturbation) -> Trajectory | None:
         """Return the runs of one perturbation that was measured anew, or of the identity; None if it was neither."""
-        return self.excerpts.get(self._key(delta))
+        return self.excerpts.get(self.key(delta))
 
     def measured(
         self, deltas: Sequence[Perturbation], keep: Sequence[Perturbation], backend: str | None = None
@@ -187,9 +195,12 @@ class Experiment:
     ) -> list[Reading]:
         """Remember the readings of a trajectory under each perturbation, and more of those that are to be kept."""
         self.backends.update({(r.backend, r.reason): None for r in trajectory.runs})
-        keys, n = [self._key(delta) for delta in deltas], len(self.seeds)
-        self.in_lanes.update(key for i, key in enumerate(keys) if trajectory.runs[i * n].backend == "lanes")
-        kept = {self._key(delta) for delta in keep}
+        keys, n = [self.key(delta) for delta in deltas], len(self.seeds)
+        of_key = dict(zip(keys, deltas, strict=True))
+        batched = {key: of_key[key] for i, key in enumerate(keys) if _in_lanes(trajectory, i * n)}
+        self.in_lanes.update(batched)
+        self.batched.update(structure(delta.applied(self.plain)) for delta in batched.values())
+        kept = {self.key(delta) for delta in keep}
         excerpts = {k: self._excerpt(trajectory, i * n) for i, k in enumerate(keys) if k in kept}
         self.excerpts.update(excerpts)
         found = readings(trajectory.until(self.steps), n, within=self.within)
@@ -214,7 +225,8 @@ class Experiment:
         base, mesa = trajectory.base[rows].copy(), trajectory.mesa[rows].copy()
         return replace(trajectory, base=base, mesa=mesa, runs=trajectory.runs[rows], ends=ends)
 
-    def _key(self, delta: Perturbation) -> str:
+    def key(self, delta: Perturbation) -> str:
+        """Return what perturbations that come to the same run share."""
         return fingerprint(delta.applied(self.plain), self.plain)
 
     def _trajectory(self, deltas: Sequence[Perturbation], backend: str) -> Trajectory:
@@ -253,6 +265,10 @@ def measure_together(asked: Mapping[Experiment, Sequence[Perturbation]]) -> None
         trajectories = run_parts(parts, device=device, backend=backend, planned=planned, surveys=members[0].surveys)
         for experiment, trajectory in zip(members, trajectories, strict=True):
             experiment.note(trajectory, asked[experiment], keep=[IDENTITY])
+
+
+def _in_lanes(trajectory: Trajectory, row: int) -> bool:
+    return trajectory.runs[row].backend == "lanes"
 
 
 class Memory:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
@@ -77,31 +77,67 @@ class Knowledge:
         evaluate: Evaluate,
         budget: Budget | None = None,
         watch: Watch | None = None,
+        same: Callable[[Perturbation], Hashable] | None = None,
     ) -> None:
-        self.evaluate = evaluate
+        self.evaluate, self.same = evaluate, same or (lambda delta: delta)
         self.budget, self.watch = budget or Budget(), watch
         self.known: dict[Perturbation, Judgement] = {}
+        self.trained: dict[Hashable, Judgement] = {}
         self.launches = self.planned = 0
         self.first: Judged | None = None
         self.stopped = False
 
     def judge(self, deltas: Iterable[Perturbation]) -> None:
-        """Judge what is not known yet, in one batch.
+        """Judge what is not known yet, in one batch; what comes to the same run is trained once.
 
         Raises
         ------
         OutOfTimeError
             If the time is over, or, once something failed, would be over before it could be trained afresh.
         """
-        fresh = [delta for delta in dict.fromkeys(deltas) if delta not in self.known]
+        wanted = [delta for delta in dict.fromkeys(deltas) if delta not in self.known]
+        fresh = self._new(wanted)
+        found: list[Judgement] = []
         if fresh:
             if self.launches and not self.budget.affords(2 if self.first else 1):
                 raise OutOfTimeError
             self._tell(fresh)
-            self.budget.timed(lambda: self.known.update(zip(fresh, self.evaluate(fresh), strict=True)))
+            self.budget.timed(lambda: found.extend(self.evaluate(fresh)))
             self.launches += 1
+        self._learn(fresh, found)
+        self.known.update({delta: self.trained[self.same(delta)] for delta in wanted})
+        if fresh:
             self.first = self.first or next(((d, self.known[d]) for d in self.failing()), None)
             self._tell(())
+
+    def _new(self, deltas: Iterable[Perturbation]) -> list[Perturbation]:
+        """Return one perturbation for each run that was not trained yet, the first."""
+        first: dict[Hashable, Perturbation] = {}
+        for delta in deltas:
+            if delta not in self.known and (key := self.same(delta)) not in self.trained:
+                first.setdefault(key, delta)
+        return list(first.values())
+
+    def _learn(self, deltas: Sequence[Perturbation], judgements: Sequence[Judgement]) -> None:
+        for delta, judgement in zip(deltas, judgements, strict=True):
+            self.known[delta] = self.trained[self.same(delta)] = judgement
+
+    def within(self, deltas: Iterable[Perturbation], runs: int) -> list[Perturbation]:
+        """Return the first of `deltas` that come to so many runs not trained yet, and what is known among them."""
+        found: list[Perturbation] = []
+        new: set[Hashable] = set()
+        for delta in dict.fromkeys(deltas):
+            key = None if delta in self.known else self.same(delta)
+            if key is not None and key not in self.trained and key not in new:
+                if len(new) == runs:
+                    continue
+                new.add(key)
+            found.append(delta)
+        return found
+
+    def untrained(self, deltas: Iterable[Perturbation]) -> int:
+        """Return how many runs would be trained to judge all of `deltas`."""
+        return len(self._new(deltas))
 
     def _tell(self, in_flight: Sequence[Perturbation], *, confirming: bool = False) -> None:
         if self.watch is None:
@@ -139,14 +175,14 @@ class Knowledge:
     def kind(self, delta: Perturbation) -> Kind:
         return frozenset((p.family, p.options) for p in active(delta)), self.known[delta].deviation > 0
 
-    def outcome(self, confirm: Evaluate, level: float = LEVEL) -> Searched:
+    def outcome(self, confirm: Evaluate, level: float = LEVEL, beside: Sequence[Perturbation] = ()) -> Searched:
         """Train the smallest of each kind and the worst failures afresh, and return what was found.
 
         Where chance has a part in them, `confirm` judges by seeds that took no part in the search, and the level is
         shared among those that it judges: however many were searched, no more were tested.
 
         Where the time is over, what failed is returned as it is: `Searched.confirmed` is False. What chance has a part
-        in then counts as unconfirmed.
+        in then counts as unconfirmed. `beside` is judged in the first batch of `confirm`.
         """
         confirmed: dict[Perturbation, Judgement] = {}
         unconfirmed: list[Judged] = []
@@ -154,15 +190,23 @@ class Knowledge:
         for chosen in self._doubtful(confirmed):
             if not self.budget.affords():
                 return self._unconfirmed(chosen, confirmed, unconfirmed)
-            self._tell(chosen, confirming=True)
+            left_over = [] if confirmed or unconfirmed else self._new(beside)
+            self._tell([*chosen, *left_over], confirming=True)
             spent, left = SPENT * left, (1 - SPENT) * left
-            for delta, judgement in zip(chosen, corrected(confirm(chosen), level, spent / level), strict=True):
+            found = confirm([*chosen, *left_over])
+            self._learn(left_over, found[len(chosen) :])
+            for delta, judgement in zip(chosen, corrected(found[: len(chosen)], level, spent / level), strict=True):
                 if judgement.status is Status.FAIL:
                     confirmed[delta] = judgement
                 else:
                     unconfirmed.append((delta, judgement))
-                    del self.known[delta]
+                    self._forget(delta)
         return self._found(confirmed, unconfirmed)
+
+    def _forget(self, delta: Perturbation) -> None:
+        """Forget a run that did not fail again, under whatever name it is known."""
+        key = self.same(delta)
+        self.known = {one: judgement for one, judgement in self.known.items() if one != delta and self.same(one) != key}
 
     def _doubtful(self, confirmed: Mapping[Perturbation, Judgement]) -> Iterator[list[Perturbation]]:
         """Yield, round by round, what is to be confirmed, until all that is reported was."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from alignment_checks.judgement import Judgement, Status
 from alignment_checks.perturbations import Perturbation
@@ -12,6 +12,12 @@ from alignment_checks.perturbations.composition import assembled
 
 ALL = -1
 """The move that makes all parts smaller together."""
+PATH = (1.0, 0.95, 0.87, 0.7)
+"""How far all parts go together toward where each of them could go by itself."""
+BEND = 0.2
+"""How other seeds are spread below that place: the less, the nearer to it."""
+TEETH = 6
+"""Rungs on either side of where a line is expected to cease to fail, at most."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +40,17 @@ class Line:
         Of δ: above 1.
     low : mapping from part to Bound
         By the index of the part. A bound is stale once another part has moved: it held beside a larger one.
+    together : Bound
+        Of all parts at one fraction.
+    toward : mapping from part to fraction
+        Where each part could go by itself, beside the others as they were then.
     """
 
     delta: Perturbation
     severity: float
     low: Mapping[int, Bound] = field(default_factory=dict)
+    together: Bound = Bound()
+    toward: Mapping[int, float] = field(default_factory=dict)
 
     @classmethod
     def at(cls, delta: Perturbation, severity: float) -> Line:
@@ -65,57 +77,70 @@ class Line:
         return all(1 - bound.fraction <= resolution and not bound.stale for bound in self.low.values())
 
     def rungs(self, resolution: float, count: int) -> list[dict[int, float]]:
-        """Return the moves to try next; none once the line is resolved. A stale bound is looked at again."""
+        """Return about as many moves to try next; none once the line is resolved. A stale bound is looked at again.
+
+        Of several parts, each goes down by itself, all go down together, and all toward where each could go by itself.
+        """
         if self.resolved(resolution):
             return []
+        path = [{i: 1 - way * (1 - f) for i, f in self.toward.items()} for way in PATH if len(self.toward) > 1]
+        share = max(2, (count - len(path)) // (len(self.low) + (len(self.low) > 1)))
         moves = []
         for i, bound in self.low.items():
             wide = 1 - bound.fraction > resolution
-            fractions = ladder(bound, self.severity, resolution, count) if wide else [bound.fraction] * bound.stale
+            fractions = ladder(bound, self.severity, resolution, share) if wide else [bound.fraction] * bound.stale
             moves += [{i: fraction} for fraction in fractions]
-        together = ladder(Bound(), math.inf, resolution, max(2, count // 3)) if len(self.low) > 1 else []
-        return [*moves, *({ALL: fraction} for fraction in together)]
+        left = max(2, count - len(path) - len(moves))
+        wide = len(self.low) > 1 and 1 - self.together.fraction > resolution
+        together = ladder(self.together, self.severity, resolution, left) if wide else []
+        return [*path, *moves, *({ALL: fraction} for fraction in together)]
 
-    def expected(self, resolution: float) -> dict[int, float]:
-        """Return the move to about where the line ceases to fail; of several parts, just below where it is known to."""
+    def below(self, resolution: float, count: int) -> list[dict[int, float]]:
+        """Return so many moves from where the line is expected to cease to fail down to where it is known not to.
+
+        Of several parts, all are just below where they are known to fail.
+        """
         if len(self.low) != 1:
-            return {ALL: 1 - resolution}
+            return [{ALL: 1 - resolution}] * count
         ((i, bound),) = self.low.items()
-        return {i: crossing(bound, self.severity) or (1 + bound.fraction) / 2}
+        top = crossing(bound, self.severity) or (1 - resolution if bound.stale else (1 + bound.fraction) / 2)
+        return [{i: bound.fraction + (top - bound.fraction) * (1 - step / count) ** BEND} for step in range(count)]
 
-    def narrowed(self, judged: list[tuple[dict[int, float], Judgement, bool]]) -> tuple[Line, dict[int, float]]:
-        """Return the line with each part's bound raised, and the smallest fraction of each part that still fails.
+    def narrowed(self, judged: Sequence[tuple[Mapping[int, float], Judgement, bool]]) -> Line:
+        """Return the line with each part's bound raised, and where each part could go by itself.
 
         `judged` are moves, how they were judged, and whether they fail alike.
         """
-        low, fails = dict(self.low), {}
-        for i, bound in self.low.items():
-            mine = sorted((move[i], judgement, failed) for move, judgement, failed in judged if i in move)
+        low, fails = {}, {}
+        for i, bound in {**self.low, ALL: self.together}.items():
+            mine = sorted((move[i], j, failed) for move, j, failed in judged if [*move] == [i])
             fails[i] = min((f for f, _, failed in mine if failed), default=1.0)
             held = [
                 Bound(f, judgement.severity if judgement.status is Status.PASS else 0.0)
                 for f, judgement, failed in mine
                 if f < fails[i] and not failed
             ]
-            lifted = max([replaced(bound, fails[i]), *held], key=lambda one: one.fraction)
-            low[i] = lifted
-        return Line(self.delta, self.severity, low), fails
+            low[i] = max([replaced(bound, fails[i]), *held], key=lambda one: one.fraction)
+        together, _ = low.pop(ALL), fails.pop(ALL)
+        toward = {**self.toward, **{i: fraction for i, fraction in fails.items() if fraction < 1}}
+        return replace(self, low=low, together=together, toward=toward)
 
     def stepped(self, fractions: Mapping[int, float], severity: float) -> Line:
         """Return the line at a smaller perturbation that fails too; what held stays a bound, stale if others moved."""
-        whole = fractions.get(ALL)
-        after = {i: fractions.get(i, 1.0 if whole is None else whole) for i in self.low}
-        moved = [i for i, fraction in after.items() if fraction < 1]
-        low = {}
-        for i, bound in self.low.items():
-            beside = any(j != i for j in moved)
-            inside = bound.fraction < after[i]
-            low[i] = (
-                Bound(bound.fraction / after[i], bound.severity, bound.stale or beside)
-                if inside and whole is None
-                else Bound()
-            )
-        return Line(self.moved(fractions), severity, low)
+        whole = fractions.get(ALL, 1.0)
+        after = {i: fractions.get(i, whole) for i in self.low}
+        moved = {i for i, fraction in after.items() if fraction < 1}
+        low = {i: _beside(bound, after[i], moved - {i}) for i, bound in self.low.items()}
+        together = _beside(self.together, whole, ()) if ALL in fractions else Bound()
+        toward = {i: fraction / after[i] for i, fraction in self.toward.items() if fraction < after[i]}
+        return Line(self.moved(fractions), severity, low, together, toward)
+
+
+def _beside(bound: Bound, fraction: float, others: Collection[int]) -> Bound:
+    """Return a bound in units of what is left after a move, stale where other parts moved; none where it is below."""
+    if bound.fraction >= fraction:
+        return Bound()
+    return Bound(bound.fraction / fraction, bound.severity, bound.stale or (bound.fraction > 0 and bool(others)))
 
 
 def replaced(bound: Bound, fails: float) -> Bound:
@@ -130,26 +155,40 @@ def crossing(low: Bound, severity: float) -> float | None:
     return low.fraction + (1 - low.fraction) * (1 - low.severity) / (severity - low.severity)
 
 
+def power_crossing(low: Bound, severity: float) -> float | None:
+    """Return the same where severity grows as a power of the magnitude, as it does near 0."""
+    if not 0 < low.severity < 1 < severity < math.inf or low.fraction == 0:
+        return None
+    return math.exp(math.log(low.fraction) * math.log(severity) / math.log(severity / low.severity))
+
+
 def ladder(low: Bound, severity: float, resolution: float, count: int) -> list[float]:
     """Return fractions strictly between a bound and 1: some where severity is expected to reach 1, the rest spread.
 
-    Severity is a continuous margin, so the straight line between what held and what failed says where to look: two
-    rungs enclose that place to the resolution, two more widely. The others guard against a bend, and are denser near 0
-    where nothing is known to hold.
+    Severity is a continuous margin, so a straight line between what held and what failed, and a power law, say where to
+    look: a comb as dense as the resolution stands around either place. The others guard against a bend, and are denser
+    near 0 where nothing is known to hold.
 
     Examples
     --------
     >>> ladder(Bound(), float("inf"), 0.01, 3)
     [0.0625, 0.25, 0.5625]
     >>> [round(rung, 4) for rung in ladder(Bound(0.5, 0.5), 1.5, 0.01, 6)]
-    [0.6667, 0.6875, 0.7466, 0.7534, 0.8125, 0.8333]
+    [0.6667, 0.7042, 0.7106, 0.7466, 0.7534, 0.8333]
     """
-    near, gap, place = [], 1 - low.fraction, crossing(low, severity)
-    if place is not None:
-        tight, loose = 0.45 * resolution * place, max(3 * resolution * place, gap / 8)
-        near = [place + offset for offset in (-loose, -tight, tight, loose)]
-        near = [rung for rung in near if low.fraction < rung < 1]
-    count = max(2, count - len(near))
+    gap = 1 - low.fraction
+    near = [rung for rung in _combed(low, severity, resolution) if low.fraction < rung < 1][: max(2, count - 2)]
+    count = max(2 - bool(near), count - len(near))
     spread = [rung / (count + 1) for rung in range(1, count + 1)]
     even = [rung**2 if low.fraction == 0 else low.fraction + gap * rung for rung in spread]
     return sorted({*near, *even})
+
+
+def _combed(low: Bound, severity: float, resolution: float) -> list[float]:
+    """Return rungs around the places where severity is expected to reach 1, the nearest to them first."""
+    found = [crossing(low, severity), power_crossing(low, severity)]
+    places = [place for place in found if place is not None]
+    if len(places) > 1 and abs(places[0] - places[1]) < 0.9 * resolution * places[0]:
+        places = [sum(places) / 2]
+    offsets = [sign * (0.45 + 0.9 * tooth) for tooth in range(TEETH) for sign in (-1, 1)]
+    return [place * (1 + offset * resolution) for offset in offsets for place in places]

@@ -18,37 +18,39 @@ class Plan:
     corners : int
         Corners of the domain in the first batch; the others come before the draws.
     first : int or None
-        Draws of the first batch; each batch that nothing fails in is followed by one three times as large. None judges
-        all of them at once.
+        Draws of the first batch; the next holds as many as are trained at once, and each further one three times as
+        many while nothing fails. None judges all of them at once.
+    width : int
+        Runs of one round of shrinking: what ladders leave of it is filled with other seeds.
     rivals : int
-        How many failing perturbations are shrunk side by side, lest the smallest drawn hide a smaller one.
+        How many failing perturbations of a kind are shrunk side by side, lest the smallest drawn hide a smaller one.
     rungs : int
         Magnitudes tried at once along one line.
-    seeds, last_seeds : int
-        Fresh seeds of δ's own randomness tried while the smallest failure shrinks, and just below where it ends.
+    seeds : int
+        Fresh seeds of δ's own randomness that are tried at least, just below the smallest failure so far.
     curve : int
         Magnitudes of the degradation curve.
     """
 
     corners: int
     first: int | None
+    width: int
     rivals: int
     rungs: int
     seeds: int
-    last_seeds: int
     curve: int
 
     def batches(self, draws: Sequence[T]) -> Iterator[Sequence[T]]:
-        """Return the draws in batches, at least one: all at once, or few at first and three times as many each time."""
-        start, size = 0, self.first or max(1, len(draws))
+        """Return the draws in batches, at least one: all at once, or few at first and more each time."""
+        start, size = 0, max(1, len(draws)) if self.first is None else self.first
         while start < max(1, len(draws)):
             yield draws[start : start + size]
-            start, size = start + size, 3 * size
+            start, size = start + size, max(self.width, 3 * size)
 
 
-WIDE = Plan(corners=64, first=None, rivals=6, rungs=12, seeds=12, last_seeds=12, curve=16)
+WIDE = Plan(corners=64, first=None, width=128, rivals=6, rungs=12, seeds=24, curve=16)
 """For an accelerator, where a batch of a hundred takes hardly longer than a run: few rounds."""
 
-FRUGAL = Plan(corners=16, first=6, rivals=2, rungs=6, seeds=15, last_seeds=15, curve=6)
-"""For a CPU, where each run of a batch has its price: 0, the limits and some draws first, since a limit that fails
-makes most draws unnecessary."""
+FRUGAL = Plan(corners=15, first=2, width=16, rivals=1, rungs=4, seeds=36, curve=8)
+"""For a CPU, where each run of a batch has its price: 0, the limits and hardly a draw first, since a limit that fails
+makes most draws unnecessary; then as many as are trained at once."""

@@ -7,7 +7,7 @@ is dear and a batch of them is hardly dearer.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 from hypothesis import HealthCheck, Phase, Verbosity, currently_in_test_context, given, seed, settings
 from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, HypothesisProvider
@@ -17,7 +17,7 @@ from alignment_checks.adversary import pursue_worst
 from alignment_checks.judgement import LEVEL
 from alignment_checks.knowledge import Evaluate, Knowledge, Searched
 from alignment_checks.perturbations import IDENTITY, Perturbation, reattached
-from alignment_checks.perturbations.value import LARGEST_SEED, draws_whole
+from alignment_checks.perturbations.value import draws_whole
 from alignment_checks.progress import Budget, OutOfTimeError, Watch
 from alignment_checks.rounds import WIDE, Plan
 from alignment_checks.sampling import Domain, corners, randomness, spread
@@ -41,6 +41,8 @@ def search(
     watch: Watch | None = None,
     plan: Plan = WIDE,
     level: float = LEVEL,
+    same: Callable[[Perturbation], Hashable] | None = None,
+    same_seeds: bool = False,
 ) -> Searched:
     """Search `strategy` for the smallest perturbation that fails.
 
@@ -71,6 +73,10 @@ def search(
         How wide the rounds are.
     level : float
         How often chance alone may make what holds fail.
+    same : callable, optional
+        From a perturbation to what it shares with those that come to the same run; each run is judged once.
+    same_seeds : bool
+        Whether `confirm` trains under the seeds of `evaluate`: then it also judges what is left, in the same batch.
 
     Raises
     ------
@@ -86,10 +92,11 @@ def search(
     if examples == 0 and not known:
         raise ValueError("nothing to judge: examples=0 judges `first` alone, and `first` is empty")
     draws = draws if examples else []
-    state = Knowledge(evaluate, budget, watch)
+    state = Knowledge(evaluate, budget, watch, same)
     if examples == 0 and not shrink:
         state.judge(known)
         return state.outcome(confirm, level)
+    beside: list[Perturbation] = []
     domain = Domain.of(draws or known, whole=draws_whole(strategy))
     try:
         ends = corners(draws, domain)
@@ -98,10 +105,11 @@ def search(
         if not state.failing():
             pursue_worst(state, domain, examples, random_seed)
         if state.failing():
-            _shrink(Shrinking(state, plan, resolution, domain), random_seed)
+            shrinking = Shrinking(state, plan, resolution, domain, randomness("reseed", random_seed))
+            beside = _shrink(shrinking, same_seeds=same_seeds)
     except OutOfTimeError:
         state.stopped = True
-    return state.outcome(confirm, level)
+    return state.outcome(confirm, level, beside)
 
 
 def _look(state: Knowledge, plan: Plan, always: Sequence[Perturbation], draws: Sequence[Perturbation]) -> None:
@@ -113,14 +121,14 @@ def _look(state: Knowledge, plan: Plan, always: Sequence[Perturbation], draws: S
             return
 
 
-def _shrink(shrinking: Shrinking, random_seed: int) -> None:
-    """Make what fails smaller, at the seeds that were drawn and at others, and judge its degradation curve."""
-    random = randomness("reseed", random_seed)
-    seeds = [random.randrange(LARGEST_SEED + 1) for _ in range(shrinking.plan.seeds + shrinking.plan.last_seeds)]
+def _shrink(shrinking: Shrinking, *, same_seeds: bool) -> list[Perturbation]:
+    """Make what fails smaller; return what is left to judge beside what is confirmed: its degradation curve."""
     shrinking.drop_components()
-    shrinking.descend(seeds[: shrinking.plan.seeds])
-    shrinking.reseed(seeds[shrinking.plan.seeds :])
-    shrinking.climb()
+    shrinking.descend()
+    if same_seeds:
+        return shrinking.curve()
+    shrinking.state.judge(shrinking.curve())
+    return []
 
 
 # ------------------------------------------------------------------------------------------------------------- drawing

@@ -6,19 +6,21 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
+from random import Random
 
 from alignment_checks.judgement import Status
 from alignment_checks.knowledge import RIVALS, Knowledge, active, line_of, order
-from alignment_checks.lines import ALL, Line
+from alignment_checks.lines import Line
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.perturbations.composition import assembled
+from alignment_checks.perturbations.value import LARGEST_SEED
 from alignment_checks.rounds import Plan
 from alignment_checks.sampling import Domain
 
 ROUNDS = 16
 """Rounds of shrinking at most."""
-PATH = (1.0, 0.97, 0.93, 0.87, 0.8, 0.65, 0.5, 0.25)
-"""How far all parts go together toward where each of them could go by itself."""
+NEARLY = 4
+"""How many seeds that nearly failed are followed at once."""
 
 
 class Shrinking:
@@ -31,50 +33,48 @@ class Shrinking:
     resolution : float in (0, 1)
     domain : Domain
         Where magnitudes may go.
+    random : Random
+        Of the seeds that are tried.
     """
 
-    def __init__(self, state: Knowledge, plan: Plan, resolution: float, domain: Domain) -> None:
+    def __init__(self, state: Knowledge, plan: Plan, resolution: float, domain: Domain, random: Random) -> None:
         self.state, self.plan, self.resolution, self.domain = state, plan, resolution, domain
+        self.random, self.tried = random, 0
 
     def drop_components(self) -> None:
         """Try the proper subsets of the smallest failing compositions, and of the largest, all at once."""
-        composed = [delta for delta in self.state.failing() if len(active(delta)) > 1]
-        tried = [*composed[: self.plan.rivals], *composed[-2:]]
+        composed = [delta for deltas in self.state.kinds().values() for delta in deltas if len(active(delta)) > 1]
+        tried = dict.fromkeys([*composed[: self.plan.rivals], *composed[-2:]])
         self.state.judge(assembled(list(subset)) for delta in tried for subset in _subsets(active(delta)))
         self.state.judge(assembled(active(delta)) for delta in self.state.failing())
 
-    def descend(self, seeds: Sequence[int]) -> None:
-        """Shrink the magnitudes of the smallest failures of each kind side by side, a ladder of each in a round.
+    def descend(self) -> None:
+        """Shrink the magnitudes of the smallest failures of each kind side by side, in rounds of ladders.
 
-        Other seeds of δ's own randomness are tried along with the second round, where the first one's ladders tell
-        about where the property begins to fail; those that fail there are followed too.
+        What the ladders leave of a round is filled with other seeds of δ's own randomness, about where the smallest
+        failure is expected to cease to fail; those that fail there are followed too. It ends when no line can go down
+        further, and enough seeds have been tried.
         """
         lines = [self._line(delta) for delta in self._rivals()]
         self.state.judge(line.delta for line in lines)
-        for round_ in range(ROUNDS):
-            tries = [(line, self._rungs(line)) for line in lines]
-            fresh = self._fresh(lines, seeds) if round_ == 1 else []
-            if round_ > 1 and not any(moves for _, moves in tries):
+        for _ in range(ROUNDS):
+            tries = self._tries(lines)
+            moved = [line.moved(move) for line, moves in tries for move in moves]
+            runs = self.state.untrained(moved)
+            fresh = self._fresh(lines, self.plan.width - runs) if runs or not moved else []
+            if not moved and not fresh:
                 break
-            curve = self._curve(self._expected(lines)) if round_ == 2 and lines else []
-            self.state.judge([*(line.moved(move) for line, moves in tries for move in moves), *fresh, *curve])
+            self.state.judge([*moved, *fresh])
             lines = self._worth_going_on([*self._stepped(tries), *self._worst(fresh)])
 
-    def reseed(self, seeds: Sequence[int]) -> None:
-        """Try the smallest failure just below its magnitude at other seeds, and follow those that fail there too."""
-        fresh = self._reseeded(Line.at(self.state.failing()[0], 0.0), {ALL: 1 - self.resolution}, seeds)
-        self.state.judge(fresh)
-        lines = self._worst(fresh)
-        for _ in range(ROUNDS):
-            tries = [(line, self._rungs(line)) for line in lines]
-            if not any(moves for _, moves in tries):
-                break
-            self.state.judge(line.moved(move) for line, moves in tries for move in moves)
-            lines = self._worth_going_on(self._stepped(tries))
-
-    def climb(self) -> None:
-        """Judge what is missing of a ladder from 0 to the limit on the line of the smallest failure."""
-        self.state.judge(self._curve(self.state.failing()[0]))
+    def curve(self) -> list[Perturbation]:
+        """Return a ladder from 0 to the limit on the line of the smallest failure; none for several parts."""
+        minimal = self._smallest()
+        if len(minimal.parts) > 1 or not minimal.continuous:
+            return []
+        top = math.copysign(minimal.limit or 0.0, minimal.magnitude or 0.0)
+        ladder = [minimal.at(top * (rung / self.plan.curve)) for rung in range(1, self.plan.curve + 1)]
+        return list(filter(self.domain.holds, ladder))
 
     # ---------------------------------------------------------------------------------------------------- along lines
 
@@ -87,67 +87,69 @@ class Shrinking:
         chosen = first[: self.plan.rivals]
         return [*chosen, *(delta for deltas in others[:RIVALS] for delta in deltas[: min(2, self.plan.rivals)])]
 
-    def _expected(self, lines: Sequence[Line]) -> Perturbation:
-        """Return where the line is now that is expected to end as the smallest."""
-        return min(lines, key=lambda line: order(line.moved(line.expected(self.resolution)))).delta
-
-    def _curve(self, minimal: Perturbation) -> list[Perturbation]:
-        """Return the magnitudes of the degradation curve; none for several parts.
-
-        Once other seeds have been tried, it is likely which line will end as the smallest: its curve is judged along
-        with the next round, and `climb` has seldom anything left to do.
-        """
-        if len(minimal.parts) > 1 or not minimal.continuous:
-            return []
-        top = math.copysign(minimal.limit or 0.0, minimal.magnitude or 0.0)
-        ladder = [minimal.at(top * (rung / self.plan.curve)) for rung in range(1, self.plan.curve + 1)]
-        return list(filter(self.domain.holds, ladder))
+    def _smallest(self) -> Perturbation:
+        """Return the smallest failure, without the parts that do nothing."""
+        return assembled(active(self.state.failing()[0]))
 
     def _line(self, delta: Perturbation) -> Line:
         return Line.at(assembled(active(delta)), self.state.known[delta].severity)
 
-    def _fresh(self, lines: Sequence[Line], seeds: Sequence[int]) -> list[Perturbation]:
-        """Return the smallest failure at other seeds, about where its line is expected to cease to fail."""
-        if not lines:
+    def _fresh(self, lines: Sequence[Line], room: int) -> list[Perturbation]:
+        """Return the smallest failure at other seeds, about where it is expected to cease to fail; first at its own."""
+        smallest = self._smallest()
+        if room < 2 or self.tried >= self.plan.seeds or not self._reseedable(smallest):
             return []
-        smallest = min(lines, key=lambda line: order(line.delta))
-        return self._reseeded(smallest, smallest.expected(self.resolution), seeds)
+        line = next((one for one in lines if one.delta == smallest), Line.at(smallest, 0.0))
+        own, *below = [line.moved(move) for move in line.below(self.resolution, room)]
+        others = [_reseeded(delta, self.random.randrange(LARGEST_SEED + 1)) for delta in below]
+        found = self.state.within([own, *self._nearly(smallest), *others], room)
+        self.tried += len(found)
+        return found
 
-    def _reseeded(self, line: Line, move: Mapping[int, float], seeds: Sequence[int]) -> list[Perturbation]:
-        if not self.domain.whole or not line.low or not any(part.seeded for part in line.delta.parts):
-            return []
-        own = line.moved(move)
-        return [own, *(_reseeded(own, seed) for seed in seeds)] if seeds else []
+    def _reseedable(self, delta: Perturbation) -> bool:
+        parts = delta.parts if self.domain.whole else ()
+        return any(part.seeded for part in parts) and any(part.continuous for part in parts)
 
     def _worst(self, fresh: Sequence[Perturbation]) -> list[Line]:
-        """Return the lines of those that fail most: they are likely to fail at smaller magnitudes too.
+        """Return the lines of those that are expected to fail at the smallest magnitudes too.
 
         The first is at the seed that is followed anyway; where others come to the same, their randomness has no effect.
         """
         own = self.state.known[fresh[0]].value if fresh else math.nan
         known = [(delta, self.state.known[delta]) for delta in fresh[1:]]
         failing = [delta for delta, judgement in known if judgement.status is Status.FAIL and judgement.value != own]
-        worst = sorted(failing, key=lambda delta: -self.state.known[delta].severity)
-        return [self._line(delta) for delta in worst[: self.plan.rivals]]
+        first = sorted(failing, key=lambda delta: delta.size / self.state.known[delta].severity)
+        return [self._line(delta) for delta in first[: self.plan.rivals]]
 
-    def _rungs(self, line: Line) -> list[dict[int, float]]:
-        rungs = line.rungs(self.resolution, self.plan.rungs)
-        return [move for move in rungs if self.domain.holds(line.moved(move))]
+    def _nearly(self, smallest: Perturbation) -> list[Perturbation]:
+        """Return what passed at other seeds, moved to where it is expected to fail, if that is below the smallest."""
+        if len(smallest.parts) > 1:
+            return []
+        passed = {d: j.severity for d, j in self.state.known.items() if j.status is Status.PASS and 0 < j.severity < 1}
+        alike = [delta for delta in passed if _differ_in_seed(delta, smallest)]
+        reach = {delta: (delta.magnitude or 0.0) / passed[delta] * (1 + self.resolution) for delta in alike}
+        below = [delta for delta in alike if abs(reach[delta]) < abs(smallest.magnitude or 0.0)]
+        near = sorted(below, key=lambda delta: abs(reach[delta]))
+        failed = {delta.seed for delta in self.state.failing()}
+        return [d.at(reach[d]) for d in near if d.seed not in failed][:NEARLY]
+
+    def _tries(self, lines: Sequence[Line]) -> list[tuple[Line, list[dict[int, float]]]]:
+        """Return the moves to judge along each line: as many as fit a round; fewer where other seeds are to fill it."""
+        going = [line for line in lines if not line.resolved(self.resolution)]
+        share = self.plan.width // max(1, len(going))
+        share = min(share, self.plan.rungs) if any(self._reseedable(line.delta) for line in going) else share
+        return [(line, self._rungs(line, share)) for line in lines]
+
+    def _rungs(self, line: Line, count: int) -> list[dict[int, float]]:
+        return [move for move in line.rungs(self.resolution, count) if self.domain.holds(line.moved(move))]
 
     def _stepped(self, tries: Sequence[tuple[Line, list[dict[int, float]]]]) -> list[Line]:
-        """Return the lines after their rungs were judged: better resolved, and moved to the smallest that fails.
-
-        Where several parts can each go down by themselves, going down together is judged first, in one batch.
-        """
+        """Return the lines after their rungs were judged: better resolved, and moved to the smallest that fails."""
         found = []
         for line, moves in tries:
             judged = [(move, self.state.known[line.moved(move)], self._fails(line, move)) for move in moves]
-            narrowed, least = line.narrowed(judged)
-            together = [move for move, _, failed in judged if ALL in move and failed]
-            path = [move for move in _path(least) if self.domain.holds(line.moved(move))]
-            found.append((narrowed, [*({i: f} for i, f in least.items() if f < 1), *together], path))
-        self.state.judge(line.moved(move) for line, _, path in found for move in path)
-        return [self._moved(line, [*moves, *path]) for line, moves, path in found]
+            found.append(self._moved(line.narrowed(judged), moves))
+        return found
 
     def _moved(self, line: Line, moves: Sequence[dict[int, float]]) -> Line:
         failing = [move for move in moves if self._fails(line, move)]
@@ -170,11 +172,9 @@ class Shrinking:
         return [line for line in lines if order(line.lowest()) <= best.get(self.state.kind(line.delta), (0, 0.0))]
 
 
-def _path(least: Mapping[int, float]) -> list[dict[int, float]]:
-    """Return the moves of all parts toward the smallest fraction of each; none where only one can move."""
-    if sum(fraction < 1 for fraction in least.values()) < 2:
-        return []
-    return [{i: 1 - way * (1 - fraction) for i, fraction in least.items()} for way in PATH]
+def _differ_in_seed(delta: Perturbation, other: Perturbation) -> bool:
+    """Return whether two single perturbations are of one family and side, at two seeds."""
+    return delta.seed != other.seed and line_of(replace(delta, seed=other.seed)) == line_of(other)
 
 
 def _reseeded(delta: Perturbation, seed: int) -> Perturbation:

@@ -183,13 +183,13 @@ class Foreseeing(Experiment):
         told = self._launch(deltas, batch)
         if batch:
             course.train_ahead(batch)
-        unknown = {key: delta for delta in deltas if (key := self._key(delta)) not in self.known}
+        unknown = {key: delta for delta in deltas if (key := self.key(delta)) not in self.known}
         if unknown and course.collecting:
             raise Foreseen  # it cannot be trained along with the others: what is wrong with it will show in the end
         self._unforeseen(list(unknown.values()), told=told)
         if not course.searching:
             self.drawn.update(dict.fromkeys(deltas))
-        return [self.known[self._key(delta)] for delta in deltas]
+        return [self.known[self.key(delta)] for delta in deltas]
 
     def _unforeseen(self, deltas: Sequence[Perturbation], *, told: bool) -> None:
         """Train what nobody saw coming."""
@@ -208,7 +208,7 @@ class Foreseeing(Experiment):
             self._seen.add(delta)
             try:
                 self.sides.check(delta)
-                batch[self._key(delta)] = delta
+                batch[self.key(delta)] = delta
             except Exception:  # noqa: S112
                 continue
         return [delta for key, delta in batch.items() if key not in self.known]

@@ -42,6 +42,8 @@ class Realization:
     data : tuple of tensors, or None
     common : tuple of tensors, or None
         The data that runs which leave them alone share: what of `data` is the very same tensor needs one copy.
+    frozen : mapping of str to Tensor
+        Likewise, the frozen parameters that runs share.
     objective : Objective
     infimum : float or None
         A lower bound of the objective, for the dimensionless forms.
@@ -62,6 +64,7 @@ class Realization:
     constants: Mapping[str, Tensor]
     data: tuple[Tensor, ...] | None
     common: tuple[Tensor, ...] | None
+    frozen: Mapping[str, Tensor]
     objective: Objective
     infimum: float | None
     optimizer: OptimizerFactory
@@ -84,6 +87,12 @@ class Realization:
     def own(self) -> tuple[bool, ...]:
         """Which of the data are this run's own."""
         return tuple(part is not shared for part, shared in zip(self.data or (), self.common or (), strict=True))
+
+    @property
+    def own_frozen(self) -> frozenset[str]:
+        """The frozen parameters that are this run's own."""
+        buffers = {name for name, _ in self.module.named_buffers()}
+        return frozenset(n for n, v in self.constants.items() if n not in buffers and v is not self.frozen.get(n))
 
     @property
     def examples(self) -> int:
@@ -115,12 +124,19 @@ def realize(setup: TrainingSetup, seed: int) -> Realization:
         constants=frozen | dict(module.named_buffers()),
         data=data,
         common=data,
+        frozen=frozen,
         objective=Objective(setup.objective),
         infimum=setup.objective_infimum,
         optimizer=setup.optimizer,
         scheduler=setup.scheduler,
         batch_size=setup.batch_size,
     )
+
+
+def sharing(run: Realization, other: Realization) -> Realization:
+    """Return an unperturbed run with the very frozen parameters of another, where they are the same numbers."""
+    same = {n: v for n, v in other.frozen.items() if v.shape == run.constants[n].shape and v.equal(run.constants[n])}
+    return replace(run, constants={**run.constants, **same}, frozen=other.frozen)
 
 
 def lowered(run: Realization) -> Realization:

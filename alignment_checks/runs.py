@@ -18,7 +18,7 @@ from alignment_checks.backends.path import follow as path_of
 from alignment_checks.backends.path import size as path_size
 from alignment_checks.fingerprints import fingerprint
 from alignment_checks.perturbations import IDENTITY, Perturbation
-from alignment_checks.realization import Realization, checked, randomness, realize
+from alignment_checks.realization import Realization, checked, randomness, realize, sharing
 from alignment_checks.surveys import Surveys
 from alignment_checks.training import TrainingSetup
 from alignment_checks.trajectory import End, Run, Series, Trajectory, settled
@@ -131,13 +131,15 @@ class _How:
     planned: int
     surveys: Surveys
 
+    def checked(self, setup: TrainingSetup) -> Realization:
+        """Return the unperturbed run of a setup under its own seed, having seen that it can be trained."""
+        return self.surveys.once(setup, (setup.seed, "checked"), lambda: checked(setup))
+
 
 def _run(parts: Sequence[list[_Row]], how: _How, *, keep_ends: bool | None = None) -> list[Trajectory]:
     """Train the rows of setups that keep company, and return a trajectory of each; by default, small ends are kept."""
     rows = [row for part in parts for row in part]
-    setup = rows[0].setup
-    first = how.surveys.once(setup, (setup.seed, "checked"), lambda: checked(setup))
-    numbers = 2 * len(rows) * sum(value.numel() for value in first.parameters.values())
+    numbers = 2 * len(rows) * sum(value.numel() for value in how.checked(rows[0].setup).parameters.values())
     keep = numbers <= KEPT_NUMBERS if keep_ends is None else keep_ends
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
     with one_thread(how.device) as threads:
@@ -316,7 +318,7 @@ class _Found:
 
 
 def _records(rows: list[_Row], how: _How, threads: int, *, keep_ends: bool) -> list[_Found]:
-    work = _work(rows)
+    work = _work(rows, how)
     first = work[0].train
     random = how.surveys.once(first.setup, "randomness", lambda: randomness(first))
     jobs = [Job(one.train, tuple(one.scores), random) for one in work]
@@ -336,14 +338,15 @@ def _found(record: Record, index: int, score: Realization, *, keep_end: bool) ->
     return _Found(record.base[index], record.mesa, end, record.backend, record.reason, score.infimum, resolution)
 
 
-def _work(rows: list[_Row]) -> list[_Work]:
+def _work(rows: list[_Row], how: _How) -> list[_Work]:
     """Return the training runs that the rows need: runs that train alike are one."""
-    first = realize(rows[0].setup, rows[0].seed)
+    own = how.checked(rows[0].setup)
+    first = sharing(realize(rows[0].setup, rows[0].seed), own)
     plains: dict[tuple[TrainingSetup, int], Realization] = {(rows[0].setup, rows[0].seed): first}
     work: dict[tuple[TrainingSetup, int, str], _Work] = {}
     for index, row in enumerate(rows):
         of = row.setup, row.seed
-        plain = plains[of] = plains.get(of) or _sharing(realize(*of), first)
+        plain = plains[of] = plains.get(of) or _sharing(sharing(realize(*of), own), first)
         train = row.mesa.applied(plain)
         one = work.setdefault((*of, fingerprint(train, plain)), _Work(train))
         score = None if row.base == row.mesa else _score(row.base, plain, one.train)

@@ -35,7 +35,7 @@ def structure(run: Realization) -> Hashable:
     """Return what must be equal for two runs to share a batch, their optimizers aside."""
     shapes = tuple((value.shape, value.dtype) for value in (*run.parameters.values(), *(run.data or ())))
     evaluated = (run.batch_size, run.dtype, len(run.noise))
-    return (run.objective.structure, shapes, run.own, evaluated)
+    return (run.objective.structure, shapes, run.own, run.own_frozen, evaluated)
 
 
 def train(

@@ -25,9 +25,9 @@ class Shared:
     dim: int | None
 
     @classmethod
-    def of(cls, values: Sequence[Tensor], device: torch.device, *, own: bool | None = None) -> Shared:
-        """Stack the lanes' tensors where each has its own; else keep one copy. None: one copy of what is one object."""
-        one = all(value is values[0] for value in values) if own is None else not own
+    def of(cls, values: Sequence[Tensor], device: torch.device, *, own: bool) -> Shared:
+        """Stack the lanes' tensors where each has its own, or they are not one object; else keep one copy."""
+        one = not own and all(value is values[0] for value in values)
         return cls(values[0].to(device), None) if one else cls(stack(values, device), 0)
 
     def at(self, lanes: Tensor | int | None) -> Shared:
@@ -64,11 +64,11 @@ class Weights:
         """Stack the weights that the runs start from, in the dtype that they train in."""
         changing = {name for name, _ in runs[0].module.named_buffers()}
         first, low = runs[0], runs[0].dtype
-        constants = {n: Shared.of([r.constants[n] for r in runs], device).cast(low) for n in first.constants}
+        frozen = {n: [r.constants[n] for r in runs] for n in first.constants if n not in changing}
         return cls(
             {n: nn.Parameter(cast(stack([r.parameters[n] for r in runs], device), low)) for n in first.parameters},
             {n: cast(stack([r.constants[n] for r in runs], device), low) for n in first.constants if n in changing},
-            {n: value for n, value in constants.items() if n not in changing},
+            {n: Shared.of(values, device, own=n in first.own_frozen).cast(low) for n, values in frozen.items()},
         )
 
     def detached(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:

@@ -9,12 +9,13 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import find, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 import alignment_checks as ac
+from alignment_checks import perturbations as pt
 from alignment_checks import runs
 from alignment_checks.backends import dispatch, lanes, plan, slots, workers
 from alignment_checks.backends.footprint import footprint
@@ -63,6 +64,50 @@ def test_the_same_runs_in_another_order_or_company_are_the_same_bits(model, dtyp
     again = ac.run(setup, [KNOWN[index] for index in some], backend="lanes")
     np.testing.assert_array_equal(again.base, everything.base[some])
     np.testing.assert_array_equal(again.mesa, everything.mesa[some])
+
+
+def half_frozen():
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Tanh(), nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(16, 3))
+    model[2].requires_grad_(False)
+    return model
+
+
+def pretrained():
+    """Return a model whose frozen layer is the same under every seed."""
+    model = half_frozen()
+    nn.init.constant_(model[2].weight, 0.3)
+    nn.init.constant_(model[2].bias, 0.1)
+    return model
+
+
+def changed_frozen(run, magnitude, generator):
+    return replace(run, constants={name: value * (1 + magnitude) for name, value in run.constants.items()})
+
+
+FROZEN = find(pt.custom("frozen", changed_frozen, max_magnitude=1.0), lambda delta: delta.magnitude > 0)
+
+
+@pytest.mark.parametrize("model", [half_frozen, pretrained])
+@settings(max_examples=3, deadline=None)
+@given(data=st.data())
+def test_frozen_parameters_of_other_runs_change_no_bit(model, data):
+    setup = replace(pictures("mlp", torch.float32), model=model, seed=1)
+    known = [*GAINS, FROZEN, FROZEN.at(0.5)]
+    everything = ac.run(setup, known, seeds=[0, 1, 2], backend="lanes")
+    some = data.draw(st.lists(st.sampled_from(known), min_size=1, max_size=3, unique=True))
+    seeds = data.draw(st.lists(st.sampled_from([0, 1, 2]), min_size=1, unique=True))
+    again = ac.run(setup, some, seeds=seeds, backend="lanes")
+    rows = [3 * known.index(delta) + seed for delta in some for seed in seeds]
+    np.testing.assert_array_equal(again.base, everything.base[rows])
+    loop = ac.run(setup, some, seeds=seeds, backend="loop")
+    np.testing.assert_allclose(again.base, loop.base, rtol=1e-4)
+
+
+def test_frozen_parameters_that_are_the_same_under_every_seed_are_kept_once(monkeypatch):
+    held, of = [], lanes.Weights.of
+    monkeypatch.setattr(lanes.Weights, "of", lambda *arguments: held.append(of(*arguments)) or held[-1])
+    ac.run(replace(pictures("mlp", torch.float32), model=pretrained), seeds=range(5), backend="lanes")
+    assert {value.dim for weights in held for value in weights.frozen.values()} == {None}
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from alignment_checks.limits import Estimate, limits
+from alignment_checks.limits import Estimate, Regime, limits
 from alignment_checks.measures import SIDES, Side
 from alignment_checks.readings import Ratio, Reading
 from alignment_checks.trajectory import Series, Trajectory
@@ -47,6 +47,11 @@ class LimitReading(Reading):
         """Return between which numbers L ends in the mean, under each seed."""
         bases = [one[0] for one in self.limits]
         return [(x + one.low, x + one.high) for x, one in zip(self.first.tolist(), bases, strict=True)]
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether any limit is a mean of random values, and its interval one of confidence."""
+        return any(one.regime is Regime.STATIONARY for each in self.limits for one in each)
 
     def unsettled(self, name: str, of: Side) -> str:
         """Return why a quantity has no limit, "" where it has one under every seed."""

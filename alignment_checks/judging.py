@@ -31,7 +31,7 @@ from alignment_checks.rounds import FRUGAL, WIDE
 from alignment_checks.search import drawn, search
 from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import Outlook, Verdict
-from alignment_checks.wording import Describe, caveats, doubts, finding, one_run, settling, unperturbed
+from alignment_checks.wording import Describe, caveats, doubts, finding, one_run, settling, uncorrected, unperturbed
 
 Judge = Callable[[Reading, Reading], Judgement]
 
@@ -284,7 +284,7 @@ def _verdict(
         steps=experiment.setup.steps,
         where=experiment.where,
         numbers=() if minimal else unperturbed(experiment, quantity, describe),
-        notes=(*doubts(result, status), *caveats(experiment.setup)),
+        notes=(*doubts(result, status), *uncorrected(again, result), *caveats(experiment.setup)),
         stopped_early=result.stopped,
         nearest=finding(experiment, quantity, describe, result.nearest) if result.nearest else None,
         p_value=None if worst is None else worst.p_value,

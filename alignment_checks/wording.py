@@ -9,6 +9,7 @@ from dataclasses import replace
 from alignment_checks.descent import pursues_gradient
 from alignment_checks.experiment import Experiment, Sides
 from alignment_checks.findings import Finding
+from alignment_checks.horizons import LimitReading
 from alignment_checks.judgement import Judgement, Status
 from alignment_checks.knowledge import Searched
 from alignment_checks.measures import SIDES
@@ -136,6 +137,16 @@ def doubts(result: Searched, status: Status) -> list[str]:
         why = judgement.note or "its interval straddles the tolerance"
         notes.append("; ".join(filter(None, [f"not judged under {delta.described()}: {why}", judgement.needs])))
     return notes
+
+
+def uncorrected(experiment: Experiment, result: Searched) -> list[str]:
+    """Return what a failure leaves to chance that no other seeds confirm: where a random run's own limit is judged."""
+    if result.minimal is None or len(experiment.seeds) > 1:
+        return []
+    both = experiment.readings([IDENTITY, result.minimal[0]])
+    random = any(isinstance(one, LimitReading) and one.is_sampled for one in both)
+    told = f"limits of one random run each, at 95 %, and the worst of {result.judged}: chance is not corrected for"
+    return [f"{told}. seeds= confirms on others"] * (random and result.judged > 1)
 
 
 def _shortened(result: Searched) -> list[str]:

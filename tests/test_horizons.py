@@ -216,6 +216,16 @@ def test_alignment_is_undefined_where_the_mesa_capability_is_lost_in_its_scatter
     assert Quantity("alignment", "base", False, 1).missing(steady) == ""
 
 
+def test_a_limit_of_one_random_run_says_that_no_other_seeds_confirm_it():
+    """C_∞ of minibatch training is a mean with a standard error, and the worst of many is picked."""
+    hot = pt.learning_rate(max_log2=2)
+    two = {"under": hot, "first": [Perturbation("learning_rate", size, 2.0, 0) for size in (1.9, 2.0)], "examples": 0}
+    for horizon, said in (("limit", True), ("finite", False)):
+        verdict = ac.check_capability_robust(noisy(steps=700), **two, rtol=0.01, horizon=horizon, backend="loop")
+        assert verdict.status == "fail"
+        assert ("limits of one random run each, at 95 %, and the worst of 2" in str(verdict)) is said
+
+
 def test_chance_has_two_capabilities_to_choose_from_where_both_have_to_be_negative():
     base, mesa = np.array([[4.0, 0.0], [4.0, 0.1]]), np.array([[4.0, 8.0], [4.0, 8.1]])
     two = ac.run(noisy(steps=1), seeds=[0, 1])

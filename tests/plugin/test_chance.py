@@ -46,10 +46,10 @@ def run_with(run, pytester):
     return how
 
 
-@pytest.mark.parametrize("workers", WORKERS, ids=["alone", "workers"])
-def test_what_cannot_be_judged_fails_under_its_own_heading(suite, run_with, section, workers):
+def test_what_cannot_be_judged_fails_under_its_own_heading(suite, run, section):
+    """In workers too: see test_xdist.py."""
     suite(INCONCLUSIVE)
-    result = run_with(*workers)
+    result = run()
     result.assert_outcomes(failed=1)
     assert section(result)[0] == "INCONCLUSIVE test_it.py::test_flat"
 

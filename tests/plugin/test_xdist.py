@@ -22,6 +22,10 @@ AFTER = """
     def test_grouped(alignment):
         alignment.assert_alignment_robust(BOWL, under=STRETCHED, rtol=0.1)
 
+    def test_flat(alignment):
+        flat = ac.landscape(lambda x: 0 * x.sum(), [1.0], optimizer=partial(torch.optim.SGD, lr=0.1), steps=3)
+        alignment.assert_alignment_robust(flat, under=UNCHANGED, rtol=0.1)
+
     def test_threads(alignment, request):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         share = cores // 2 if hasattr(request.config, "workerinput") else cores
@@ -30,7 +34,7 @@ AFTER = """
 
 
 def test_the_summary_the_store_and_the_report_are_the_same(suite, run, section, stored, pytester):
-    """One failure was stored and is mended, one value in the store is garbage, and five tests fail."""
+    """One failure was stored and is mended, one stored value is garbage, five tests fail, one cannot be judged."""
     home, aside = pytester.path / ".alignment", pytester.path / "aside"
     suite(BEFORE)
     run()
@@ -41,7 +45,7 @@ def test_the_summary_the_store_and_the_report_are_the_same(suite, run, section, 
 
     def everything(*args, how):
         result = how("-W", "default", "--alignment-report=r.json", *args)
-        result.assert_outcomes(passed=4, failed=5, warnings=1)
+        result.assert_outcomes(passed=4, failed=6, warnings=1)
         entries = json.loads((pytester.path / "r.json").read_text())["entries"]
         stated = [(entry["nodeid"], entry["verdict"]["statement"]) for entry in entries]
         return result.ret, [re.sub(r"\d+\.\d+ s", "", line) for line in section(result)], stated, stored()
@@ -56,6 +60,7 @@ def test_the_summary_the_store_and_the_report_are_the_same(suite, run, section, 
     for one, other in zip(alone, together, strict=True):
         assert one == other
     assert [line.split(": ")[0] for line in alone[1][-3:]] == ["fixed", "store", "report"]
+    assert "INCONCLUSIVE test_it.py::test_flat" in alone[1]
 
     grouped = next(envelope.id for envelope in stored() if envelope.key.nodeid.endswith("test_grouped"))
     replay = in_workers("-n", "1", "--dist=loadgroup", f"--alignment-replay={grouped}")

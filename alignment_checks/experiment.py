@@ -294,21 +294,9 @@ class Memory:
         self._experiments: dict[Hashable, Experiment] = {}
         self._keys: dict[TrainingSetup, Hashable] = {}
 
-    def experiment(
-        self,
-        setup: TrainingSetup,
-        sides: Sides,
-        seeds: Sequence[int],
-        *,
-        device: str = "auto",
-        backend: str = "auto",
-        within: int | None = None,
-        horizon: Horizon = "finite",
-        planned: int = 0,
-    ) -> Experiment:
-        """Return the experiment of these arguments, the one that there is already if there is one."""
-        how = {"device": device, "backend": backend, "within": within, "horizon": horizon, "planned": planned}
-        key = (self.known_as(setup), sides, tuple(seeds), *how.values())
+    def experiment(self, setup: TrainingSetup, sides: Sides, seeds: Sequence[int], **how: Any) -> Experiment:
+        """Return the experiment of these arguments, those of `Experiment`: the one that there is, if there is one."""
+        key = (self.known_as(setup), sides, tuple(seeds), frozenset(how.items()))
         if key not in self._experiments:
             self._experiments[key] = self.begun(setup, sides, seeds, **how)
         return self._experiments[key]

@@ -1,4 +1,4 @@
-"""Perturbations of dataset, init, objective and optimizer: functions that return Hypothesis strategies of δ.
+"""Perturbations of dataset, init, objective, optimizer and gradient: functions that return Hypothesis strategies of δ.
 
 >>> from alignment_checks import perturbations as pt
 >>> pt.label_noise(max_rate=0.05)
@@ -13,16 +13,10 @@ from alignment_checks.perturbations.dataset import (
     redraw,
     subsample,
 )
+from alignment_checks.perturbations.gradient import batch_size, gradient_noise, precision
 from alignment_checks.perturbations.init import init_gain, init_interpolation, init_jitter, init_seed
 from alignment_checks.perturbations.objective import l2_penalty, label_smoothing, objective_mix
-from alignment_checks.perturbations.optimizer import (
-    batch_size,
-    gradient_noise,
-    learning_rate,
-    lr_decay,
-    momentum,
-    precision,
-)
+from alignment_checks.perturbations.optimizer import learning_rate, lr_decay, momentum
 from alignment_checks.perturbations.value import IDENTITY, Perturbation, reattached
 
 __all__ = [

@@ -174,7 +174,7 @@ def _checked_pool(pool: Sequence[Tensor]) -> Data:
         raise ValueError("redraw: `pool` must be tensors whose first axes agree, as `data` is; such as pool=(x, y)")
     if not len(parts[0]):
         raise ValueError("redraw: `pool` holds no examples; expected at least one")
-    return tuple(part.detach().cpu() for part in parts)
+    return tuple(part.detach().cpu().clone() for part in parts)  # it goes by a digest, which has to stay true
 
 
 def _take_from_pool(run: Realization, delta: Perturbation) -> Realization:

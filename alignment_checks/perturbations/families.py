@@ -3,9 +3,13 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from alignment_checks.perturbations import composition, dataset, init, objective, optimizer
+from alignment_checks.perturbations import composition, dataset, gradient, init, objective, optimizer
 from alignment_checks.perturbations.value import Family
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
-    {family.name: family for group in (dataset, init, objective, optimizer, composition) for family in group.FAMILIES}
+    {
+        family.name: family
+        for group in (dataset, init, objective, optimizer, gradient, composition)
+        for family in group.FAMILIES
+    }
 )

@@ -12,7 +12,7 @@ from hypothesis.strategies import SearchStrategy
 from torch import Tensor
 
 from alignment_checks.fingerprints import content
-from alignment_checks.perturbations.value import Family, Named, Perturbation, as_asked, drawn, positive
+from alignment_checks.perturbations.value import LARGEST_LOG2, Family, Named, Perturbation, as_asked, drawn, positive
 from alignment_checks.realization import Realization, realize
 from alignment_checks.seeding import derive
 
@@ -71,9 +71,9 @@ def init_gain(max_log2: float) -> SearchStrategy[Perturbation]:
 
     Parameters
     ----------
-    max_log2 : float above 0
+    max_log2 : float in (0, 1023]
     """
-    limit = positive("init_gain", "max_log2", max_log2)
+    limit = positive("init_gain", "max_log2", max_log2, most=LARGEST_LOG2)
     return drawn(INIT_GAIN, limit, magnitudes=st.floats(-limit, limit), shown={"max_log2": max_log2})
 
 

@@ -19,6 +19,8 @@ from alignment_checks.training import TrainingSetup
 Plain = str | int | float | bool | None
 Kind = Literal["dataset", "init", "objective", "optimizer", "custom", "identity", "compose"]
 LARGEST_SEED = 2**16 - 1
+LARGEST_LOG2 = 1023.0
+"""2 to the power of anything larger is no float."""
 
 
 @dataclass(frozen=True)

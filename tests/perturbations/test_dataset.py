@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, find, given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import one_hot
 
@@ -283,3 +283,11 @@ def test_a_fraction_outside_of_its_range_is_refused(family, value):
     with pytest.raises(ValueError) as caught:
         family(value)
     assert f"must be a number above 0, at most 1; got {value!r}" in str(caught.value)
+
+
+def test_a_pool_that_its_owner_changes_later_changes_no_run(blobs):
+    x, y = (part.clone() + 1 for part in blobs.data)
+    delta = find(pt.redraw(max_fraction=1.0, pool=(x, y)), lambda _: True).at(1.0)
+    before = delta.applied(realize(blobs, 0)).data
+    x.zero_()
+    assert all(torch.equal(a, b) for a, b in zip(delta.applied(realize(blobs, 0)).data, before, strict=True))

@@ -172,12 +172,12 @@ def test_an_other_that_is_neither_state_dict_nor_seed_is_refused(other):
 # ---------------------------------------------------------------------------------------------------------- all of them
 
 
-@pytest.mark.parametrize("family", [pt.init_jitter, pt.init_gain])
+@pytest.mark.parametrize(("family", "most"), [(pt.init_jitter, ""), (pt.init_gain, ", at most 1023")])
 @pytest.mark.parametrize("value", [0, -1.0, float("inf"), float("nan"), "1"])
-def test_a_size_that_is_no_positive_number_is_refused(family, value):
+def test_a_size_that_is_no_positive_number_is_refused(family, most, value):
     with pytest.raises(ValueError) as caught:
         family(value)
-    assert f"must be a number above 0; got {value!r}" in str(caught.value)
+    assert f"must be a number above 0{most}; got {value!r}" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -191,3 +191,17 @@ def test_an_init_family_leaves_everything_but_the_init_alone(family, options, bl
     assert run.data is plain.data
     assert run.objective == plain.objective
     assert (run.optimizer, run.scheduler, run.infimum) == (plain.optimizer, plain.scheduler, plain.infimum)
+
+
+@pytest.mark.parametrize("family", [pt.init_gain, pt.learning_rate, pt.batch_size])
+def test_a_power_of_two_that_is_no_float_is_refused_where_it_is_asked_for(family):
+    with pytest.raises(ValueError, match=r"`max_log2` must be a number above 0, at most 1023; got 1024"):
+        family(max_log2=1024)
+    assert family(max_log2=1023) is not None
+
+
+def test_the_largest_gain_is_still_a_number(blobs):
+    bowl = replace(blobs, dtype=torch.float64)
+    for magnitude in (-1023.0, 1023.0):
+        scaled = Perturbation("init_gain", magnitude, 1023.0, 0).applied(realize(bowl, 0)).parameters
+        assert all(value.isnan().sum() == 0 for value in scaled.values())

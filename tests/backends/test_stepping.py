@@ -564,11 +564,6 @@ def test_a_scheduler_that_looks_at_the_loss_is_given_each_lanes_own():
 
 
 def test_a_scheduler_that_looks_at_the_parameters_sees_those_of_each_lane():
-    class Largest(schedules.LRScheduler):
-        def get_lr(self):
-            largest = max(float(p.detach().abs().max()) for p in self.optimizer.param_groups[0]["params"])
-            return [0.01 / largest]
-
     way, _ = stepped(assert_equal_the_loop(bowl(torch.optim.SGD, scheduler=Largest, steps=10), seeds=SEEDS))
     assert way == PER_LANE
 
@@ -677,12 +672,60 @@ def test_factories_that_differ_in_more_than_numbers_are_each_called_for_their_la
 def test_setups_that_differ_in_their_hyperparameters_share_batches(optimizer):
     setup = bowl(partial(optimizer, lr=0.01), steps=10)
     half = replace(setup, optimizer=partial(optimizer, lr=0.005), scheduler=partial(schedules.StepLR, step_size=3))
-    parts = [Part(one, seeds=[0, 1]) for one in (setup, half, replace(setup, optimizer=partial(optimizer, lr=0.02)))]
+    parts = [Part(one, seeds=range(4)) for one in (setup, half, replace(setup, optimizer=partial(optimizer, lr=0.02)))]
     together, loops = (run_parts(parts, device="cpu", backend=backend, planned=0) for backend in ("auto", "loop"))
     assert {run.backend for one in together for run in one.runs} == {"lanes"}
     for mine, oracle in zip(together, loops, strict=True):
         np.testing.assert_allclose(mine.base, oracle.base, rtol=1e-8)
         assert [end.learning_rate for end in mine.end] == [end.learning_rate for end in oracle.end]
+
+
+class CountsInGroup(Mine):
+    """Counts its steps among its options, and lets its learning rate decay by itself."""
+
+    def __init__(self, parameters, lr=0.05):
+        super().__init__(parameters, lr, k=0)
+
+    def update(self, p, g, state):
+        return g / (1 + 0.01 * self.param_groups[0]["k"])
+
+    def step(self, closure=None):
+        super().step()
+        for group in self.param_groups:
+            group["k"] += 1
+            group["lr"] *= 0.99
+
+
+def test_an_optimizer_that_moves_its_own_options_is_stepped_stacked_with_those_of_each_lane():
+    assert stepped(assert_equal_the_loop(bowl(CountsInGroup), RATES)) == (STACKED, None)
+    half = partial(schedules.StepLR, step_size=30)
+    assert stepped(assert_equal_the_loop(bowl(CountsInGroup), seeds=SEEDS)) == (STACKED, None)
+    way, _ = stepped(assert_equal_the_loop(bowl(CountsInGroup, scheduler=half), RATES))
+    assert way == PER_LANE  # what the schedule of a lane starts from has been moved by its steps
+
+
+class Largest(schedules.LRScheduler):
+    """Divides by the largest element of the parameters."""
+
+    def get_lr(self):
+        largest = max(float(p.detach().abs().max()) for p in self.optimizer.param_groups[0]["params"])
+        return [rate / largest for rate in self.base_lrs]
+
+
+def shrinking(optimizer):
+    """Return a schedule that shrinks the parameters too, by a hook on the optimizer."""
+    optimizer.register_step_post_hook(lambda one, *_: [p.data.mul_(0.99) for p in one.param_groups[0]["params"]])
+    return schedules.StepLR(optimizer, step_size=2)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "why"),
+    [(Largest, "its scheduler looks at the parameters"), (shrinking, "its scheduler hooks into the optimizer")],
+)
+def test_a_schedule_that_looks_beyond_its_numbers_is_stepped_with_its_own_lane_and_says_so(scheduler, why):
+    way, reason = stepped(assert_equal_the_loop(bowl(Mine, scheduler=scheduler, steps=20), RATES))
+    assert way == PER_LANE
+    assert f"one optimizer over stacked lanes was refused: {why}" in reason
 
 
 class KeepsRate(Mine):

@@ -63,12 +63,13 @@ class Audit:
         """Put the hyperparameters that lanes have of their own into the audited optimizer, and one lane's."""
         if self.own is not None:
             self.own.put(optimizer)
-            self.own.put_lane(self.single.optimizer, self.lane)
+            self.own.put_lane(self.single.optimizer, self.lane, self.own.own)
+            self.optimizer = optimizer
 
     def advance(self, optimizer: Optimizer, losses: Tensor) -> None:
         """Move the hyperparameters that lanes have of their own as their schedules do."""
         if self.own is not None:
-            changed = self.own.advance(losses)
+            changed = self.own.advance(losses, optimizer)
             self.own.put(optimizer, changed)
             self.own.put_lane(self.single.optimizer, self.lane, changed)
 
@@ -121,7 +122,7 @@ class Audit:
             return
         self.lane = (self.lane + 1) % self.lanes
         if self.own is not None:
-            self.own.put_lane(self.single.optimizer, self.lane)
+            self.own.take_over(self.optimizer, self.single.optimizer, self.lane)
         with torch.no_grad():
             for name, own in self.single.parameters.items():
                 own.copy_(self.weights[name][self.lane])

@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.overrides import TorchFunctionMode
 
-from alignment_checks.backends.stepping.numbers import LaneNumbers
+from alignment_checks.backends.stepping.numbers import LaneNumbers, of_lanes
 from alignment_checks.backends.stepping.refusal import StepRefused
 from alignment_checks.backends.stepping.single import Single
 from alignment_checks.backends.stepping.state import paired
@@ -133,7 +134,7 @@ class Hyperparameters:
         self.looks_at_loss = any(single.looks_at_loss for single in self.singles)
         self.first: AbstractContextManager[None] = _unheard()
         self.names = [name for name, _ in _numbers(self.singles[0].optimizer)]
-        self.now = self._gathered()
+        self.now, self.moved, self.put_there = self._gathered(), set(self.own), dict[Name, float]()
 
     @property
     def differ(self) -> bool:
@@ -143,6 +144,8 @@ class Hyperparameters:
     def _check(self, runs: Sequence[Realization], starts: Sequence[Mapping[str, Tensor]]) -> None:
         """See that the factories differ by numbers alone, with the first lane's parameters and numbers in each."""
         first = Single(runs[0], starts[0], scheduled=False)
+        if _held(first.optimizer) != _held(self.singles[0].optimizer):
+            raise StepRefused("its scheduler hooks into the optimizer")
         numbers, seen = dict(_numbers(first.optimizer)), {factories(runs[0])}
         for run in runs:
             if factories(run) in seen:
@@ -160,15 +163,27 @@ class Hyperparameters:
         each = [_options(single.optimizer) for single in self.singles]
         return {name: [_value(options, name) for options in each] for name in self.names}
 
-    def advance(self, losses: Tensor) -> list[Name]:
-        """Step each lane's scheduler and return which numbers have changed in any lane."""
+    def advance(self, losses: Tensor, optimizer: Optimizer) -> list[Name]:
+        """Step each lane's scheduler and return which numbers have changed in any lane.
+
+        Raises
+        ------
+        StepRefused
+            If a schedule may depend on what the optimizer over all lanes has come to: the parameters that a scheduler
+            has here are never moved, nor are options by a step.
+        """
         if not self.scheduled:
             return []
-        with self.first:
-            self._schedule(losses.tolist() if self.looks_at_loss else [])
+        if dict(_numbers(optimizer)) != self.put_there:
+            raise StepRefused("its step moves its options, which its schedule may look at")
+        values = losses.tolist() if self.looks_at_loss else []
+        with self.first, _NoTensors():
+            self._schedule(values)
         self.first = nullcontext()
         before, self.now = self.now, self._gathered()
-        return [name for name, numbers in self.now.items() if numbers != before[name]]
+        changed = [name for name, numbers in self.now.items() if numbers != before[name]]
+        self.moved.update(changed)
+        return changed
 
     def _schedule(self, losses: list[float]) -> None:
         for lane, single in enumerate(self.singles):
@@ -178,13 +193,37 @@ class Hyperparameters:
         """Put numbers, by default those that are the lanes' own, into an optimizer over all lanes."""
         for name in self.own if names is None else names:
             numbers = self.now[name]
-            of_lanes = name in self.own or any(number != numbers[0] for number in numbers)
-            _put(optimizer, name, LaneNumbers(numbers) if of_lanes else numbers[0])
+            apart = name in self.own or any(number != numbers[0] for number in numbers)
+            _put(optimizer, name, LaneNumbers(numbers) if apart else numbers[0])
+        self.put_there = dict(_numbers(optimizer))
 
-    def put_lane(self, optimizer: Optimizer, lane: int, names: Iterable[Name] | None = None) -> None:
+    def put_lane(self, optimizer: Optimizer, lane: int, names: Iterable[Name]) -> None:
         """Put the numbers of one lane into an optimizer over it alone."""
-        for name in self.now if names is None else names:
+        for name in names:
             _put(optimizer, name, self.now[name][lane])
+
+    def take_over(self, optimizer: Optimizer, single: Optimizer, lane: int) -> None:
+        """Put the numbers that an optimizer over all lanes has for one of them into an optimizer over that one alone.
+
+        A step may have changed them since they were put there.
+        """
+        has = dict(_numbers(optimizer))
+        for name in self.moved & has.keys():
+            _put(single, name, of_lanes(has[name], len(self.singles))[lane])
+
+
+def _held(optimizer: Optimizer) -> dict[str, int]:
+    """Return how much there is in each of an optimizer's mappings: its hooks, its state."""
+    return {name: len(held) for name, held in vars(optimizer).items() if isinstance(held, dict)}
+
+
+class _NoTensors(TorchFunctionMode):
+    """Refuse schedulers that look at the parameters."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        if any(isinstance(one, Tensor) for one in args):
+            raise StepRefused("its scheduler looks at the parameters")
+        return func(*args, **(kwargs or {}))
 
 
 @contextmanager

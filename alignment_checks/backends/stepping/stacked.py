@@ -20,6 +20,9 @@ from alignment_checks.backends.stepping.single import Gradient
 from alignment_checks.backends.stepping.watch import PointwiseOnly
 from alignment_checks.realization import Realization
 
+LARGEST_ROWS = 2**20
+"""Bytes of rows beyond which a core steps faster parameter by parameter: what it reads again has left its cache."""
+
 
 class Stacked:
     """One optimizer, and its scheduler, over the stacked parameters of runs.
@@ -119,6 +122,9 @@ class Flattened(Stacked):
         single = self.audit.single
         if not are_one_group(single.optimizer, list(single.parameters.values())):
             raise StepRefused("the optimizer has several groups of parameters, or parameters of several dtypes")
+        some = next(iter(self.weights.values()))
+        if some.device.type == "cpu" and sum(value.nbytes for value in self.weights.values()) > LARGEST_ROWS:
+            raise StepRefused("as rows the parameters do not stay in the cache")
         self.rows = Rows(self.weights, self.unused)
         return self.rows.parameters
 

@@ -165,12 +165,13 @@ class Knowledge:
     def kinds(self) -> dict[Kind, list[Perturbation]]:
         """Return the failures by what fails: the families at work, and the side of the deviation.
 
-        A set of families that contains another failing one is no kind of its own.
+        A set of families that contains another one which fails to the same side is no kind of its own.
         """
         groups: dict[Kind, list[Perturbation]] = {}
         for delta in self.failing():
             groups.setdefault(self.kind(delta), []).append(delta)
-        return {kind: deltas for kind, deltas in groups.items() if not any(k[0] < kind[0] for k in groups)}
+        contained = {kind for kind in groups for other in groups if other[0] < kind[0] and other[1] == kind[1]}
+        return {kind: deltas for kind, deltas in groups.items() if kind not in contained}
 
     def kind(self, delta: Perturbation) -> Kind:
         return frozenset((p.family, p.options) for p in active(delta)), self.known[delta].deviation > 0

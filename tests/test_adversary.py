@@ -6,6 +6,7 @@ its plants 80 % of the time would pass such a test once in a hundred times.
 
 import math
 import random
+from itertools import product
 
 import numpy as np
 import pytest
@@ -102,6 +103,32 @@ def test_of_one_family_every_interval_of_a_hundredth_of_its_domain_is_found(widt
     for random_seed in SEEDS:
         low = random.Random(random_seed).uniform(0, 1 - width)
         assert found(lambda at, low=low: 2.0 * (low <= at[0] <= low + width), NOISE, random_seed=random_seed)
+
+
+def two_corners(random_seed):
+    """Return an `evaluate` that fails to one side in one corner of 1 % of the domain, and to the other in another."""
+    chance, half = random.Random(random_seed), 0.01 ** (1 / 3) / 2
+    vertices = [np.array(at) for at in product([half, 1 - half], repeat=len(FAMILIES))]
+    upper, lower = chance.sample(vertices, 2)
+
+    def judged(at):
+        for middle, side in ((upper, 1.0), (lower, -1.0)):
+            if np.abs(at - middle).max() <= half + 1e-9:
+                return Judgement(Status.FAIL, 1.0, 1.0 + side, side, 0.5, 2.0)
+        return Judgement(Status.PASS, 1.0, 1.0, 0.0, 0.5, 0.0)
+
+    return lambda deltas: [judged(place(delta)) for delta in deltas]
+
+
+@pytest.mark.parametrize("plan", [WIDE, FRUGAL], ids=["wide", "frugal"])
+def test_failures_to_two_sides_in_two_corners_are_both_reported(plan):
+    """Also where the families of the one contain those of the other."""
+    both = 0
+    for random_seed in SEEDS[:20]:
+        evaluate = two_corners(random_seed)
+        result = search(THREE, evaluate, evaluate, random_seed=random_seed, plan=plan)
+        both += {judgement.deviation for _, judgement in (result.minimal, *result.others)} == {1.0, -1.0}
+    assert both >= 19
 
 
 # ---------------------------------------------------------------------------------------------- what it costs otherwise

@@ -1,6 +1,7 @@
 """What could not be judged, and what chance has a part in: the options, the summary, with and without pytest-xdist."""
 
 import re
+import shutil
 
 import pytest
 from hypothesis import given
@@ -90,14 +91,20 @@ def test_an_inconclusive_property_is_not_taken_for_one_that_is_broken(suite, run
     run().assert_outcomes(passed=1)
 
 
-def test_the_summary_adjusts_p_values_for_all_tests_and_workers_and_selections_agree(suite, run_with, section):
-    """Holm among 4 tests, whether or not they are selected; a landscape leaves nothing to chance and has none."""
+def test_the_summary_adjusts_p_values_for_all_tests_and_workers_and_selections_agree(
+    suite, run_with, section, pytester
+):
+    """Holm among 4 tests, whether or not they are selected; a landscape leaves nothing to chance and has none.
+
+    Each run finds an empty store: a stored failure that is tried first is one more that is confirmed.
+    """
     suite(SEEDED, "failing", "passing", "fixed")
     texts = []
     for args in ((), ("-n", "2"), ("-x",), ("-k", "seeds")):
         lines = section(run_with(*args))
         (line,) = [line for line in lines if line.startswith("  p = ")]
         texts.append(line)
+        shutil.rmtree(pytester.path / ".alignment")
     assert len(set(texts)) == 1
     found = re.fullmatch(r"  p = (\S+), adjusted for 3 tests \(Holm\) (\S+)", texts[0])
     assert found, texts[0]

@@ -40,9 +40,12 @@ class Plan:
     seeds: int
     curve: int
 
-    def batches(self, draws: Sequence[T]) -> Iterator[Sequence[T]]:
-        """Return the draws in batches, at least one: all at once, or few at first and more each time."""
-        start, size = 0, max(1, len(draws)) if self.first is None else self.first
+    def batches(self, draws: Sequence[T], *, corners: bool = True) -> Iterator[Sequence[T]]:
+        """Return the draws in batches, at least one: all at once, or few at first and more each time.
+
+        Without corners before them, the first draws are as many as are trained at once.
+        """
+        start, size = 0, max(1, len(draws)) if self.first is None else self.first if corners else self.width
         while start < max(1, len(draws)):
             yield draws[start : start + size]
             start, size = start + size, max(self.width, 3 * size)

@@ -101,7 +101,7 @@ def search(
     try:
         ends = corners(draws, domain)
         always = [*known, IDENTITY, *ends[: plan.corners]]
-        _look(state, plan, always, [*ends[plan.corners :], *spread(draws, domain, random_seed)])
+        _look(state, plan, always, [*ends[plan.corners :], *spread(draws, domain, random_seed)], corners=bool(ends))
         if not state.failing():
             pursue_worst(state, domain, examples, random_seed)
         if state.failing():
@@ -112,10 +112,12 @@ def search(
     return state.outcome(confirm, level, beside)
 
 
-def _look(state: Knowledge, plan: Plan, always: Sequence[Perturbation], draws: Sequence[Perturbation]) -> None:
+def _look(
+    state: Knowledge, plan: Plan, always: Sequence[Perturbation], draws: Sequence[Perturbation], *, corners: bool
+) -> None:
     """Judge what is always tried and then the draws, in batches, until something fails."""
     state.planned = len({*always, *draws})
-    for batch in plan.batches(draws):
+    for batch in plan.batches(draws, corners=corners):
         state.judge([*always, *batch])
         if state.failing():
             return

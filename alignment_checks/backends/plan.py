@@ -6,6 +6,8 @@ trained alike everywhere. The constants were measured on one core (`tests/benchm
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from alignment_checks.backends.footprint import Footprint
@@ -17,19 +19,19 @@ WIDEST_ON_CPU = 16
 WIDTHS = (64, 512, 4096)
 """Widths of a batch on an accelerator, where a launch costs the same for one run and for hundreds."""
 
-LAUNCHES = 1.2
+LAUNCHES = 1.0
 """Milliseconds of Python for each step of a batch."""
-LOOPED = 0.4
+LOOPED = 0.45
 """The same for one run in the loop."""
-TRAFFIC = 0.8e6
+TRAFFIC = 0.72e6
 """Bytes of a footprint that a core goes through in a millisecond."""
-BESIDE = 1.25
-"""How much longer it takes for a run beside others, in a batch: `vmap` writes and reads more than a run alone."""
+BESIDE = 0.65
+"""What of that time a run takes in a batch, and as much more as the batch takes of the cache."""
 UNTRACED = 1.5
 """Milliseconds of a step of a batch that `vmap` and `grad` take, and a graph of what they came to does not."""
 TRACING = 100
 """Milliseconds that it takes to trace a graph."""
-COMPILED = 0.4
+COMPILED = 0.3
 """What compiled code saves of a batch's time."""
 COMPILING = 5_000
 """Milliseconds that it takes to compile."""
@@ -53,12 +55,12 @@ def fewest(need: Footprint, device: torch.device, lanes: int) -> int:
     """Return from how many runs on a batch of `lanes` costs less than as many runs of the loop; it may be never."""
     if device.type != "cpu":
         return round(LAUNCHES / LOOPED)
-    return round((LAUNCHES + BESIDE * lanes * _work(need)) / (LOOPED + _work(need)))
+    return math.ceil(_batch(need, lanes) / _alone(need))
 
 
 def milliseconds(need: Footprint, lanes: int, runs: int, steps: int) -> float:
     """Return about how long one core takes to train as many runs in batches of `lanes`; one lane is the loop."""
-    return runs * steps * ((LAUNCHES / lanes if lanes > 1 else LOOPED) + _work(need))
+    return runs * steps * (_batch(need, lanes) / lanes if lanes > 1 else _alone(need))
 
 
 def pays_to_trace(runs: int, lanes: int, steps: int) -> bool:
@@ -67,12 +69,20 @@ def pays_to_trace(runs: int, lanes: int, steps: int) -> bool:
 
 
 def pays_to_compile(need: Footprint, device: torch.device, lanes: int, runs: int, steps: int) -> bool:
-    """Return whether compiling saves at least twice what it takes."""
-    return device.type == "cpu" and COMPILED * milliseconds(need, lanes, runs, steps) >= 2 * COMPILING
+    """Return whether compiling saves at least twice what it takes, of what would be done without it."""
+    batch = _batch(need, lanes)
+    saved = min(batch, lanes * _alone(need)) - (1 - COMPILED) * batch
+    return device.type == "cpu" and saved * steps * runs / lanes >= 2 * COMPILING
 
 
-def _work(need: Footprint) -> float:
-    return need.bytes / TRAFFIC
+def _batch(need: Footprint, lanes: int) -> float:
+    """Return the milliseconds of a step of a batch."""
+    return LAUNCHES + lanes * need.bytes / TRAFFIC * (BESIDE + lanes * need.bytes / CACHE)
+
+
+def _alone(need: Footprint) -> float:
+    """Return the milliseconds of a step in the loop."""
+    return LOOPED + need.bytes / TRAFFIC
 
 
 def _memory(device: torch.device) -> int:

@@ -36,7 +36,7 @@ max_time : float, optional
     the plan that is; 0 and the limits of the families are always tried.
 watch : callable, optional
     Told of the search's `alignment_checks.progress.Progress` before each batch trains, and after it.
-memory : alignment_checks.experiment.Memory, optional
+memory : alignment_checks.memory.Memory, optional
     Remembers what was trained: pass the same one to several checks, and none trains what another has.
 shrink : bool
     Shrink also what fails of `delta` or of `first` with `examples=0`, which are else judged as they are.

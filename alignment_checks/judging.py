@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from alignment_checks.experiment import Experiment, Memory, Sides, needed
+from alignment_checks.experiment import Experiment, Sides, needed
 from alignment_checks.findings import Point
 from alignment_checks.judgement import (
     Judgement,
@@ -21,6 +21,7 @@ from alignment_checks.judgement import (
 )
 from alignment_checks.knowledge import Searched
 from alignment_checks.measures import SIDES
+from alignment_checks.memory import Memory
 from alignment_checks.options import Options, Strategy
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.progress import Budget, Watch

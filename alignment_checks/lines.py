@@ -174,7 +174,7 @@ def ladder(low: Bound, severity: float, resolution: float, count: int) -> list[f
     >>> ladder(Bound(), float("inf"), 0.01, 3)
     [0.0625, 0.25, 0.5625]
     >>> [round(rung, 4) for rung in ladder(Bound(0.5, 0.5), 1.5, 0.01, 6)]
-    [0.6667, 0.7042, 0.7106, 0.7466, 0.7534, 0.8333]
+    [0.6667, 0.7466, 0.7534, 0.7708, 0.7778, 0.8333]
     """
     gap = 1 - low.fraction
     near = [rung for rung in _combed(low, severity, resolution) if low.fraction < rung < 1][: max(2, count - 2)]

@@ -10,10 +10,11 @@ from typing import TypedDict
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from alignment_checks.experiment import Memory, Sides
+from alignment_checks.experiment import Sides
 from alignment_checks.horizons import HORIZONS, Horizon
 from alignment_checks.judgement import LEVEL, Direction, Tolerance
 from alignment_checks.measures import Side
+from alignment_checks.memory import Memory
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.progress import Watch
 from alignment_checks.runs import BACKENDS

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,14 +15,13 @@ from alignment_checks.backends.path import LARGEST, Path
 from alignment_checks.backends.path import along as scored_along
 from alignment_checks.backends.path import follow as path_of
 from alignment_checks.backends.path import size as path_size
-from alignment_checks.fingerprints import fingerprint
 from alignment_checks.perturbations import IDENTITY, Perturbation
-from alignment_checks.realization import Realization, checked, randomness, realize, sharing
+from alignment_checks.realization import Realization, checked, randomness, realize
+from alignment_checks.rows import Row, rows_of, score_of, work_of
 from alignment_checks.surveys import Surveys
 from alignment_checks.training import TrainingSetup
 from alignment_checks.trajectory import End, Run, Series, Trajectory, settled
 
-T = TypeVar("T")
 BACKENDS = ("auto", "lanes", "loop")
 CHUNK = 4096
 """So many runs are made ready at a time: what they start from, and the data that are their own, are then in memory."""
@@ -98,7 +96,7 @@ def run_parts(
     They are some of as many runs as `planned`: whether compiling pays depends on it. Of what `surveys` holds nothing is
     found out again.
     """
-    asked = [_rows(part.setup, part.perturbations, part.base, part.seeds) for part in parts]
+    asked = [rows_of(part.setup, part.perturbations, part.base, part.seeds) for part in parts]
     if backend not in BACKENDS:
         raise ValueError(f"run: `backend` must be one of {', '.join(BACKENDS)}; got {backend!r}")
     how = _How(resolved(device), backend, max(planned, sum(map(len, asked))), surveys or Surveys())
@@ -136,7 +134,7 @@ class _How:
         return self.surveys.once(setup, (setup.seed, "checked"), lambda: checked(setup))
 
 
-def _run(parts: Sequence[list[_Row]], how: _How, *, keep_ends: bool | None = None) -> list[Trajectory]:
+def _run(parts: Sequence[list[Row]], how: _How, *, keep_ends: bool | None = None) -> list[Trajectory]:
     """Train the rows of setups that keep company, and return a trajectory of each; by default, small ends are kept."""
     rows = [row for part in parts for row in part]
     numbers = 2 * len(rows) * sum(value.numel() for value in how.checked(rows[0].setup).parameters.values())
@@ -147,7 +145,7 @@ def _run(parts: Sequence[list[_Row]], how: _How, *, keep_ends: bool | None = Non
     return [_kept(part, list(islice(found, len(part))), how) for part in parts]
 
 
-def _kept(rows: list[_Row], found: Sequence[_Found], how: _How) -> Trajectory:
+def _kept(rows: list[Row], found: Sequence[_Found], how: _How) -> Trajectory:
     """Return the trajectory of one setup's rows; ends that were not kept are trained for when they are asked for."""
     kept = tuple(one.end for one in found if one.end is not None)
 
@@ -158,7 +156,7 @@ def _kept(rows: list[_Row], found: Sequence[_Found], how: _How) -> Trajectory:
 
 
 def _trajectory(
-    setup: TrainingSetup, rows: Sequence[_Row], found: Sequence[_Found], ends: Callable[[], tuple[End, ...]]
+    setup: TrainingSetup, rows: Sequence[Row], found: Sequence[_Found], ends: Callable[[], tuple[End, ...]]
 ) -> Trajectory:
     t = np.array(setup.recorded)
     base, mesa, outcomes = settled(np.stack([f.base for f in found]), np.stack([f.mesa for f in found]), t)
@@ -167,55 +165,6 @@ def _trajectory(
         for row, f, outcome in zip(rows, found, outcomes, strict=True)
     )
     return Trajectory(setup, base, mesa, runs, found[0].resolution, ends, t)
-
-
-@dataclass(frozen=True)
-class _Row:
-    setup: TrainingSetup
-    mesa: Perturbation
-    base: Perturbation
-    seed: int
-
-
-def _rows(
-    setup: TrainingSetup,
-    perturbations: Sequence[Perturbation] | None,
-    base: Sequence[Perturbation] | None,
-    seeds: Sequence[int] | None,
-) -> list[_Row]:
-    trained = [IDENTITY] if perturbations is None else _listed("perturbations", perturbations)
-    scored = trained if base is None else _listed("base", base)
-    chosen = [setup.seed] if seeds is None else _listed("seeds", seeds)
-    for name, values in (("perturbations", trained), ("base", scored)):
-        strange = [value for value in values if not isinstance(value, Perturbation)]
-        if strange:
-            raise TypeError(f"run: `{name}` must be a sequence of Perturbation; got {type(strange[0]).__name__}")
-    if len(scored) != len(trained):
-        raise ValueError(f"run: `base` must be as long as `perturbations`, {len(trained)}; got {len(scored)}")
-    if not trained:
-        raise ValueError("run: expected at least one perturbation; got none. perturbations=None is the identity alone")
-    if not chosen or not all(isinstance(seed, int) and seed >= 0 for seed in chosen):
-        raise ValueError(f"run: `seeds` must be ints from 0, at least one; got {seeds!r}. None is the setup's own seed")
-    for mesa, score in zip(trained, scored, strict=True):
-        _check_base_side(mesa, score)
-    return [_Row(setup, m, b, seed) for m, b in zip(trained, scored, strict=True) for seed in chosen]
-
-
-def _listed(name: str, values: Sequence[T]) -> list[T]:
-    if not isinstance(values, Iterable):
-        came = f"{type(values).__name__} {values!r:.60}"
-        raise TypeError(f"run: `{name}` must be a sequence; got {came}. Put it in a list")
-    return list(values)
-
-
-def _check_base_side(mesa: Perturbation, base: Perturbation) -> None:
-    vain = base.kinds & {"init", "optimizer"}
-    if vain and base != mesa:
-        raise ValueError(
-            f"{base} cannot be scored under without training under it: on the base side alone, a perturbation of kind "
-            f"{', '.join(sorted(vain))} cannot change L's value. Use a dataset or objective family there, or train "
-            "under it as well"
-        )
 
 
 def resolved(device: str) -> torch.device:
@@ -265,7 +214,7 @@ def along(paths: Sequence[Path], base: Sequence[Perturbation], *, device: str = 
     Equal to `run(setup, [IDENTITY] * len(base), base=base)`.
     """
     setup, where = paths[0].job.train.setup, resolved(device)
-    rows = _rows(setup, [IDENTITY] * len(base), base, [path.job.train.seed for path in paths])
+    rows = rows_of(setup, [IDENTITY] * len(base), base, [path.job.train.seed for path in paths])
     with one_thread(where):
         columns = [_scored_along(path, base, where) for path in paths]
     found = [column[index] for index in range(len(base)) for column in columns]
@@ -274,7 +223,7 @@ def along(paths: Sequence[Path], base: Sequence[Perturbation], *, device: str = 
 
 def _scored_along(path: Path, base: Sequence[Perturbation], device: torch.device) -> list[_Found]:
     plain = path.job.train
-    scores = [_score(delta, plain, plain) for delta in base]
+    scores = [score_of(delta, plain, plain) for delta in base]
     changed = [score for score in scores if score is not None]
     series = iter(scored_along(path, changed, device)) if changed else iter(())
     rows = [path.record.base[0] if score is None else next(series) for score in scores]
@@ -284,24 +233,7 @@ def _scored_along(path: Path, base: Sequence[Perturbation], device: torch.device
     ]
 
 
-# --------------------------------------------------------------------------------------------------- rows become jobs
-
-
-@dataclass
-class _Work:
-    """One training run to be done, and where each of its scores belongs."""
-
-    train: Realization
-    scores: list[Realization | None] = field(default_factory=list)
-    keys: list[str | None] = field(default_factory=list)
-    rows: list[tuple[int, int]] = field(default_factory=list)
-
-    def add(self, row: int, key: str | None, score: Realization | None) -> None:
-        """Score this run for one more row; alike scores are taken once."""
-        if key not in self.keys:
-            self.keys.append(key)
-            self.scores.append(score)
-        self.rows.append((row, self.keys.index(key)))
+# ------------------------------------------------------------------------------------------------------ rows are found
 
 
 @dataclass(frozen=True, eq=False)
@@ -317,8 +249,8 @@ class _Found:
     resolution: float
 
 
-def _records(rows: list[_Row], how: _How, threads: int, *, keep_ends: bool) -> list[_Found]:
-    work = _work(rows, how)
+def _records(rows: list[Row], how: _How, threads: int, *, keep_ends: bool) -> list[_Found]:
+    work = work_of(rows, how.checked(rows[0].setup))
     first = work[0].train
     random = how.surveys.once(first.setup, "randomness", lambda: randomness(first))
     jobs = [Job(one.train, tuple(one.scores), random) for one in work]
@@ -336,39 +268,3 @@ def _found(record: Record, index: int, score: Realization, *, keep_end: bool) ->
     resolution = torch.finfo(next(iter(score.parameters.values())).dtype).eps
     end = record.end if keep_end else None
     return _Found(record.base[index], record.mesa, end, record.backend, record.reason, score.infimum, resolution)
-
-
-def _work(rows: list[_Row], how: _How) -> list[_Work]:
-    """Return the training runs that the rows need: runs that train alike are one."""
-    own = how.checked(rows[0].setup)
-    first = sharing(realize(rows[0].setup, rows[0].seed), own)
-    plains: dict[tuple[TrainingSetup, int], Realization] = {(rows[0].setup, rows[0].seed): first}
-    work: dict[tuple[TrainingSetup, int, str], _Work] = {}
-    for index, row in enumerate(rows):
-        of = row.setup, row.seed
-        plain = plains[of] = plains.get(of) or _sharing(sharing(realize(*of), own), first)
-        train = row.mesa.applied(plain)
-        one = work.setdefault((*of, fingerprint(train, plain)), _Work(train))
-        score = None if row.base == row.mesa else _score(row.base, plain, one.train)
-        one.add(index, None if score is None else fingerprint(score, plain), score)
-    return list(work.values())
-
-
-def _sharing(plain: Realization, first: Realization) -> Realization:
-    """Return an unperturbed run that has the very data of another one, and its setup: what differs is its own then."""
-    return replace(plain, setup=first.setup, data=first.data, common=first.common)
-
-
-_OF_TRAINING = ("parameters", "optimizer", "scheduler", "batch_size", "noise", "dtype")
-"""What of a run has no say in the value of L at a given θ."""
-
-
-def _score(base: Perturbation, plain: Realization, train: Realization) -> Realization | None:
-    """Return what scores a run on its base side, None where that is what it trains on."""
-    score = base.applied(plain)
-    if any(getattr(score, name) is not getattr(plain, name) for name in _OF_TRAINING):
-        raise ValueError(
-            f"{base} changes the init or the optimizer: on the base side alone that cannot change L's value"
-        )
-    same_data = all(a is b for a, b in zip(score.data or (), train.data or (), strict=True))
-    return None if same_data and score.objective == train.objective else score

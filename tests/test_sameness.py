@@ -9,7 +9,7 @@ from torch import nn
 
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
-from alignment_checks.experiment import Memory
+from alignment_checks.memory import Memory
 from alignment_checks.options import BOTH, MESA
 from alignment_checks.sameness import alike
 

@@ -9,8 +9,9 @@ from typing import Any
 from hypothesis import Phase, settings
 from hypothesis.control import current_build_context
 
-from alignment_checks.experiment import Experiment, Memory, Sides
+from alignment_checks.experiment import Experiment, Sides
 from alignment_checks.judgement import Status
+from alignment_checks.memory import Memory
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.sameness import alike
 from alignment_checks.training import TrainingSetup

@@ -1,0 +1,54 @@
+"""`Memory`: the experiments of several checks."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+from alignment_checks.experiment import Experiment, Sides
+from alignment_checks.sameness import alike
+from alignment_checks.surveys import Surveys
+from alignment_checks.training import TrainingSetup
+
+
+class Memory:
+    """The experiments of several checks: what one of them trained, the next finds ready.
+
+    Setups that were built apart are one where training cannot tell them apart (see `alike`).
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> import torch
+    >>> from alignment_checks import check_alignment_robust, check_capability_robust, landscape
+    >>> from alignment_checks.perturbations import Perturbation
+    >>> bowl = landscape(lambda x: x.square().sum(), [1.0], optimizer=partial(torch.optim.SGD, lr=0.1), steps=20)
+    >>> memory, delta = Memory(), Perturbation("init_gain", 0.01, 1.0, 0)
+    >>> check_capability_robust(bowl, delta=delta, rtol=0.1, memory=memory).runs
+    2
+    >>> check_alignment_robust(bowl, delta=delta, rtol=0.1, memory=memory).runs
+    0
+    """
+
+    def __init__(self) -> None:
+        self._experiments: dict[Hashable, Experiment] = {}
+        self._keys: dict[TrainingSetup, Hashable] = {}
+        self._surveys = Surveys()
+
+    def experiment(self, setup: TrainingSetup, sides: Sides, seeds: Sequence[int], **how: Any) -> Experiment:
+        """Return the experiment of these arguments, those of `Experiment`: the one that there is, if there is one."""
+        key = (self.known_as(setup), sides, tuple(seeds), frozenset(how.items()))
+        if key not in self._experiments:
+            self._experiments[key] = self.begun(setup, sides, seeds, **how)
+            self._experiments[key].surveys = self._surveys
+        return self._experiments[key]
+
+    def known_as(self, setup: TrainingSetup) -> Hashable:
+        """Return what stands for a setup, and for those like it."""
+        if setup not in self._keys:
+            self._keys[setup] = alike(setup)
+        return self._keys[setup]
+
+    def begun(self, setup: TrainingSetup, sides: Sides, seeds: Sequence[int], **how: Any) -> Experiment:
+        """Return a new experiment."""
+        return Experiment(setup, sides, seeds, **how)

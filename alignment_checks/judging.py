@@ -79,7 +79,7 @@ def either(first: Judgement, second: Judgement) -> Judgement:
 
 
 def improving(reading: Reading) -> Judgement:
-    """Judge that C_B and C_M are both negative, beyond their scatter over the seeds."""
+    """Judge that C_B and C_M are both negative, beyond their scatter over seeds and their limits' intervals."""
     whole = undecided(math.nan, math.nan, "C_B and C_M are not both negative")
     if reading.improves and len(reading.base) == 1:
         return replace(whole, status=Status.PASS, note="")
@@ -87,11 +87,14 @@ def improving(reading: Reading) -> Judgement:
     if reading.improves and all(one.status is Status.PASS for one in both):
         return replace(whole, status=Status.PASS, note="")
     failed = [one for one in both if one.status is Status.FAIL]
-    if len(reading.base) == 1 or failed:
+    level = len(reading.base) == 1 and all(one.status is Status.PASS for one in both)  # no lower than rounding alone
+    if failed or level:
         known = [one.p_value for one in failed if one.p_value is not None]
         chance = min(1.0, len(both) * min(known)) if known else None  # chance had two to choose from
         return replace(whole, status=Status.FAIL, severity=math.inf, p_value=chance)
-    return replace(whole, needs=next((one.needs for one in both if one.needs), ""))
+    unsettled = next(filter(None, (reading.unsettled("capability", of) for of in SIDES)), "")
+    note = unsettled or "C_B and C_M are not both clearly negative"
+    return replace(whole, note=note, needs=next((one.needs for one in both if one.needs), ""))
 
 
 def _negated(ratio: Ratio) -> Ratio:

@@ -126,6 +126,10 @@ def _check_seeds(seeds: int | Sequence[int]) -> None:
         raise ValueError(f"`seeds` must be at least 1, or a sequence of seeds; got {seeds!r}")
     if isinstance(seeds, Sequence) and not (seeds and all(isinstance(seed, int) and seed >= 0 for seed in seeds)):
         raise ValueError(f"`seeds` must be ints from 0, at least one; got {seeds!r:.60}")
+    if isinstance(seeds, Sequence) and len(set(seeds)) < len(seeds):
+        raise ValueError(
+            f"`seeds` must differ: a run that is repeated is no further evidence; got {seeds!r:.60}. Name each once"
+        )
 
 
 BOTH = Sides(mesa=True, base=True)

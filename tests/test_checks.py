@@ -481,6 +481,21 @@ def test_an_alignment_that_is_high_because_both_got_worse_does_not_count():
     assert ac.check_inner_aligned(descent, under=strategy, floor=0.1, rtol=1.0, examples=5).status == "pass"
 
 
+def flat(x):
+    return 0.0 * x.sum()
+
+
+@pytest.mark.parametrize(
+    ("function", "lr", "said"), [(half_square, 10.0, "diverged"), (flat, 0.1, "α is undefined: C_M is not clear of 0")]
+)
+def test_an_unperturbed_run_without_an_alignment_leaves_open_whether_it_is_high(function, lr, said):
+    setup = bowl(function, optimizer=partial(torch.optim.SGD, lr=lr), steps=400)
+    nothing = pt.custom("nothing", lambda run, magnitude, generator: run, 1.0)
+    verdict = ac.check_inner_aligned(setup, under=nothing, floor=0.0, rtol=5.0, examples=2)
+    assert verdict.status == "inconclusive"
+    assert said in str(verdict)
+
+
 # ----------------------------------------------------------------------------------------------------- strong alignment
 
 
@@ -767,6 +782,11 @@ BAD_KEYWORDS = [
     ({"seeds": 0}, ValueError, "`seeds` must be at least 1, or a sequence of seeds; got 0"),
     ({"seeds": []}, ValueError, "`seeds` must be ints from 0, at least one; got []"),
     ({"seeds": [-1]}, ValueError, "`seeds` must be ints from 0, at least one; got [-1]"),
+    (
+        {"seeds": [3, 1, 3]},
+        ValueError,
+        "`seeds` must differ: a run that is repeated is no further evidence; got [3, 1, 3]",
+    ),
     ({"seeds": 2.5}, TypeError, "`seeds` must be an int, or a sequence of seeds; got float 2.5"),
     ({"seeds": "12"}, TypeError, "`seeds` must be an int, or a sequence of seeds; got str '12'"),
     ({"backend": "lane"}, ValueError, "`backend` must be one of auto, lanes, loop; got 'lane'"),

@@ -14,8 +14,10 @@ from torch.nn.functional import mse_loss
 
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
+from alignment_checks.horizons import LimitReading
 from alignment_checks.judgement import at_least
 from alignment_checks.judging import improving
+from alignment_checks.limits import Estimate, Regime
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.quantities import Quantity
 from alignment_checks.readings import Ratio, readings
@@ -233,6 +235,38 @@ def test_chance_has_two_capabilities_to_choose_from_where_both_have_to_be_negati
     worse = improving(reading)
     assert worse.status == "fail"
     assert worse.p_value == pytest.approx(2 * at_least(Ratio(np.array([-4.0, -4.1]), np.ones(2)), 0.0).p_value)
+
+
+def limited(base, mesa, alpha):
+    """Return the reading of one run whose C_B, C_M and α have these intervals as their limits."""
+    one, none = np.ones(1), (math.nan, -math.inf, math.inf)
+    limits = tuple(Estimate(*(none if ends is None else ends), Regime.FIXED, "made up") for ends in (base, mesa, alpha))
+    improves = base is not None and mesa is not None and base[2] < 0 and mesa[2] < 0
+    return LimitReading(-one, -one, *[one] * 7, alpha is not None, improves, "finished", None, limits=(limits,))
+
+
+@pytest.mark.parametrize(
+    ("base", "mesa", "status"),
+    [
+        ((-0.1, -0.2, -0.05), (-1.0, -1.1, -0.9), "pass"),
+        ((-0.1, -0.3, 0.05), (-1.0, -1.1, -0.9), "inconclusive"),
+        ((-0.1, -0.2, -0.05), None, "inconclusive"),
+        (None, None, "inconclusive"),
+        ((0.1, 0.05, 0.3), (-1.0, -1.1, -0.9), "fail"),
+        ((0.1, 0.05, 0.3), None, "fail"),
+        ((0.0, 0.0, 0.0), (-1.0, -1.1, -0.9), "fail"),
+    ],
+)
+def test_a_limit_that_may_be_negative_or_is_none_leaves_open_whether_both_objectives_improve(base, mesa, status):
+    assert improving(limited(base, mesa, (0.1, 0.09, 0.11))).status == status
+
+
+def test_inner_alignment_without_a_limit_in_sight_is_open():
+    drifting = bowl(lr=0.001, steps=60)
+    delta = pt.custom("nothing", lambda run, magnitude, generator: run, 1.0)
+    asked = {"under": delta, "rtol": 5.0, "examples": 2, "horizon": "limit"}
+    assert ac.check_alignment_robust(drifting, **asked).status == "inconclusive"
+    assert ac.check_inner_aligned(drifting, **asked, floor=0.0).status == "inconclusive"
 
 
 # ------------------------------------------------------------------------------------ two lines that used to mislead

@@ -224,7 +224,12 @@ class Experiment:
         return replace(trajectory, base=base, mesa=mesa, runs=trajectory.runs[rows], ends=ends)
 
     def key(self, delta: Perturbation) -> str:
-        """Return what perturbations that come to the same run share."""
+        """Return what perturbations that come to the same run share.
+
+        What the user's own code made of a run cannot be compared from one call to the next: there it is what was asked.
+        """
+        if "custom" in delta.kinds:
+            return repr([(part.family, part.options, part.magnitude, part.seed) for part in delta.parts])
         return fingerprint(delta.applied(self.plain), self.plain)
 
     def _trajectory(self, deltas: Sequence[Perturbation], backend: str) -> Trajectory:

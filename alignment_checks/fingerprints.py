@@ -27,11 +27,11 @@ def fingerprint(realization: Realization, plain: Realization) -> str:
 def _differences(a: Realization, b: Realization) -> Iterator[bytes]:
     before = dict(_tensors(b))
     for name, value in _tensors(a):
-        if value is not before[name] and not _equal(value, before[name]):
+        if name not in before or (value is not before[name] and not _equal(value, before[name])):
             yield name.encode() + content(value)
     if a.objective != b.objective:
         yield repr((a.objective.structure, a.objective.coefficients)).encode()
-    for name in ("optimizer", "scheduler", "infimum", "batch_size", "noise", "dtype"):
+    for name in ("optimizer", "scheduler", "infimum", "batch_size", "noise", "held", "dtype"):
         if getattr(a, name) != getattr(b, name):
             yield f"{name} {getattr(a, name)!r}".encode()
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from alignment_checks.drawing import EVALUATION, Randomness, drawing, drawing_of, observed, seed_of
+from alignment_checks.inner_state import inner_state
 from alignment_checks.objectives import Loss, Objective
 from alignment_checks.seeding import derive, isolated
 from alignment_checks.training import OptimizerFactory, SchedulerFactory, TrainingSetup
@@ -53,6 +54,8 @@ class Realization:
         As in `TrainingSetup`.
     noise : tuple of GradientNoise
         What is added to the gradient of each step; L and G are without it.
+    held : str
+        A digest of what the module holds beside parameters and buffers: see `inner_state`.
     dtype : torch.dtype or None
         What it trains in, where that is not the setup's; θ(0) and data are given, and L and G taken, in the setup's.
     """
@@ -71,6 +74,7 @@ class Realization:
     scheduler: SchedulerFactory | None
     batch_size: int | None = None
     noise: tuple[GradientNoise, ...] = ()
+    held: str = ""
     dtype: torch.dtype | None = None
 
     @property
@@ -130,6 +134,7 @@ def realize(setup: TrainingSetup, seed: int) -> Realization:
         optimizer=setup.optimizer,
         scheduler=setup.scheduler,
         batch_size=setup.batch_size,
+        held=inner_state(module),
     )
 
 
@@ -251,7 +256,7 @@ def _called(realization: Realization) -> Tensor:
 def randomness(realization: Realization) -> Randomness:
     """Return what the training-mode forward pass draws at random (dropout does)."""
     leaves = {name: value.clone().requires_grad_() for name, value in realization.parameters.items()}
-    run = replace(realization, parameters=leaves)
+    run = replace(realization, parameters=leaves, module=deepcopy(realization.module))
     with isolated(derive("run", run.seed)), torch.enable_grad():
         return observed(lambda: _valued(run), seed_of(run.seed))
 

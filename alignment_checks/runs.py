@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -252,8 +253,11 @@ class _Found:
 def _records(rows: list[Row], how: _How, threads: int, *, keep_ends: bool) -> list[_Found]:
     work = work_of(rows, how.checked(rows[0].setup))
     first = work[0].train
-    random = how.surveys.once(first.setup, "randomness", lambda: randomness(first))
-    jobs = [Job(one.train, tuple(one.scores), random) for one in work]
+    random = [
+        how.surveys.once(first.setup, (one.train.objective.structure, "randomness"), partial(randomness, one.train))
+        for one in work
+    ]
+    jobs = [Job(one.train, tuple(one.scores), drawn) for one, drawn in zip(work, random, strict=True)]
     found: dict[int, _Found] = {}
     for index, record in trained(
         jobs, how.device, how.backend, planned=how.planned, processes=threads, surveys=how.surveys

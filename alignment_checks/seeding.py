@@ -53,7 +53,8 @@ def _seed_torch(seed: int) -> None:
     """
     torch.default_generator.manual_seed(seed)
     if torch.accelerator.is_available():
-        torch.get_device_module().manual_seed_all(seed)
+        module = torch.get_device_module()
+        getattr(module, "manual_seed_all", module.manual_seed)(seed)
 
 
 def _kept() -> dict[str, Any]:

@@ -74,7 +74,8 @@ class _Trainer:
             except StepRefused as error:
                 self.refusals.append(f"{self.ways.pop(0)} was refused: {error}")
             except (NotCompiled, NotTraced) as error:
-                (self.graphs or Graphs()).refuse(error)
+                if self.graphs is not None:
+                    self.graphs.refuse(error)
             except MemoryError:
                 return self.halved(batch)
             else:

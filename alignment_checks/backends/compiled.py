@@ -44,6 +44,7 @@ def compiled(traced: Traced) -> Run | None:
     from torch import _inductor  # here, since it takes a second that most runs do not need
 
     run = _inductor.compile(traced.graph, list(traced.values), options={"compile_threads": 1})
+    traced.values = ()  # this memo is to hold the code alone
     return lambda values: list(run(*values))
 
 

@@ -143,6 +143,8 @@ def _refusal(job: Job, need: Footprint) -> str | None:
     """Return why a job cannot go through lanes, as far as that shows before it is tried; else None."""
     if job.randomness is Randomness.HIDDEN:
         return f"the model {job.randomness.value}"
+    if need.stateful:
+        return "the model or the objective keeps state of its own between calls, other than buffers"
     if need.sparse:
         return f"the gradient of {need.sparse[0]} is sparse"
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from alignment_checks import seeding
+from alignment_checks.inner_state import inner_state
 from alignment_checks.realization import Realization, loss_of
 
 
@@ -22,11 +24,14 @@ class Footprint:
         What the weights, what stands beside them, and what autograd saves take.
     unused, sparse : tuple of str
         The parameters that the loss does not use, and those whose gradient is sparse.
+    stateful : bool
+        Whether a call changes what the model or the objective holds beside buffers, and so what later calls give.
     """
 
     bytes: int
     unused: tuple[str, ...]
     sparse: tuple[str, ...]
+    stateful: bool = False
 
 
 def footprint(run: Realization) -> Footprint:
@@ -39,16 +44,24 @@ def footprint(run: Realization) -> Footprint:
 
     parameters = {name: value.clone().requires_grad_() for name, value in run.parameters.items()}
     constants = {name: value.clone() for name, value in run.constants.items()}
+    module = deepcopy(run.module)
+
+    def loss_at() -> Tensor:
+        outputs = functional_call(module, {**parameters, **constants}, run.inputs)
+        return loss_of(run)(outputs, run.targets, parameters)
+
     with seeding.isolated(seeding.derive("run", run.seed)):
+        loss_at().detach()  # what is kept from the first call on, such as a cache, is no state
+        before = inner_state(module, run.objective)
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            outputs = functional_call(run.module, {**parameters, **constants}, run.inputs)
-            loss = loss_of(run)(outputs, run.targets, parameters)
+            loss = loss_at()
+        stateful = inner_state(module, run.objective) != before
         gradient = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
     weights = sum(value.nbytes for value in parameters.values())
     of = dict(zip(parameters, gradient, strict=True))
     unused = tuple(name for name, g in of.items() if g is None)
     sparse = tuple(name for name, g in of.items() if g is not None and g.layout != torch.strided)
-    return Footprint(_COPIES * weights + sum(saved.values()), unused, sparse)
+    return Footprint(_COPIES * weights + sum(saved.values()), unused, sparse, stateful)
 
 
 _COPIES = 6

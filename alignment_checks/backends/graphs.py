@@ -3,15 +3,14 @@
 `vmap` and `grad` take Python anew at each step what comes to the same operations at every step. A graph is those
 operations alone: the same bits, for about half of the time on a CPU; as compiled code it is faster still.
 
-Tracing sees one path through the model's Python code. So a model that keeps state of its own between calls is not
-traced, and the graph is compared with the function at its first call in each batch and at every `AUDITED`-th one. A
-difference beyond rounding is an error: the batch is then trained again without a graph.
+Tracing sees one path through the model's Python code. So the graph is compared with the function at its first call in
+each batch, at every `AUDITED`-th and at its last ones. A difference is an error: the batch is then trained again
+without a graph. On a CPU uncompiled graphs have to give the same bits; else rounding is allowed for.
 """
 
 from __future__ import annotations
 
 import warnings
-import weakref
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
@@ -54,11 +53,16 @@ class Graphs:
         self.refusals: list[str] = []
         self._of: dict[Hashable, Graph] = {}
 
-    def of(self, role: Hashable, owners: Sequence[object]) -> Graph:
-        """Return the graph of a role for another batch, whose function was made anew, of these objects."""
+    def of(self, role: Hashable) -> Graph:
+        """Return the graph of a role for another batch, whose function was made anew."""
         graph = self._of.setdefault(role, Graph(compiles=self.compiles))
-        graph.begin(owners)
+        graph.audit()
         return graph
+
+    def audit(self) -> None:
+        """Compare each graph at its next call."""
+        for graph in self._of.values():
+            graph.audit()
 
     def refuse(self, error: NotTraced | NotCompiled) -> None:
         """Trace without compiling from here on, or do neither."""
@@ -74,11 +78,9 @@ class Graph:
         self.compiles = compiles
         self.codes: dict[object, _Code] = {}
         self.calls: Counter[object] = Counter()
-        self.owners: Sequence[object] = ()
 
-    def begin(self, owners: Sequence[object]) -> None:
-        """Compare again from the next call on: the function that comes now was made anew, of these objects."""
-        self.owners = owners
+    def audit(self) -> None:
+        """Compare again from the next call on."""
         self.calls.clear()
 
     def __call__(self, function: Function, *arguments: Any) -> tuple[Any, Any]:
@@ -99,14 +101,14 @@ class Graph:
         with torch.no_grad():
             found = tree_unflatten(code.run(values), code.form)
         if self.calls[key] % AUDITED == 0:
-            _compare(found, function(*arguments))
+            _compare(found, function(*arguments), exactly=not self.compiles and _is_on_cpu(values))
         self.calls[key] += 1
         return found[0], found[1]
 
     def _code(self, function: Function, values: list[Tensor], form: TreeSpec) -> _Code:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the tracer's own making
-            graph, returned = _traced(function, values, form, self.owners)
+            graph, returned = _traced(function, values, form)
             run = _compiled(graph, values) if self.compiles else None
         return _Code(run or (lambda given: list(graph(*given))), returned)
 
@@ -118,9 +120,7 @@ class _Code(NamedTuple):
     form: TreeSpec
 
 
-def _traced(
-    function: Function, values: list[Tensor], form: TreeSpec, owners: Sequence[object]
-) -> tuple[fx.GraphModule, TreeSpec]:
+def _traced(function: Function, values: list[Tensor], form: TreeSpec) -> tuple[fx.GraphModule, TreeSpec]:
     returned: list[TreeSpec] = []
 
     def flat(*given: Tensor) -> list[Tensor]:
@@ -128,34 +128,13 @@ def _traced(
         returned[:] = [shape]
         return found
 
-    before = list(map(_state, owners))
     try:
         graph = make_fx(flat)(*values)
     except Exception as error:
         raise NotTraced(_said(error)) from error
-    for owner, state in zip(owners, before, strict=True):
-        if _state(owner) != state:
-            raise NotTraced(f"{type(owner).__name__} keeps state of its own between calls")
     graph.graph.eliminate_dead_code()
     graph.recompile()
     return graph, returned[0]
-
-
-def _state(owner: object) -> object:
-    """Return what changes where a call changes an object's attributes, or what a function has closed over."""
-    cells = getattr(owner, "__closure__", None) or ()
-    return _seen(getattr(owner, "__dict__", {})), _seen([cell.cell_contents for cell in cells])
-
-
-def _seen(value: object) -> object:
-    """Return what code can branch on: numbers and strings, which object it is otherwise; of tensors nothing."""
-    if isinstance(value, (Tensor, weakref.ref)):
-        return None
-    if isinstance(value, dict):
-        return [(id(key), _seen(item)) for key, item in value.items()]
-    if isinstance(value, (list, tuple, set)):
-        return [_seen(item) for item in value]
-    return repr(value) if isinstance(value, (int, float, str)) else id(value)
 
 
 def _compiled(graph: fx.GraphModule, values: list[Tensor]) -> Run | None:
@@ -169,32 +148,43 @@ def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".split("\n", 1)[0][:160]
 
 
-def _compare(found: tuple[Any, Any], expected: tuple[Any, Any]) -> None:
+def _is_on_cpu(values: Sequence[Tensor]) -> bool:
+    return all(value.device.type == "cpu" for value in values)
+
+
+def _compare(found: tuple[Any, Any], expected: tuple[Any, Any], *, exactly: bool = False) -> None:
     """Raise NotTraced where a graph's values are not those of the function, but for rounding, in any lane.
 
-    The largest value of a lane is the measure of rounding in all its tensors: a gradient that is 0 but for rounding,
-    such as that of a bias before a normalization, has none of its own. What is summed from them has its own measure.
+    The largest of a lane's loss and gradient is the measure of rounding in both: a gradient that is 0 but for rounding,
+    such as that of a bias before a normalization, has none of its own. Buffers, and what is summed, have their own.
     """
-    values, sums = (_pairs(a, b) for a, b in zip(found, expected, strict=True))
-    floats = [b for _, b in values if b.is_floating_point()]
-    largest = torch.stack([b.abs().amax(1) for b in floats]).amax(0) if floats else torch.zeros(len(values[0][1]))
-    lost = ~largest.isfinite() & torch.stack([~a.isfinite().all(1) for a, _ in values]).any(0)
-    close = [_close(a, b, largest) for a, b in values] + [
-        _close(a, b, largest.maximum(b.abs().amax(1))) for a, b in sums
-    ]
-    if not bool((lost | torch.stack(close).all(0)).all()):
+    (values, sums) = (_pairs(a, b) for a, b in zip(found, expected, strict=True))
+    if exactly:
+        close = [_same(a, b) for a, b in (*values, *sums)]
+    else:
+        largest = torch.stack([b.abs().amax(1) for _, b in values if b.is_floating_point()]).amax(0)
+        lost = ~largest.isfinite() & torch.stack([~a.isfinite().all(1) for a, _ in values]).any(0)
+        near = [_close(a, b, largest) for a, b in values]
+        close = [lost | one for one in (*near, *(_close(a, b, largest.maximum(b.abs().amax(1))) for a, b in sums))]
+    if not bool(torch.stack(close).all()):
         raise NotTraced("what was traced is not what the model computes: its code takes more than one path")
 
 
 def _pairs(found: Any, expected: Any) -> list[tuple[Tensor, Tensor]]:
     both = zip(tree_flatten(found)[0], tree_flatten(expected)[0], strict=True)
-    return [(a.reshape(len(a), -1), b.reshape(len(b), -1)) for a, b in both]
+    return [(a.flatten(1), b.flatten(1)) if a.ndim > 1 else (a[:, None], b[:, None]) for a, b in both if a.numel()]
+
+
+def _same(a: Tensor, b: Tensor) -> Tensor:
+    """Return for each lane whether two rows of numbers are the same, be they NaN."""
+    same: Tensor = ((a == b) | ((a != a) & (b != b))).all(1)
+    return same
 
 
 def _close(a: Tensor, b: Tensor, largest: Tensor) -> Tensor:
     """Return for each lane whether two rows of numbers are the same but for rounding."""
     if not b.is_floating_point():
-        return (a == b).all(1)
+        return _same(a, b)
     allowed = ROUNDING * torch.finfo(b.dtype).eps * b.shape[1] ** 0.5 * largest
     near: Tensor = ((a - b).abs() <= allowed[:, None]) | (a == b) | (a.isnan() & b.isnan())
     return near.all(1)

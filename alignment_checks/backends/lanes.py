@@ -35,7 +35,7 @@ def structure(run: Realization) -> Hashable:
     """Return what must be equal for two runs to share a batch, their optimizers aside."""
     shapes = tuple((value.shape, value.dtype) for value in (*run.parameters.values(), *(run.data or ())))
     evaluated = (run.batch_size, run.dtype, len(run.noise))
-    return (run.objective.structure, shapes, run.own, run.own_frozen, evaluated)
+    return (run.objective.structure, run.held, shapes, run.own, run.own_frozen, evaluated)
 
 
 def train(
@@ -108,6 +108,7 @@ class _Lanes:
         self.whole = replace(whole, mesa=self.mesa if self.mesa.of == "gradient" else None)
         self.stepped = stepped
         self.scores = list(_score_batches(jobs, device))
+        self.graphs = graphs
         if graphs is not None:
             self.trace(graphs)
         self.batches = together(runs, device)
@@ -129,7 +130,7 @@ class _Lanes:
         end, rates = End({}, {}, ()), list[tuple[float, ...]]()  # stacked, and of each lane
         step: Tensors = {}
         for t in range(steps + 1):
-            beat(t, steps)
+            self.begin(t, steps)
             at = columns.get(t)
             found = self.whole.gradient(self.weights) if at is not None else None
             if at is not None and found is not None:
@@ -150,6 +151,12 @@ class _Lanes:
                 pursued[at] = vmap(self.mesa)(step, here)
         self.stepper.settle()
         return self.records(losses, scored, pursued, [_end(end, lane, rate) for lane, rate in enumerate(rates)])
+
+    def begin(self, t: int, steps: int) -> None:
+        """Give a sign of life, and have graphs compared with what they were traced from where they end."""
+        beat(t, steps)
+        if self.graphs is not None and t >= steps - 1:
+            self.graphs.audit()
 
     def descended(self, t: int, found: Found | None) -> Found:
         """Return the gradient that a step takes, its loss, and the buffers after it; what was measured may be it."""
@@ -182,7 +189,7 @@ class _Lanes:
 
 def _as_graph(graphs: Graphs, role: str, batch: Batch) -> Batch:
     kind = (role, batch.objective.structure, batch.mesa, batch.module.training)
-    return replace(batch, graph=graphs.of(kind, batch.owners))
+    return replace(batch, graph=graphs.of(kind))
 
 
 def _score_batches(jobs: Sequence[Job], device: torch.device) -> Iterator[tuple[list[tuple[int, int]], Batch]]:

@@ -167,17 +167,10 @@ class Batch:
         picked = [part.tensor[examples if part.dim is None else (rows, examples)] for part in self.data]
         return replace(self, data=tuple(Shared(part, 0) for part in picked))
 
-    @property
-    def owners(self) -> list[object]:
-        """The user's objects whose code computes the loss."""
-        functions: list[object] = [self.objective.function, *self.objective.changes]
-        functions += [] if self.mesa is None else [self.mesa.function]
-        return [*self.module.modules(), *(getattr(function, "__self__", function) for function in functions)]
-
     def gradient(self, weights: Weights, step: int = 0) -> Found:
         """Return what is found at θ of each lane."""
-        (gradient, loss, buffers), measured = self._mapped(self._descent, weights, step)
-        return Found(gradient, loss.detach(), buffers, measured.get("mesa"))
+        (gradient, loss), apart = self._mapped(self._descent, weights, step)
+        return Found(gradient, loss.detach(), apart["buffers"], apart.get("mesa"))
 
     def value(self, weights: Weights) -> Tensor:
         """Return each lane's loss, shape (lanes,)."""
@@ -196,10 +189,11 @@ class Batch:
             return found
         return self.graph(mapped, torch.tensor(step), *values, seeds, self.coefficients)
 
-    def _descent(self, step: int | Tensor, trainable: dict[str, Tensor], *rest: Any) -> tuple[Any, dict[str, Tensor]]:
-        """Return one lane's gradient, loss and buffers; and what is measured of the gradient."""
+    def _descent(self, step: int | Tensor, trainable: dict[str, Tensor], *rest: Any) -> tuple[Any, dict[str, Any]]:
+        """Return one lane's gradient and loss; and its buffers, and what is measured of the gradient."""
         gradient, (loss, buffers) = grad_and_value(self._lane, argnums=1, has_aux=True)(step, trainable, *rest)
-        return (gradient, loss, buffers), {} if self.mesa is None else {"mesa": self.mesa(gradient, trainable)}
+        measured = {} if self.mesa is None else {"mesa": self.mesa(gradient, trainable)}
+        return (gradient, loss), {"buffers": buffers, **measured}
 
     def _value(self, *arguments: Any) -> tuple[Tensor, tuple[()]]:
         """Return one lane's loss, and nothing beside it."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
 from alignment_checks.fingerprints import named
+from alignment_checks.inner_state import inner_state
 from alignment_checks.perturbations.value import (
     IDENTITY,
     Family,
@@ -98,7 +100,7 @@ def _apply_custom(run: Realization, delta: Perturbation) -> Realization:
             f"custom {dict(delta.options)['name']!r}: `apply` must return a Realization (dataclasses.replace gives a "
             f"changed copy); got {type(result).__name__}"
         )
-    return result
+    return result if result.module is run.module else replace(result, held=inner_state(result.module))
 
 
 CUSTOM = Family("custom", "custom", "magnitude", _apply_custom, as_asked, seeded=True, needs="apply")

@@ -60,7 +60,7 @@ def _resize(run: Realization, delta: Perturbation) -> Realization:
     if run.data is None:
         raise ValueError("batch_size needs a dataset; this setup has none (data=None)")
     before = _size(run)
-    after = min(max(round(before * 2.0 ** float(delta.magnitude or 0.0)), 1), run.examples)
+    after = max(1, round(min(before * 2.0 ** float(delta.magnitude or 0.0), run.examples)))
     return run if after == before else replace(run, batch_size=after)
 
 

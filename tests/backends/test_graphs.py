@@ -96,12 +96,35 @@ class Stateful(nn.Module):
         return self.layer(x) * (2 if self.calls > self.after else 1)
 
 
-def test_a_model_that_keeps_state_of_its_own_is_not_traced_and_says_so(blobs, tracing):
-    found = ac.run(replace(blobs, model=lambda: Stateful(3)), seeds=range(3), backend="lanes")
-    assert {run.reason for run in found.runs} == {"not traced: Stateful keeps state of its own between calls"}
+STATEFUL = "the model or the objective keeps state of its own between calls, other than buffers"
 
 
-def test_an_objective_that_keeps_state_of_its_own_is_not_traced_and_says_so(blobs, tracing):
+class Counter:
+    def __init__(self):
+        self.calls = 0
+
+
+class Nested(Stateful):
+    """Keeps its count in an object of its own."""
+
+    def __init__(self, after):
+        super().__init__(after)
+        self.counter = Counter()
+
+    def forward(self, x):
+        self.counter.calls += 1
+        return self.layer(x) * (2 if self.counter.calls > self.after else 1)
+
+
+@pytest.mark.parametrize("model", [Stateful, Nested])
+def test_a_model_that_keeps_state_of_its_own_is_left_to_the_loop(blobs, tracing, model):
+    setup = replace(blobs, model=lambda: model(3))
+    several = ac.run(setup, seeds=range(5))
+    assert {(run.backend, run.reason) for run in several.runs} == {("loop", STATEFUL)}
+    np.testing.assert_array_equal(several.base[3], ac.run(setup, seeds=[3]).base[0])
+
+
+def test_an_objective_that_keeps_state_of_its_own_is_left_to_the_loop(blobs, tracing):
     calls = 0
 
     def objective(outputs, targets):
@@ -109,8 +132,25 @@ def test_an_objective_that_keeps_state_of_its_own_is_not_traced_and_says_so(blob
         calls += 1
         return nn.functional.cross_entropy(outputs, targets) * (2 if calls % 2 else 1)
 
-    found = ac.run(replace(blobs, objective=objective), seeds=range(3), backend="lanes")
-    assert {run.reason for run in found.runs} == {"not traced: function keeps state of its own between calls"}
+    found = ac.run(replace(blobs, objective=objective), seeds=range(3))
+    assert {(run.backend, run.reason) for run in found.runs} == {("loop", STATEFUL)}
+
+
+class Drawn(nn.Module):
+    """Draws at its init what is neither parameter nor buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.scale, self.features = nn.Linear(4, 3), float(torch.rand(())), torch.randn(5, 4)
+
+    def forward(self, x):
+        return self.scale * self.layer(torch.tanh(x @ self.features.to(x.dtype)))
+
+
+def test_models_that_differ_in_what_torch_does_not_know_of_do_not_share_a_batch(blobs):
+    setup = replace(blobs, model=Drawn)
+    lanes, loop = (ac.run(setup, seeds=range(3), backend=backend) for backend in ("lanes", "loop"))
+    np.testing.assert_allclose(lanes.base, loop.base, rtol=1e-9)
 
 
 NOW = [0]
@@ -132,12 +172,13 @@ def clock(step):
     return 1.0
 
 
+@pytest.mark.parametrize("steps", [12, graphs.AUDITED + 3])
 @pytest.mark.parametrize("how", ["tracing", "compiling"])
-def test_code_that_takes_another_path_later_is_trained_without_a_graph_and_says_so(blobs, how, request):
+def test_code_that_takes_another_path_later_is_trained_without_a_graph_and_says_so(blobs, how, request, steps):
     request.getfixturevalue(how)
     clock(0)
     scheduler = partial(torch.optim.lr_scheduler.LambdaLR, lr_lambda=clock)
-    setup = replace(blobs, model=Elsewhere, scheduler=scheduler, steps=graphs.AUDITED + 3)
+    setup = replace(blobs, model=Elsewhere, scheduler=scheduler, steps=steps)
     found, loop = (ac.run(setup, seeds=range(3), backend=backend) for backend in ("lanes", "loop"))
     np.testing.assert_allclose(found.base, loop.base, rtol=1e-9)
     assert {run.reason for run in found.runs} == {
@@ -193,6 +234,19 @@ def test_a_sum_has_its_own_measure_and_lends_it_to_no_value():
     with pytest.raises(NotTraced):
         graphs._compare(([loss + 1e-9], [total]), ([loss], [total]))
     graphs._compare(([loss], [total / 0]), ([loss], [total / 0]))
+
+
+def test_a_graph_that_is_not_compiled_has_to_give_the_same_bits(blobs, tracing):
+    loss, mask = torch.ones(2, dtype=torch.bfloat16), torch.full((2, 3), -torch.inf)
+    graphs._compare(([loss], [mask]), ([loss], [mask]), exactly=True)
+    graphs._compare(([loss / 0 * 0], [mask]), ([loss / 0 * 0], [mask]), exactly=True)
+    with pytest.raises(NotTraced):
+        graphs._compare(([loss * 1.01], [mask]), ([loss], [mask]), exactly=True)
+
+
+def test_a_buffer_without_elements_is_nothing_to_compare():
+    loss, empty = torch.ones(2), torch.empty(2, 0)
+    graphs._compare(([loss], [empty]), ([loss], [empty]))
 
 
 def test_tracing_has_to_pay_for_itself():

@@ -180,3 +180,32 @@ def test_bad_arguments_of_custom_are_refused(arguments, error, said):
     with pytest.raises(error) as caught:
         pt.custom(*arguments)
     assert said in str(caught.value)
+
+
+class Scaled(torch.nn.Module):
+    def __init__(self, inner, by):
+        super().__init__()
+        self.inner, self.by = inner, by
+
+    def forward(self, x):
+        return self.by * self.inner(x)
+
+
+def scaled(run, magnitude, generator):
+    parameters = {f"inner.{name}": value for name, value in run.parameters.items()}
+    return replace(run, module=Scaled(run.module, 1 + magnitude), parameters=parameters)
+
+
+def relearned(run, magnitude, generator):
+    return replace(run, optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1 * (1 + magnitude)))
+
+
+@pytest.mark.parametrize("apply", [scaled, relearned])
+def test_custom_perturbations_that_change_code_alone_are_runs_of_their_own(blobs, apply):
+    strategy = pt.custom("changed", apply, max_magnitude=2)
+    deltas = [replace(find(strategy, lambda delta: delta.magnitude > 0.5), magnitude=m) for m in (0.5, 1.0, 2.0)]
+    together = ac.run(blobs, [IDENTITY, *deltas])
+    for row, delta in zip(together.base, [IDENTITY, *deltas], strict=True):
+        np.testing.assert_allclose(row, ac.run(blobs, [delta], backend="loop").base[0], rtol=1e-9)
+    assert len({row.tobytes() for row in together.base}) == 4
+    assert ac.check_capability_robust(blobs, under=strategy, rtol=1e-3, examples=20).status == "fail"

@@ -1,0 +1,103 @@
+"""What Python objects hold beside the tensors that torch knows of: numbers, plain tensors, functions and what they see.
+
+A model may draw such things at its init, so that two inits compute two functions; or change them from call to call, so
+that a call depends on the calls before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import types
+import weakref
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+_KNOWN = ("_parameters", "_buffers", "_modules")
+"""Attributes of a module that torch knows of."""
+_DEEPEST = 12
+
+
+def inner_state(*owners: object) -> str:
+    """Return a digest of what modules, functions and other objects hold, the same for equal contents.
+
+    Parameters and buffers of modules are left out, and what is held deeper than 12 objects down.
+
+    Examples
+    --------
+    >>> layer = nn.Linear(2, 3)
+    >>> before = inner_state(layer)
+    >>> layer.calls = 1
+    >>> inner_state(layer) == before, inner_state(nn.Linear(2, 3)) == before
+    (False, True)
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for owner in owners:
+        for part in _parts(owner, ()):
+            digest.update(part + b"\0")
+    return digest.hexdigest()
+
+
+def _parts(value: object, above: tuple[int, ...]) -> Iterator[bytes]:
+    """Yield what tells a value from others: its type, and what it holds."""
+    yield f"{type(value).__module__}.{type(value).__qualname__}".encode()
+    if isinstance(value, (bool, int, float, complex, str, bytes, types.NoneType, torch.dtype, torch.device)):
+        yield repr(value).encode()
+    elif isinstance(value, (type, types.ModuleType, types.BuiltinFunctionType)):
+        yield value.__name__.encode()
+    elif isinstance(value, (Tensor, np.ndarray, torch.Generator)):
+        yield _bytes(value)
+    elif id(value) not in above and len(above) < _DEEPEST and not isinstance(value, weakref.ref):
+        for held in _held(value):
+            yield from _parts(held, (*above, id(value)))
+
+
+def _bytes(value: Any) -> bytes:
+    """Return the content of an array; nothing of a parameter, which its module knows, or of what has no memory."""
+    if isinstance(value, nn.Parameter):
+        return b""
+    plain = value.get_state() if isinstance(value, torch.Generator) else torch.as_tensor(value)
+    if plain.layout != torch.strided or plain.device.type == "meta":
+        return repr(plain.shape).encode()
+    return bytes(plain.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+
+
+def _held(value: Any) -> Iterator[object]:
+    """Yield what an object holds, in an order of its own."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from (key, item) if isinstance(key, str) else (item,)  # handles of hooks count on for ever
+    elif isinstance(value, (list, tuple)):
+        yield from value
+    elif isinstance(value, (set, frozenset)):
+        yield from sorted(map(repr, value))
+    elif isinstance(value, nn.Module):
+        yield {name: item for name, item in vars(value).items() if name not in _KNOWN}
+        yield dict(value.named_children())
+    else:
+        yield from _held_by_code(value)
+
+
+def _held_by_code(value: Any) -> Iterator[object]:
+    """Yield what a callable holds, or the attributes of an object."""
+    if isinstance(value, types.MethodType):
+        yield from (value.__func__, value.__self__)
+    elif isinstance(value, partial):
+        yield from (value.func, value.args, value.keywords)
+    else:
+        yield getattr(value, "__dict__", None)
+    if isinstance(value, types.FunctionType):
+        yield from (value.__module__, value.__qualname__, value.__defaults__, value.__kwdefaults__)
+        yield from _closed_over(value)
+
+
+def _closed_over(function: types.FunctionType) -> Iterator[object]:
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:  # not assigned yet
+            yield None

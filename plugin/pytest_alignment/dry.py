@@ -16,6 +16,7 @@ from hypothesis.database import ReadOnlyDatabase
 from hypothesis.errors import StopTest, UnsatisfiedAssumption
 from hypothesis.reporting import with_reporter
 
+from pytest_alignment.decorated import innermost
 from pytest_alignment.foresight import Course, Foreseen, Unforeseeable
 
 SETTINGS, SEED, GENERATED = (f"_hypothesis_internal_use_{name}" for name in ("settings", "seed", "generated_seed"))
@@ -33,10 +34,14 @@ class TimedOut(BaseException):
         self.error = error
 
 
+class Hidden(BaseException):
+    """Ends the first dry pass, where the test does not run under the settings that were left on it."""
+
+
 @contextmanager
 def foreseen(item: pytest.Function, course: Course, say: Callable[[str], None]) -> Iterator[None]:
     """Run the test dry, once for each assertion of its body and once more; then it is run with the same draws."""
-    test = getattr(item.obj, "__func__", item.obj)
+    test = innermost(getattr(item.obj, "__func__", item.obj))
     handle = getattr(test, "hypothesis", None)
     if not course.collecting:
         yield
@@ -51,7 +56,12 @@ def foreseen(item: pytest.Function, course: Course, say: Callable[[str], None]) 
         return
     seed = getattr(test, SEED)
     try:
-        _look_ahead(item, test, course)
+        try:
+            _look_ahead(item, test, course)
+        except Hidden:
+            say(
+                f"what decorates {item.name} above @given hides what that left on it: each example is trained by itself"
+            )
         course.collecting = False
         if not course.recognized:
             say(
@@ -82,13 +92,13 @@ def _run_dry(item: pytest.Function, test: Any, course: Course) -> None:
         return
     arguments = {name: item.funcargs[name] for name in inspect.signature(item.obj).parameters if name in item.funcargs}
     try:
-        setattr(test, SETTINGS, _quiet(before, phases))
-        test.hypothesis.inner_test = _unasserted(inner, course)
+        setattr(test, SETTINGS, quiet := _quiet(before, phases))
+        test.hypothesis.inner_test = _unasserted(inner, course, quiet)
         with with_reporter(_ignore):
             item.obj(**arguments)
     except TimedOut as stopped:
         raise stopped.error from None
-    except (Exception, Unforeseeable, pytest.skip.Exception):
+    except (Exception, SystemExit, GeneratorExit, Unforeseeable, pytest.skip.Exception):
         return
     finally:
         setattr(test, SETTINGS, before)
@@ -108,18 +118,20 @@ def _quiet(before: hypothesis.settings, phases: list[Phase]) -> hypothesis.setti
     )
 
 
-def _unasserted(inner: Callable[..., object], course: Course) -> Callable[..., None]:
+def _unasserted(inner: Callable[..., object], course: Course, quiet: hypothesis.settings) -> Callable[..., None]:
     """Return a test that does not fail. It has the same source and signature, from which Hypothesis draws a seed."""
 
     @functools.wraps(inner)
     def body(*args: object, **kwargs: object) -> None:
+        if hypothesis.settings.default is not quiet:
+            raise Hidden
         try:
             inner(*args, **kwargs)
         except (StopTest, UnsatisfiedAssumption, pytest.skip.Exception, unittest.SkipTest):
             raise
         except Foreseen:
             return
-        except Exception:
+        except (Exception, SystemExit, GeneratorExit):  # as Hypothesis catches them
             course.failed = True
         except pytest.fail.Exception as error:
             if _is_timeout(error):

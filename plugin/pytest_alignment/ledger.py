@@ -17,6 +17,7 @@ import pytest
 
 from pytest_alignment import options, results
 from pytest_alignment.archive import NODEID, Archive
+from pytest_alignment.decorated import innermost
 from pytest_alignment.results import Key, Result
 from pytest_alignment.threads import is_worker
 from pytest_alignment.watching import Screen
@@ -215,7 +216,7 @@ def _draws_alignment(item: pytest.Function) -> bool:
 
 def _examples_of(item: pytest.Item) -> int:
     """Return how many examples a test may run: 1 unless it uses `@given`."""
-    chosen = getattr(getattr(item, "obj", None), "_hypothesis_internal_use_settings", None)
+    chosen = getattr(innermost(getattr(item, "obj", None)), "_hypothesis_internal_use_settings", None)
     return 1 if chosen is None else max(1, int(chosen.max_examples))
 
 

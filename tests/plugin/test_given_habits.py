@@ -257,3 +257,51 @@ def test_what_targeting_draws_is_trained_when_it_is_asked_for(suite, run, writte
     first, *others = written("launches")
     assert first > 5
     assert others[-1] == 1
+
+
+@pytest.mark.parametrize("copied", ["functools.wraps(test)(body)", "functools.update_wrapper(body, test, ())"])
+def test_below_a_decorator_hypothesis_keeps_its_database_and_what_it_found_there(suite, run, written, pytester, copied):
+    suite(
+        "counting",
+        """
+        import functools
+        from hypothesis.database import DirectoryBasedExampleDatabase
+
+        AGAIN = pathlib.Path("kept").exists()
+
+        def decorated(test):
+            def body(alignment):
+                return test(alignment=alignment)
+            found = COPIED
+            if "wraps" not in "COPIED":
+                del found.__wrapped__
+            return found
+
+        @decorated
+        @settings(max_examples=40, database=DirectoryBasedExampleDatabase("kept"))
+        @given(delta=GAIN, n=st.integers(0, 10**9))
+        def test_it(alignment, delta, n):
+            alignment.assert_capability_robust(BOWL, delta=delta, rtol=99)
+            assert n != 123457 if AGAIN else n < 123457
+    """.replace("COPIED", copied),
+    )
+    for _ in range(2):
+        run("-W", "default").assert_outcomes(failed=1, warnings=0 if "wraps" in copied else 1)
+        assert (max(written("launches")) > 2) == ("wraps" in copied)
+
+
+def test_a_body_that_exits_fails_as_it_does_without_an_assertion(suite, run):
+    suite(
+        "counting",
+        """
+        @FEW
+        @given(delta=GAIN, n=st.integers(0, 100))
+        def test_it(alignment, delta, n):
+            alignment.assert_capability_robust(BOWL, delta=delta, rtol=99)
+            if n > 50:
+                raise SystemExit(3)
+    """,
+    )
+    result = run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*n=51,*"])

@@ -76,10 +76,15 @@ def _held(value: Any) -> Iterator[object]:
     elif isinstance(value, (set, frozenset)):
         yield from sorted(map(repr, value))
     elif isinstance(value, nn.Module):
-        yield {name: item for name, item in vars(value).items() if name not in _KNOWN}
+        yield {name: item for name, item in vars(value).items() if name not in _KNOWN and not _is_empty(item)}
         yield dict(value.named_children())
     else:
         yield from _held_by_code(value)
+
+
+def _is_empty(value: object) -> bool:
+    """Return whether a value holds nothing, as most hooks of a module do."""
+    return value is None or (isinstance(value, (dict, list, set, tuple)) and not value)
 
 
 def _held_by_code(value: Any) -> Iterator[object]:

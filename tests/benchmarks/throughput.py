@@ -1,10 +1,13 @@
 """Prints what a run costs in lanes, as a ratio to the loop that a user would write, to JAX, and to a floor.
 
     OMP_NUM_THREADS=1 python tests/benchmarks/throughput.py [--device cuda] [--widths 1,16,64] [--seconds 10]
+    OMP_NUM_THREADS=1 python tests/benchmarks/throughput.py --only small --planned 10000
     python tests/benchmarks/throughput.py --cores
 
 One process and one sitting: every figure of a row is taken in turn with the others, and the least of several counts.
-One thread, whatever the machine has. A row whose cell would take much longer than `--seconds` stops there, and says so.
+One thread, whatever the machine has. Lanes are those of a search: what a first launch finds out and traces is known,
+and with `--planned` so many runs it is compiled where that pays. `backend="auto"` is `run` as a user calls it, from
+nothing. A row whose cell would take much longer than `--seconds` stops there, and says so.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import alignment_checks as ac
+from alignment_checks.runs import Part, run_parts
+from alignment_checks.surveys import Surveys
 
 STEPS = 100
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -81,9 +86,10 @@ def eager(setup: ac.TrainingSetup, device: torch.device) -> None:
     torch.stack([*losses, *gradients]).cpu()
 
 
-def lanes(setup: ac.TrainingSetup, width: int, device: torch.device) -> None:
-    """Train as many runs, all of other seeds, through lanes."""
-    ac.run(setup, seeds=range(width), device=str(device), backend="lanes")
+def lanes(setup: ac.TrainingSetup, width: int, device: torch.device, planned: int, known: Surveys) -> None:
+    """Train as many runs, all of other seeds, through lanes, as a launch of a search that has launched before."""
+    part = Part(setup, seeds=range(width))
+    run_parts([part], device=str(device), backend="lanes", planned=planned, surveys=known)
 
 
 def anyhow(setup: ac.TrainingSetup, width: int, device: torch.device) -> None:
@@ -106,7 +112,9 @@ def least(works: list[Callable[[], None]], seconds: float) -> list[float]:
 def row(problem: str, optimizer: str, setup: ac.TrainingSetup, width: int, args: argparse.Namespace) -> str:
     """Return one row of the table: milliseconds for each run of 100 steps, and ratios."""
     device = torch.device(args.device)
-    works = [partial(eager, setup, device), partial(lanes, setup, width, device), partial(anyhow, setup, width, device)]
+    in_lanes = partial(lanes, setup, width, device, args.planned, Surveys())
+    in_lanes()  # traced, as JAX's rival is compiled, before any time is taken
+    works = [partial(eager, setup, device), in_lanes, partial(anyhow, setup, width, device)]
     rival = _jax(problem, optimizer, setup, width)
     found = least([*works, *([rival] if rival else [])], args.seconds)
     alone, batched, chosen = found[0], found[1] / width, found[2] / width
@@ -165,6 +173,7 @@ def main() -> None:
     parser.add_argument("--widths", default="1,4,16,64,256,1024,4096")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--only", default="small,mid,conv")
+    parser.add_argument("--planned", type=int, default=0, help="train in lanes as a part of so many runs")
     parser.add_argument("--cores", action="store_true", help="measure what all cores bring over one, and nothing else")
     args = parser.parse_args()
     if args.cores:

@@ -14,7 +14,10 @@ from alignment_checks.training import TrainingSetup
 class Memory:
     """The experiments of several checks: what one of them trained, the next finds ready.
 
-    Setups that were built apart are one where training cannot tell them apart (see `alike`).
+    Setups that were built apart are one where training cannot tell them apart (see `alike`): by plain data, tensors and
+    functions, with what these name of their module, and of the attributes of what they read. A setup is looked at when
+    it is first seen: what is changed after that, or read in another way (`vars(settings)["rate"]`, a file, the
+    environment, an attribute that only the methods of an object read), is not seen. Use another memory there.
 
     Examples
     --------

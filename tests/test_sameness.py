@@ -1,6 +1,8 @@
 """Setups that were built apart are one where training cannot tell them apart, and no others."""
 
 import copy
+import types
+from dataclasses import dataclass
 from functools import partial
 
 import pytest
@@ -64,6 +66,65 @@ def test_what_a_function_reads_from_its_module_counts(monkeypatch):
     before = alike(built(optimizer=descent))
     monkeypatch.setitem(globals(), "RATE", 0.2)
     assert alike(built(optimizer=descent)) != before
+
+
+class Settings:
+    rate = 0.1
+
+
+@dataclass
+class Inner:
+    rate: float = 0.1
+
+
+class Slotted:
+    __slots__ = ("rate",)
+
+    def __init__(self):
+        self.rate = 0.1
+
+    def descent(self, params):
+        return torch.optim.SGD(params, lr=self.rate)
+
+
+OBJECT, SLOTTED, MODULE = types.SimpleNamespace(inner=Inner()), Slotted(), types.ModuleType("settings")
+MODULE.rate = 0.1
+READERS = {
+    "class": (Settings, lambda params: torch.optim.SGD(params, lr=Settings.rate)),
+    "module": (MODULE, lambda params: torch.optim.SGD(params, lr=MODULE.rate)),
+    "object of an object": (OBJECT.inner, lambda params: torch.optim.SGD(params, lr=OBJECT.inner.rate)),
+    "slots": (SLOTTED, lambda params: torch.optim.SGD(params, lr=SLOTTED.rate)),
+    "default": (OBJECT.inner, lambda params, inner=OBJECT.inner: torch.optim.SGD(params, lr=inner.rate)),
+    "closure": (OBJECT.inner, (lambda inner: lambda params: torch.optim.SGD(params, lr=inner.rate))(OBJECT.inner)),
+    "method": (SLOTTED, SLOTTED.descent),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_the_attributes_that_a_function_names_count(name, monkeypatch):
+    holder, optimizer = READERS[name]
+    before = alike(built(optimizer=optimizer))
+    assert alike(built(optimizer=optimizer)) == before
+    monkeypatch.setattr(holder, "rate", 0.2)
+    assert alike(built(optimizer=optimizer)) != before
+    monkeypatch.undo()
+    assert alike(built(optimizer=optimizer)) == before
+
+
+class Computed:
+    @property
+    def rate(self):
+        raise AssertionError("looking runs nothing of the user's")
+
+
+COMPUTED = Computed()
+
+
+def test_looking_at_attributes_runs_none_of_a_users_code():
+    def optimizer(params):
+        return torch.optim.SGD(params, lr=COMPUTED.rate)
+
+    assert alike(optimizer) == alike(optimizer)
 
 
 def test_a_tensor_changed_in_place_is_another():

@@ -15,6 +15,7 @@ from hypothesis.control import current_build_context, currently_in_test_context
 from alignment_checks.experiment import Experiment, Sides, measure_together
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.readings import Reading
+from alignment_checks.sameness import alike
 from alignment_checks.training import TrainingSetup
 from alignment_checks.trajectory import Trajectory
 
@@ -171,6 +172,7 @@ class Foreseeing(Experiment):
         self.failing = False
         self.seconds = 0.0
         self._seen: set[Perturbation] = set()
+        self._seen_as = alike(setup)
 
     def readings(self, deltas: Sequence[Perturbation]) -> list[Reading]:
         """Return the reading under each perturbation; a dry pass takes note of what is not known, and ends."""
@@ -211,6 +213,8 @@ class Foreseeing(Experiment):
                 batch[self.key(delta)] = delta
             except Exception:  # noqa: S112
                 continue
+        if alike(self.setup) != self._seen_as:  # what it reads is another now: its own examples set it again
+            return []
         return [delta for key, delta in batch.items() if key not in self.known]
 
     def fresh(self, deltas: Sequence[Perturbation]) -> list[Reading]:

@@ -305,3 +305,36 @@ def test_a_body_that_exits_fails_as_it_does_without_an_assertion(suite, run):
     result = run()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*n=51,*"])
+
+
+@pytest.mark.parametrize("holder", ["Settings", "sys.modules[__name__]"])
+def test_what_each_example_sets_for_its_setup_to_read_is_trained_as_that_example_set_it(suite, run, holder):
+    """C_T is in proportion to a small rate, and at the minimum whatever a large one is."""
+    suite(
+        "counting",
+        """
+        import sys
+
+        class Settings:
+            rate = 0.0
+
+        rate = 0.0
+
+        def descent(params):
+            return torch.optim.SGD(params, lr=READ)
+
+        def square(x):
+            return x.square().sum()
+
+        @FEW
+        @given(delta=pt.learning_rate(max_log2=0.5), chosen=st.sampled_from([0.45, 0.001]))
+        def test_it(alignment, delta, chosen):
+            HOLDER.rate = chosen
+            setup = ac.landscape(square, [1.0], optimizer=descent, steps=20)
+            alignment.assert_capability_robust(setup, delta=delta, rtol=0.15)
+    """.replace("HOLDER", holder).replace("READ", "rate" if "sys" in holder else "Settings.rate"),
+    )
+    result = run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*CapabilityNotRobust*"])
+    result.stdout.fnmatch_lines(["*chosen=0.001*"])

@@ -12,7 +12,7 @@ from alignment_checks.backends import batches, lanes, loop, plan
 from alignment_checks.backends.footprint import Footprint, footprint
 from alignment_checks.backends.graphs import Graphs
 from alignment_checks.backends.job import Job, Record
-from alignment_checks.backends.slots import consecutive, placed, slots_matter
+from alignment_checks.backends.slots import consecutive, layout, placed, slots_matter
 from alignment_checks.backends.stepping.hyperparameters import factories, options_of
 from alignment_checks.backends.stepping.refusal import Refused
 from alignment_checks.backends.workers import shared_out
@@ -114,8 +114,9 @@ class _Group:
 
     def in_lanes(self, jobs: Sequence[Job]) -> list[Record]:
         """Train jobs in batches."""
-        first, layout = jobs[0].train, (self.structure, self.device, self.width)
-        matter = self.surveys.once(first.setup, layout, lambda: slots_matter(first, self.device, self.width))
+        probe = next((job for job in jobs if any(score is not None for score in job.scores)), jobs[0])
+        which = (self.structure, self.device, self.width, layout(probe))
+        matter = self.surveys.once(probe.train.setup, which, lambda: slots_matter(probe, self.device, self.width))
         return batches.train(
             jobs,
             self.need,

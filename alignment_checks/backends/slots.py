@@ -7,13 +7,19 @@ unrolled). Then the order and the company of runs would change their bits, and a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
 
 import torch
+from torch import Tensor
 
 from alignment_checks import seeding
 from alignment_checks.backends.job import Job
-from alignment_checks.backends.stacking import Batch, Weights
+from alignment_checks.backends.lanes import structure
+from alignment_checks.backends.minibatches import disturbed, noise, together
+from alignment_checks.backends.stacking import Batch, Found, Weights
+from alignment_checks.backends.stepping.hyperparameters import made, numbers_of
 from alignment_checks.fingerprints import content
 from alignment_checks.realization import Realization
 
@@ -21,16 +27,58 @@ Slots = list[int | None]
 """The index of the job in each slot of a batch; None where there is none, and the slot is filled up."""
 
 
-def slots_matter(run: Realization, device: torch.device, width: int) -> bool:
-    """Return whether copies of one run, laid out as its batches are, differ in any bit of their gradients."""
-    runs = [run] * width
-    weights = Weights.of(runs, device)
+def slots_matter(job: Job, device: torch.device, width: int) -> bool:
+    """Return whether copies of one job, laid out as its batches are, differ in any bit of what is found of them.
+
+    That is what is measured, scored, and stepped along, on as many examples as any step has. What cannot be
+    found out counts as a difference: training says why.
+    """
     with seeding.isolated(seeding.derive("slots")):
         try:
-            found = Batch.of(runs, device).gradient(weights)
-        except Exception:  # what cannot be batched says so when it is trained
-            return False
-    return any(not torch.equal(value, value[:1].expand_as(value)) for value in (found.loss, *found.gradient.values()))
+            return any(not torch.equal(value, value[:1].expand_as(value)) for value in _found(job, device, width))
+        except Exception:
+            return True
+
+
+def layout(job: Job) -> Hashable:
+    """Return what of a job decides how it is laid out in a batch, beside the structure of its training run."""
+    return job.random, frozenset(_scores(job))
+
+
+def _found(job: Job, device: torch.device, width: int) -> Iterator[Tensor]:
+    """Yield what is found at θ(0) of copies of a job, each tensor of shape (copies, ...)."""
+    run, runs = job.train, [job.train] * width
+    weights, lowered = Weights.of(runs, device), run.dtype is not None
+    whole = Batch.of(runs, device, random=job.random, lowered=lowered)
+    mesa = run.setup.mesa if run.setup.mesa.of == "gradient" else None
+    yield from _values(replace(whole, mesa=mesa).gradient(weights))
+    stepped = whole.stepping(run.dtype)
+    for examples in _first_and_last(runs, device):
+        found = stepped.on(examples).gradient(weights)
+        yield from _values(found)
+        for which in range(len(run.noise)):
+            yield from disturbed(found.gradient, *noise(runs, which, device), 0).values()
+    for score in _scores(job).values():
+        owners = list(range(width))
+        yield Batch.of([score] * width, device, owners, random=job.random, lowered=lowered).value(weights)
+
+
+def _values(found: Found) -> Iterator[Tensor]:
+    yield from (found.loss, *found.gradient.values(), *found.buffers.values())
+    if found.mesa is not None:
+        yield found.mesa
+
+
+def _first_and_last(runs: Sequence[Realization], device: torch.device) -> list[Tensor | None]:
+    """Return the first minibatch of an epoch and, where that is shorter, the last; None is all examples."""
+    size, examples = runs[0].batch_size, runs[0].examples
+    epoch = list(islice(together(runs, device), 1 if size is None else -(-examples // size)))
+    return epoch[:1] if size is None or examples % size == 0 else [epoch[0], epoch[-1]]
+
+
+def _scores(job: Job) -> dict[Hashable, Realization]:
+    """Return a realization of each structure that a job is scored under."""
+    return {structure(score): score for score in job.scores if score is not None}
 
 
 def consecutive(group: Sequence[Job], width: int) -> list[Slots]:
@@ -53,7 +101,10 @@ def placed(group: Sequence[Job], width: int) -> list[Slots]:
 
 def _digest(run: Realization) -> bytes:
     """Return a digest of what distinguishes a run from others of its structure."""
-    digest = hashlib.blake2b(repr((run.seed, run.objective.coefficients)).encode(), digest_size=8)
+    numbers = tuple(numbers_of(made(run.optimizer, run)))
+    noises = tuple((one.scale, one.seed) for one in run.noise)
+    plain = (run.seed, run.objective.coefficients, numbers, run.batch_size, noises)
+    digest = hashlib.blake2b(repr(plain).encode(), digest_size=8)
     for value in (*run.parameters.values(), *run.constants.values(), *(run.data or ())):
         digest.update(content(value))
     return digest.digest()

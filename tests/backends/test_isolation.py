@@ -19,8 +19,10 @@ from alignment_checks import perturbations as pt
 from alignment_checks import runs
 from alignment_checks.backends import dispatch, lanes, plan, slots, workers
 from alignment_checks.backends.footprint import footprint
+from alignment_checks.backends.job import Job
+from alignment_checks.drawing import Randomness
 from alignment_checks.perturbations import Perturbation
-from alignment_checks.realization import realize
+from alignment_checks.realization import GradientNoise, realize
 
 CPU = torch.device("cpu")
 MODELS = {
@@ -121,21 +123,100 @@ def test_where_a_slot_matters_the_run_decides_on_its_slot(model, monkeypatch):
     np.testing.assert_allclose(forward.base, loop.base, rtol=1e-9)
 
 
-def test_a_model_whose_slots_differ_is_seen(blobs, monkeypatch):
-    run = realize(blobs, 0)
-    assert not slots.slots_matter(run, CPU, 4)
+def job(setup, *scores, randomness=Randomness.NONE, **changes):
+    return Job(replace(realize(setup, 0), **changes), scores or (None,), randomness)
+
+
+def tilt_slots(monkeypatch, of):
+    """Have a kernel whose slots differ compute the gradients and losses of the batches that `of` names."""
 
     class Uneven(slots.Batch):
         def gradient(self, weights, step=0):
             found = super().gradient(weights, step)
-            return found._replace(gradient={name: tilted(g) for name, g in found.gradient.items()})
+            tilted = {name: tilt(g) for name, g in found.gradient.items()}
+            return found._replace(gradient=tilted) if of(self) else found
 
-    def tilted(g):
-        return g * (1 + 1e-12 * torch.arange(len(g), dtype=g.dtype).reshape(-1, *[1] * (g.ndim - 1)))
+        def value(self, weights):
+            return tilt(super().value(weights)) if of(self) else super().value(weights)
+
+    def tilt(g):
+        return g * (1 + 1e-3 * torch.arange(len(g), dtype=g.dtype).reshape(-1, *[1] * (g.ndim - 1)))
 
     monkeypatch.setattr(slots, "Batch", Uneven)
-    assert slots.slots_matter(run, CPU, 4)
-    assert not slots.slots_matter(run, CPU, 1)
+
+
+def test_a_model_whose_slots_differ_is_seen(blobs, monkeypatch):
+    assert not slots.slots_matter(job(blobs), CPU, 4)
+    tilt_slots(monkeypatch, lambda _: True)
+    assert slots.slots_matter(job(blobs), CPU, 4)
+    assert not slots.slots_matter(job(blobs), CPU, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "of"),
+    [
+        ({"batch_size": 5}, lambda batch: batch.data[0].tensor.shape[-2] == 5),
+        ({"batch_size": 5}, lambda batch: batch.data[0].tensor.shape[-2] == 4),
+        ({"dtype": torch.float32}, lambda batch: batch.dtype is torch.float32),
+        ({"dtype": torch.float32}, lambda batch: batch.dtype is torch.float64),
+        ({"randomness": Randomness.SEEN}, lambda batch: batch.module.training),
+        ({"randomness": Randomness.SEEN}, lambda batch: not batch.module.training),
+    ],
+    ids=["minibatch", "last minibatch", "narrower steps", "wide measures", "random steps", "measures in eval mode"],
+)
+def test_slots_are_seen_to_differ_in_whatever_is_trained(blobs, changes, of, monkeypatch):
+    model = lambda: nn.Sequential(nn.Linear(5, 4), nn.Dropout(0.2), nn.Linear(4, 3))  # noqa: E731
+    probed = job(replace(blobs, model=model) if "randomness" in changes else blobs, **changes)
+    assert not slots.slots_matter(probed, CPU, 4)
+    tilt_slots(monkeypatch, of)
+    assert slots.slots_matter(probed, CPU, 4)
+
+
+def test_slots_are_seen_to_differ_in_what_is_scored(blobs, monkeypatch):
+    halved = tuple(part[:12] for part in blobs.data)
+    probed = job(blobs, None, replace(realize(blobs, 0), data=halved))
+    assert not slots.slots_matter(probed, CPU, 4)
+    tilt_slots(monkeypatch, lambda batch: batch.data[0].tensor.shape[-2] == 12)
+    assert slots.slots_matter(probed, CPU, 4)
+
+
+def test_slots_of_what_cannot_be_probed_are_taken_to_matter(blobs):
+    class Branching(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) * (2 if self.weight.sum() > 100 else 1)
+
+    assert slots.slots_matter(job(replace(blobs, model=lambda: Branching(5, 3))), CPU, 4)
+
+
+def layers(width, *between):
+    return lambda: nn.Sequential(nn.Linear(5, width), nn.Tanh(), *between, nn.Linear(width, 3))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"batch_size": 29, "model": layers(4)},
+        {"batch_size": 3, "model": layers(32)},
+        {"model": layers(3, nn.Dropout(0.2))},
+        {"model": layers(7, nn.Dropout(0.2))},
+    ],
+    ids=["minibatches of 29", "minibatches of 3", "dropout of 3", "dropout of 7"],
+)
+def test_the_bits_of_a_run_do_not_depend_on_the_order_of_seeds(blobs, changes):
+    x = torch.randn(30, 5, generator=torch.Generator().manual_seed(0))
+    setup = replace(blobs, data=(x, torch.arange(30) % 3), dtype=torch.float32, steps=20, **changes)
+    forward, backward = (ac.run(setup, seeds=seeds, backend="lanes") for seeds in (range(16), range(15, -1, -1)))
+    np.testing.assert_array_equal(forward.base, backward.base[::-1])
+    np.testing.assert_array_equal(forward.mesa, backward.mesa[::-1])
+
+
+def test_runs_that_differ_in_their_optimizer_alone_have_slots_of_their_own(blobs):
+    rates = [Perturbation("learning_rate", m, 1.0, 0).applied(realize(blobs, 0)) for m in np.linspace(-0.9, 1, 16)]
+    noises = [replace(realize(blobs, 0), noise=(GradientNoise(0.1, seed),)) for seed in range(16)]
+    for runs_of_one_structure in (rates, noises):
+        placed = slots.placed([Job(run, (None,)) for run in runs_of_one_structure], 16)
+        assert len(placed) < 8
+        assert placed == slots.placed([Job(run, (None,)) for run in runs_of_one_structure], 16)
 
 
 # -------------------------------------------------------------------------------------------------------------- memory

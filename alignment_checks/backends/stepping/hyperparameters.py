@@ -28,8 +28,8 @@ def options_of(run: Realization) -> Hashable:
     Which numbers the run's own factories have changed is part of it, so that how a run is stepped does not depend on
     what is done to other runs of its setup.
     """
-    mine = _made(run.optimizer, run)
-    changed = _changed(mine, _made(run.setup.optimizer, run)) if _has_own(run) else ()
+    mine = made(run.optimizer, run)
+    changed = _changed(mine, made(run.setup.optimizer, run)) if _has_own(run) else ()
     return type(mine), tuple(_described(mine)), _has_own(run), frozenset(changed)
 
 
@@ -43,22 +43,24 @@ def factories(run: Realization) -> tuple[OptimizerFactory, SchedulerFactory | No
     return run.optimizer, run.scheduler
 
 
-def _made(factory: Any, run: Realization) -> Optimizer:
+def made(factory: OptimizerFactory, run: Realization) -> Optimizer:
+    """Return what a factory makes of parameters like a run's."""
     optimizer: Optimizer = factory([nn.Parameter(value.clone()) for value in run.parameters.values()])
     return optimizer
 
 
 def _changed(mine: Optimizer, plain: Optimizer) -> Iterator[Name]:
     """Yield the numbers by which an optimizer differs from the setup's own, and learning rates in any case."""
-    before = dict(_numbers(plain))
-    return (name for name, value in _numbers(mine) if name[1] == "lr" or before.get(name) != value)
+    before = dict(numbers_of(plain))
+    return (name for name, value in numbers_of(mine) if name[1] == "lr" or before.get(name) != value)
 
 
 def _options(optimizer: Optimizer) -> list[dict[str, Any]]:
     return [*optimizer.param_groups, optimizer.defaults]
 
 
-def _numbers(optimizer: Optimizer) -> Iterator[tuple[Name, float]]:
+def numbers_of(optimizer: Optimizer) -> Iterator[tuple[Name, float]]:
+    """Yield each number among the options of an optimizer, and its name."""
     for index, options in enumerate(_options(optimizer)):
         for key, value in options.items():
             if _is_number(value):
@@ -92,7 +94,7 @@ def _described(optimizer: Optimizer) -> Iterator[Hashable]:
             (key, repr(value) if isinstance(value, (bool, str, type(None))) else type(value))
             for key, value in options.items()
         )
-    yield tuple((name, value == 0) for name, value in _numbers(optimizer))
+    yield tuple((name, value == 0) for name, value in numbers_of(optimizer))
 
 
 def hyperparameters_of(runs: Sequence[Realization], weights: Mapping[str, Tensor]) -> Hyperparameters | None:
@@ -127,13 +129,13 @@ class Hyperparameters:
     def __init__(self, runs: Sequence[Realization], weights: Mapping[str, Tensor]) -> None:
         starts = [{name: value[lane] for name, value in weights.items()} for lane in range(len(runs))]
         self.singles = [Single(run, start) for run, start in zip(runs, starts, strict=True)]
-        plain = _made(runs[0].setup.optimizer, runs[0])
+        plain = made(runs[0].setup.optimizer, runs[0])
         self.own = frozenset(name for single in self.singles for name in _changed(single.optimizer, plain))
         self._check(runs, starts)
         self.scheduled = any(single.scheduler is not None for single in self.singles)
         self.looks_at_loss = any(single.looks_at_loss for single in self.singles)
         self.first: AbstractContextManager[None] = _unheard()
-        self.names = [name for name, _ in _numbers(self.singles[0].optimizer)]
+        self.names = [name for name, _ in numbers_of(self.singles[0].optimizer)]
         self.now, self.moved, self.put_there = self._gathered(), set(self.own), dict[Name, float]()
 
     @property
@@ -146,13 +148,13 @@ class Hyperparameters:
         first = Single(runs[0], starts[0], scheduled=False)
         if _held(first.optimizer) != _held(self.singles[0].optimizer):
             raise StepRefused("its scheduler hooks into the optimizer")
-        numbers, seen = dict(_numbers(first.optimizer)), {factories(runs[0])}
+        numbers, seen = dict(numbers_of(first.optimizer)), {factories(runs[0])}
         for run in runs:
             if factories(run) in seen:
                 continue
             seen.add(factories(run))
             other = Single(run, starts[0], scheduled=False)
-            for name in self.own & dict(_numbers(other.optimizer)).keys():
+            for name in self.own & dict(numbers_of(other.optimizer)).keys():
                 _put(other.optimizer, name, numbers[name])
             known = {id(p): id(first.parameters[name]) for name, p in other.parameters.items()}
             pairs = paired(other.optimizer, first.optimizer, known)
@@ -174,7 +176,7 @@ class Hyperparameters:
         """
         if not self.scheduled:
             return []
-        if dict(_numbers(optimizer)) != self.put_there:
+        if dict(numbers_of(optimizer)) != self.put_there:
             raise StepRefused("its step moves its options, which its schedule may look at")
         values = losses.tolist() if self.looks_at_loss else []
         with self.first, _NoTensors():
@@ -195,7 +197,7 @@ class Hyperparameters:
             numbers = self.now[name]
             apart = name in self.own or any(number != numbers[0] for number in numbers)
             _put(optimizer, name, LaneNumbers(numbers) if apart else numbers[0])
-        self.put_there = dict(_numbers(optimizer))
+        self.put_there = dict(numbers_of(optimizer))
 
     def put_lane(self, optimizer: Optimizer, lane: int, names: Iterable[Name]) -> None:
         """Put the numbers of one lane into an optimizer over it alone."""
@@ -207,7 +209,7 @@ class Hyperparameters:
 
         A step may have changed them since they were put there.
         """
-        has = dict(_numbers(optimizer))
+        has = dict(numbers_of(optimizer))
         for name in self.moved & has.keys():
             _put(single, name, of_lanes(has[name], len(self.singles))[lane])
 

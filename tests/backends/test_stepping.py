@@ -637,6 +637,44 @@ class BranchesOnRate(Mine):
         return g if self.param_groups[0]["lr"] > 0.06 else 2 * g
 
 
+class BranchesOn(Mine):
+    """Goes slower in the lanes whose learning rate, seen through a function, is large."""
+
+    def __init__(self, parameters, lr=0.05, *, seen):
+        super().__init__(parameters, lr)
+        self.seen = seen
+
+    def update(self, p, g, state):
+        return g * (0.5 if self.seen(self.param_groups[0]["lr"]) else 1)
+
+
+@pytest.mark.parametrize(
+    ("seen", "why"),
+    [
+        (lambda lr: abs(lr) > 0.08, "it branches on a hyperparameter"),
+        (lambda lr: +lr > 0.08, "it branches on a hyperparameter"),
+        (lambda lr: lr % 1 > 0.08, "it reads a hyperparameter"),
+        (lambda lr: 1 % lr > 0.01, "it reads a hyperparameter"),
+        (lambda lr: 100 * lr // 1 > 8, "it reads a hyperparameter"),
+        (lambda lr: divmod(lr, 0.08)[0] > 0, "it reads a hyperparameter"),
+        (lambda lr: round(lr, 2) > 0.08, "it reads a hyperparameter"),
+        (lambda lr: int(100 * lr) > 8, "it reads a hyperparameter"),
+        (lambda lr: math.trunc(100 * lr) > 8, "it reads a hyperparameter"),
+        (lambda lr: math.floor(100 * lr) > 8, "it reads a hyperparameter"),
+        (lambda lr: math.ceil(100 * lr) > 8, "it reads a hyperparameter"),
+        (lambda lr: math.sqrt(lr) > math.sqrt(0.08), "a lane stepped by itself moves otherwise"),
+        (lambda lr: math.log(lr) > math.log(0.08), "a lane stepped by itself moves otherwise"),
+    ],
+)
+def test_a_lane_that_alone_takes_another_branch_is_stepped_by_itself_and_says_so(seen, why):
+    """The first lane does not: a run as short as the lanes are many is enough to see it."""
+    small_but_one = [delta("learning_rate", m) for m in (-0.5, -0.8, 0.3, -0.3, 1.0)]
+    setup = bowl(partial(BranchesOn, seen=seen), steps=5)
+    way, reason = stepped(assert_equal_the_loop(setup, small_but_one))
+    assert way == PER_LANE
+    assert f"one optimizer over stacked lanes was refused: {why}" in reason
+
+
 @pytest.mark.parametrize("optimizer", [torch.optim.Adam, Mine, Lamb], ids=named)
 def test_each_lane_has_the_schedule_of_its_own_rate(optimizer):
     for scheduler in (

@@ -1,8 +1,10 @@
 """One lane of a batch, stepped by itself beside it: whatever the batch's way of stepping is, it has to agree.
 
-The lane is another one every few steps, and takes over the state that the batch has for it, after the state of the
-lane before it was found to agree. So what treats all lanes alike but wrongly (it looks at shapes, at the number of
-elements) is seen at the first step where it matters, and what no step has shown yet is seen in the state.
+The lane is another one every few steps, and takes over the state that the batch has for it, after the state of the lane
+before it was found to agree. Where lanes have hyperparameters of their own, it is another one at every step until each
+was followed once: one lane alone may be on the other side of a branch. So what treats all lanes alike but wrongly (it
+looks at shapes, at the number of elements) is seen at the first step where it matters, and what no step has shown yet
+is seen in the state.
 """
 
 from __future__ import annotations
@@ -53,6 +55,7 @@ class Audit:
         self.weights, self.state, self.own = weights, state, own
         self.lanes = len(next(iter(weights.values())))
         self.lane, self.taken = 0, 0
+        self.sweep = 0 if own is None else self.lanes
         self.single = Single(run, {name: value[0] for name, value in weights.items()}, scheduled=own is None)
         self.at: Callable[[int], Tensor] = partial(flat, weights)
         self.here = self.at(0)
@@ -78,14 +81,17 @@ class Audit:
         self.gradient = lane_of(gradient, self.lane)
 
     def after(self, loss: Callable[[int], float]) -> None:
-        """Step the followed lane and compare. Nothing is read back from the device, except at the end of a window."""
+        """Step the followed lane and compare. Nothing is read back from the device, except at the end of a window.
+
+        Until each lane of other hyperparameters was followed once, a window is one step.
+        """
         self.single.step(self.gradient, loss(self.lane) if self.single.looks_at_loss else None)
         there, own = self.at(self.lane), flat(self.single.parameters)
         if not _same(there, own):
             self.wrong |= _differ(there, own, (there - self.here).abs().amax()).any()
         self.here = there
         self.taken += 1
-        if self.taken % WINDOW == 0:
+        if self.taken <= self.sweep or self.taken % WINDOW == 0:
             self.settle()
             self.rotate()
 

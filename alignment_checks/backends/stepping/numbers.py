@@ -1,7 +1,9 @@
 """A hyperparameter that is another number in each lane, for optimizers that know of one number.
 
 To Python's arithmetic `LaneNumbers` is a number; to torch's operations, within `AsColumns`, a column with a row for
-each lane. Whatever else takes it for one number gets NaN, in every lane, and the audit of the step sees that.
+each lane. Whatever else in Python takes it for one number is refused. What reads it behind Python's back, as
+`math.sqrt` does, gets NaN in every lane, and compares false in every lane. So the audit follows each lane that differs
+by hyperparameters at least once, and sees which of them would have moved otherwise.
 """
 
 from __future__ import annotations
@@ -51,6 +53,10 @@ def _comparison(of: Callable[[Any, Any], Any]) -> Any:
     return lambda mine, other: _compared(of, mine, other)
 
 
+def _refused(*_: object) -> Any:
+    raise StepRefused("it reads a hyperparameter, by which lanes differ, as one number")
+
+
 class LaneNumbers(float):
     """A number for each lane, in float64 as Python has them; it compares as one where all lanes agree.
 
@@ -77,15 +83,21 @@ class LaneNumbers(float):
     __lt__, __le__ = _comparison(operator.lt), _comparison(operator.le)
     __gt__, __ge__ = _comparison(operator.gt), _comparison(operator.ge)
     __hash__ = object.__hash__
+    __float__ = __int__ = __trunc__ = __round__ = __floor__ = __ceil__ = _refused
+    __mod__ = __rmod__ = __floordiv__ = __rfloordiv__ = __divmod__ = __rdivmod__ = _refused
+    is_integer = as_integer_ratio = hex = conjugate = _refused
 
     def __neg__(self) -> LaneNumbers:
         return LaneNumbers(-self.values)
 
+    def __pos__(self) -> LaneNumbers:
+        return self
+
+    def __abs__(self) -> LaneNumbers:
+        return LaneNumbers(abs(self.values))
+
     def __bool__(self) -> bool:
         return bool(self != 0)
-
-    def __float__(self) -> float:
-        raise StepRefused("it reads a hyperparameter, by which lanes differ, as one number")
 
     def __repr__(self) -> str:
         return f"LaneNumbers({self.values.tolist()})"

@@ -29,7 +29,7 @@ random_seed : int
 device, backend : str
     As in `run`.
 first : sequence of Perturbation
-    Tried before any drawn one.
+    Tried before any drawn one, and after `delta`.
 max_time : float, optional
     Seconds that the search may take, looked at before each batch: once they are over, the best failure so far is
     reported, and the verdict says "stopped early". A pass then holds for what was tried by then, and says how much of

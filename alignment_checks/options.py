@@ -90,8 +90,10 @@ class Options:
         Tolerance(0.0 if self.rtol is None else self.rtol, self.atol, self.side)
 
     def alone(self, delta: Perturbation | None) -> Options:
-        """Return these options for one given perturbation: judged with no draws, and shrunk only where asked."""
-        return self if delta is None else replace(self, examples=0, first=tuple(self.first) or (delta,))
+        """Return these options for one given perturbation: tried before `first`, with no draws, shrunk where asked."""
+        if delta is None:
+            return self
+        return replace(self, examples=0, first=(delta, *(other for other in self.first if other != delta)))
 
     def undivided(self, why: str) -> Options:
         """Return these options for a property that is not of one side, and has no `of` to choose."""

@@ -944,3 +944,11 @@ def test_a_pass_names_what_came_nearest_to_failing_and_a_failure_does_not(blobs)
     failed = ac.check_capability_robust(blobs, under=pt.init_gain(max_log2=0.5), rtol=1e-3, examples=10)
     assert (failed.status, failed.nearest) == ("fail", None)
     assert "nearest to failing" not in str(failed)
+
+
+def test_one_given_perturbation_is_judged_whatever_else_is_tried():
+    far, near = (Perturbation("init_gain", magnitude, 1.0, 0) for magnitude in (1.0, 0.001))
+    verdict = ac.check_capability_robust(bowl(), delta=far, first=[near], rtol=0.1)
+    assert (verdict.status, verdict.minimal.perturbation) == ("fail", far)
+    assert verdict.searched == 2
+    assert ac.check_capability_robust(bowl(), delta=near, first=[near], rtol=0.1).status == "pass"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
+from hypothesis.control import currently_in_test_context
 from hypothesis.strategies import SearchStrategy
 
 from alignment_checks.fingerprints import setup_digest
@@ -76,10 +77,10 @@ class Assertion:
 
     def judged(self) -> Outcome:
         """Return the verdict, or what to raise: where the property does not hold, or where that could not be told."""
-        forecast = self.ledger.forecast
+        drawn = self.ledger.forecast is not None and currently_in_test_context()
         if self.ledger.is_dry and self.arguments.get("delta") is None:
             raise Unforeseeable
-        with unnoticed() if forecast is not None else nullcontext(), self._watched():
+        with unnoticed() if drawn else nullcontext(), self._watched():
             return self._searched() if self.ledger.options.replay is None else self._replayed()
 
     @contextmanager
@@ -161,7 +162,7 @@ class Assertion:
     def _drawn(self, delta: Perturbation) -> Verdict:
         """Return the verdict on one perturbation among those that `@given` draws."""
         forecast = self.ledger.forecast
-        if forecast is None:
+        if forecast is None or not currently_in_test_context():  # as in a thread that the body of an example started
             return self._alone(delta)
         others = {name: value for name, value in self.arguments.items() if name != "delta"}
         forecast.course.launching = self.watching.launching

@@ -46,6 +46,7 @@ class Forecast(Memory):
         self._firsts: dict[Hashable, TrainingSetup] = {}
         self._verdicts: dict[Hashable, tuple[Verdict, Foreseeing | None]] = {}
         self._pursued_at: set[Hashable] = set()
+        self._asked: dict[Hashable, dict[Perturbation, None]] = {}
 
     def experiment(self, setup: TrainingSetup, sides: Sides, seeds: Sequence[int], **how: Any) -> Experiment:
         """Return the experiment of these arguments, and remember that it is the one that is asked now."""
@@ -93,11 +94,14 @@ class Forecast(Memory):
         """
         self.course.enter(current_build_context())
         key = (line, self.known_as(setup), delta)
+        asked = self._asked.setdefault((*key[:2], self.course.depth), {})
+        asked[delta] = None
         final = is_final() and not self.course.collecting
         before, failing = self._verdicts.get(key) or self._first(check, delta)
         verdict = before
         if before.status is Status.FAIL and failing is not None and not self.course.collecting:
-            verdict = self._pursued(check, delta, before, failing, line, final=final)
+            others = [one for one in failing.drawn if one in asked]
+            verdict = self._pursued(check, (delta, *others), before, failing, line, final=final)
         self.contradicted = final and before.status is Status.FAIL and verdict.status is not Status.FAIL
         if not self.course.collecting or before.status is Status.PASS:
             self._verdicts[key] = before, failing
@@ -115,17 +119,27 @@ class Forecast(Memory):
         return verdict, failing
 
     def _pursued(
-        self, check: Check, delta: Perturbation, before: Verdict, failing: Foreseeing, line: Hashable, *, final: bool
+        self,
+        check: Check,
+        deltas: Sequence[Perturbation],
+        before: Verdict,
+        failing: Foreseeing,
+        line: Hashable,
+        *,
+        final: bool,
     ) -> Verdict:
-        """Shrink a failing δ: what is reported, and what fails first; another setup's is left until it is reported."""
+        """Shrink the first of `deltas`, which fails, among those that this assertion of this setup was made with.
+
+        That is what is reported, and what fails first; another setup's is left until it is reported.
+        """
         known, failing.failing = failing.failing or line in self._pursued_at, True
         if not final and known:
             return before
         self._pursued_at.add(line)
         shrink = Phase.shrink in settings().phases
-        first = (delta, *failing.drawn) if shrink else (delta,)
+        first = deltas if shrink else deltas[:1]
         with self.course.search(confirming=final):
-            found = check(delta=delta, first=first, examples=0, shrink=shrink, memory=self)
+            found = check(delta=deltas[0], first=first, examples=0, shrink=shrink, memory=self)
         if not final or (found.status is not Status.FAIL and before.p_value is not None):
             return before
         return replace(found, runs=max(found.runs, failing.runs), seconds=max(found.seconds, failing.seconds))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -146,7 +146,8 @@ class Course:
         self.size = FIRST if self.failed else 3 * self.size
         trainable = {experiment: experiment.trainable(deltas) for experiment, deltas in asked.items()}
         began = time.perf_counter()
-        measure_together({experiment: deltas for experiment, deltas in trainable.items() if deltas})
+        with suppress(Exception):  # what cannot be trained says so when its own example asks, for it alone
+            measure_together({experiment: deltas for experiment, deltas in trainable.items() if deltas})
         each = (time.perf_counter() - began) / max(1, sum(map(len, trainable.values())))
         for experiment, deltas in trainable.items():
             experiment.seconds += each * len(deltas)

@@ -221,10 +221,13 @@ def _examples_of(item: pytest.Item) -> int:
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """Return the exceptions of a group, however deep; else the exception itself."""
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for inner in error.exceptions for leaf in _causes(inner)]
-    return [error]
+    """Return an exception, those of a group, and what any was raised from, however deep; each once."""
+    found = [error]
+    for one in found:
+        group = one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+        inner = [*group, *([] if one.__cause__ is None else [one.__cause__])]
+        found += [other for other in inner if not any(other is known for known in found)]
+    return found
 
 
 def _finished(judged: Judged, failed: list[BaseException], *, keep: bool) -> Result:

@@ -78,6 +78,71 @@ def test_hypothesis_tries_its_own_stored_failure_first_and_keeps_it(suite, run, 
     assert len(written("launches")) <= 15
 
 
+@pytest.mark.parametrize("loose", ["rtol=99.0", "rtol=0.1, side='better'"])
+def test_what_is_reported_was_asked_with_the_arguments_that_fail(suite, run, stored, loose):
+    suite(
+        "counting",
+        """
+        @settings(FEW, max_examples=40)
+        @given(delta=GAIN)
+        def test_fails(alignment, delta):
+            how = dict(rtol=0.1) if abs(delta.magnitude) > 0.5 else dict(LOOSE)
+            alignment.assert_capability_robust(BOWL, delta=delta, **how)
+    """.replace("LOOSE", loose),
+    )
+    result = run()
+    result.assert_outcomes(failed=1)
+    result.stdout.no_fnmatch_line("*Flaky*")
+    (envelope,) = stored()
+    assert abs(envelope.perturbation["magnitude"]) > 0.5
+
+
+@pytest.mark.parametrize("raised", ["RuntimeError('wrapped') from error", "ExceptionGroup('', [error])"])
+def test_a_violation_that_is_raised_as_something_else_is_stored_and_summed_up(suite, run, stored, section, raised):
+    suite(
+        "counting",
+        """
+        @FEW
+        @given(delta=GAIN)
+        def test_fails(alignment, delta):
+            try:
+                alignment.assert_capability_robust(BOWL, delta=delta, rtol=0.1)
+            except AssertionError as error:
+                raise RAISED
+    """.replace("RAISED", raised),
+    )
+    result = run()
+    result.assert_outcomes(failed=1)
+    assert len(stored()) == 1
+    assert len([line for line in section(result) if line.startswith("FAILED")]) == 1
+
+
+def test_what_cannot_be_trained_fails_its_own_example_alone(suite, run):
+    suite(
+        "counting",
+        """
+        import dataclasses
+
+        def heavy(parameters):
+            raise RuntimeError("too heavy")
+
+        def burdened(realization, magnitude, generator):
+            return dataclasses.replace(realization, optimizer=heavy) if magnitude > 0.5 else realization
+
+        @settings(FEW, max_examples=40)
+        @given(delta=pt.custom("burdened", burdened, 1.0), n=st.integers(0, 3))
+        def test_fails(alignment, delta, n):
+            assert n < 3, "too large"
+            alignment.assert_capability_robust(BOWL, delta=delta, rtol=99)
+    """,
+    )
+    result = run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*RuntimeError: too heavy*"])
+    result.stdout.fnmatch_lines(["*AssertionError: too large*"])
+    result.stdout.no_fnmatch_line("*Flaky*")
+
+
 # ------------------------------------------------------------------------------------------------------------- chance
 
 SEEDED = """

@@ -338,3 +338,23 @@ def test_what_each_example_sets_for_its_setup_to_read_is_trained_as_that_example
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*CapabilityNotRobust*"])
     result.stdout.fnmatch_lines(["*chosen=0.001*"])
+
+
+@pytest.mark.parametrize(("rtol", "outcome"), [(99, "passed"), (0.1, "failed")])
+def test_an_assertion_from_a_thread_of_the_body_is_judged_by_itself(suite, run, rtol, outcome):
+    suite(
+        "counting",
+        """
+        from concurrent.futures import ThreadPoolExecutor
+
+        @FEW
+        @given(delta=GAIN)
+        def test_it(alignment, delta):
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(alignment.assert_capability_robust, BOWL, delta=delta, rtol=RTOL).result()
+    """.replace("RTOL", str(rtol)),
+    )
+    result = run()
+    result.assert_outcomes(**{outcome: 1})
+    result.stdout.no_fnmatch_line("*No build context*")
+    result.stdout.no_fnmatch_line("*Flaky*")

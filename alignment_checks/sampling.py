@@ -47,24 +47,31 @@ class Domain:
         The families that were drawn below 0.
     ranges : mapping from (Kind, whether below 0) to (float, float)
         The least and the largest |magnitude| drawn; looked at only where the domain is not whole.
+    sets : frozenset of frozenset of Kind
+        The families that were drawn together, those at 0 counted and not; looked at only there as well.
     """
 
     whole: bool
     signed: frozenset[Kind] = frozenset()
     ranges: dict[tuple[Kind, bool], tuple[float, float]] = field(default_factory=dict)
+    sets: frozenset[frozenset[Kind]] = frozenset()
 
     @classmethod
     def of(cls, draws: Iterable[Perturbation], *, whole: bool) -> Domain:
         """Return the domain that draws show."""
+        draws = list(draws)
         sizes: dict[tuple[Kind, bool], list[float]] = {}
         for part in (part for delta in draws for part in delta.parts):
             sizes.setdefault((kind_of(part), (part.magnitude or 0.0) < 0), []).append(abs(part.magnitude or 0.0))
         ranges = {which: (min(found), max(found)) for which, found in sizes.items()}
-        return cls(whole, frozenset(kind for kind, below in ranges if below), ranges)
+        sets = {frozenset(shape(delta)) for delta in draws}
+        sets |= {frozenset(kind_of(part) for part in delta.parts if part.magnitude != 0) for delta in draws}
+        return cls(whole, frozenset(kind for kind, below in ranges if below), ranges, frozenset(sets))
 
     def holds(self, delta: Perturbation) -> bool:
-        """Return whether each part that is not 0 lies where its family was drawn."""
-        return self.whole or all(self._holds(part) for part in delta.parts if part.magnitude != 0)
+        """Return whether its families were drawn together, and each part that is not 0 where it lies."""
+        moved = [part for part in delta.parts if part.magnitude != 0]
+        return self.whole or (frozenset(map(kind_of, moved)) in self.sets and all(map(self._holds, moved)))
 
     def _holds(self, part: Perturbation) -> bool:
         which = kind_of(part), (part.magnitude or 0.0) < 0

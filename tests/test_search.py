@@ -436,6 +436,25 @@ def test_what_a_filter_or_a_map_leaves_out_is_never_judged(low, high, random_see
         assert result.minimal is not None
 
 
+def test_of_a_filtered_composition_no_part_is_dropped_that_was_always_drawn():
+    both = pt.compose(NOISE, GAIN).filter(lambda delta: all(abs(part.magnitude or 0.0) > 0.1 for part in delta.parts))
+    result, evaluate = found(both, lambda delta: delta.size > 0.2)
+    assert result.minimal is not None
+    parts = {tuple(part.family for part in delta.parts) for delta in evaluate.seen}
+    assert parts == {("label_noise", "init_gain"), ("identity",)}
+    assert all(
+        abs(part.magnitude) > 0.1 for delta in evaluate.seen for part in delta.parts if part.family != "identity"
+    )
+
+
+def test_of_a_filtered_union_a_part_is_dropped_where_what_is_left_was_drawn():
+    some = st.one_of(GAIN, pt.compose(NOISE, GAIN)).filter(lambda delta: delta.size > 0.1)
+    result, _ = found(
+        some, lambda delta: any(abs(p.magnitude or 0.0) > 0.2 for p in delta.parts if p.family == "init_gain")
+    )
+    assert result.minimal[0].family == "init_gain"
+
+
 def test_of_joined_families_each_is_shrunk_by_itself():
     bounds = {"label_noise": 0.2, "init_gain": 0.5, "identity": 1.0}
     result, _ = found(st.one_of(NOISE, GAIN), lambda delta: abs(magnitude(delta)) >= bounds[delta.family])

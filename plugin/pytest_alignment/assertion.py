@@ -47,7 +47,7 @@ def _shown(value: object) -> str:
     if isinstance(value, Perturbation):
         return "+".join(part.family for part in value.parts)
     if isinstance(value, (SearchStrategy, str, int, float, list, tuple)):
-        return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))[:2000]
+        return re.sub(r" at 0x[0-9a-fA-F]+", "", " ".join(repr(value).splitlines()))[:2000]
     return type(value).__name__
 
 

@@ -97,7 +97,7 @@ class Envelope:
         fields = _ours(plain)
         envelope = cls(
             key=key_of(fields),
-            statement=_text(fields, "statement"),
+            statement=_text(fields, "statement", also="\n"),
             setup=_text(fields, "setup"),
             perturbation=checked(fields.get("perturbation")),
             numbers=_numbers(fields.get("numbers")),
@@ -134,20 +134,21 @@ def _ours(plain: object) -> Plain:
     return plain
 
 
-def _text(fields: Plain, name: str) -> str:
+def _text(fields: Plain, name: str, also: str = "") -> str:
     value = fields.get(name)
-    if not isinstance(value, str) or not is_text(value):
+    if not isinstance(value, str) or not is_text(value, also):
         raise UnreadableError(f"is corrupt: its {name} is {value!a:.40}, expected a string that can be printed")
     return value
 
 
-def is_text(value: str) -> bool:
-    """Return whether a string can be printed, and does nothing to the terminal that it is printed on."""
-    return not any(unicodedata.category(char) in ("Cc", "Cf", "Cs") for char in value if char not in _HARMLESS)
+def is_text(value: str, also: str = "") -> bool:
+    """Return whether a string can be printed on one line, and does nothing to the terminal that it is printed on."""
+    return not any(unicodedata.category(char) in _HARMFUL for char in value if char not in _HARMLESS + also)
 
 
-_HARMLESS = "\n\t\u200c\u200d"
-"""What is not printed by itself and may stand in a name: line breaks, and what joins letters."""
+_HARMFUL = ("Cc", "Cf", "Cs", "Zl", "Zp")
+_HARMLESS = "\t\u200c\u200d"
+"""What is not printed by itself and may stand in a name: tabs, and what joins letters; no line breaks."""
 
 
 def _whole(fields: Plain, name: str) -> int:

@@ -16,7 +16,7 @@ from pytest_alignment.results import Key
 
 try:
     import fcntl
-except ImportError:  # Windows: a journal is then told to be another process's by its name alone
+except ImportError:  # Windows: nothing tells the journal of a dead process from a living one's, so none is kept
     fcntl = None  # type: ignore[assignment]
 
 FORMAT = "alignment-checks journal"
@@ -61,7 +61,7 @@ class Journal:
 
     def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
         self.folder, self._say = folder, say
-        self._works = True
+        self._works = fcntl is not None
         self._ignored: Path | None = None
         self._file: IO[str] | None = None
 
@@ -97,34 +97,41 @@ class Journal:
         path.unlink(missing_ok=True)
         with suppress(OSError):
             self.folder.rmdir()
-        if self._ignored is not None and list(self.folder.parent.iterdir()) == [self._ignored]:
-            with suppress(OSError):
+        with suppress(OSError):  # as where another process removes them at this moment
+            if self._ignored is not None and list(self.folder.parent.iterdir()) == [self._ignored]:
                 self._ignored.unlink()
                 self.folder.parent.rmdir()
 
     def _opened(self) -> IO[str]:
-        if self._file is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            ignored = self.folder.parent / ".gitignore"
-            if not ignored.exists():
-                ignored.write_text("*\n", encoding="utf-8")
-                self._ignored = ignored
-            path = self.folder / f"{os.getpid()}-{os.urandom(4).hex()}.jsonl"
-            self._file = path.open("a+", encoding="utf-8")
-            if fcntl is not None:
-                fcntl.flock(self._file, fcntl.LOCK_EX)
+        while self._file is None:
+            file = self._created()
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.fstat(file.fileno()).st_nlink > 0:
+                self._file = file
+            else:  # removed before it was locked, by a process that took it for what a dead one left
+                file.close()
         return self._file
+
+    def _created(self) -> IO[str]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        ignored = self.folder.parent / ".gitignore"
+        if not ignored.exists():
+            ignored.write_text("*\n", encoding="utf-8")
+            self._ignored = ignored
+        path = self.folder / f"{os.getpid()}-{os.urandom(4).hex()}.jsonl"
+        return path.open("a+", encoding="utf-8")
 
 
 def crashes(folder: Path) -> Iterator[Crash | str]:
     """Yield what processes that are no longer there were training, and in words what cannot be read."""
-    for path in sorted(folder.glob("*.jsonl")):
-        if not stat.S_ISREG(path.lstat().st_mode):
-            yield f"{path.name} is no file. Skipped; delete it"
-            continue
+    for path in sorted(folder.glob("*.jsonl")) if fcntl is not None else ():
         try:
+            if not stat.S_ISREG(path.lstat().st_mode):
+                raise UnreadableError("is no file")
             lines = _left(path)
             yield from (_crash(path, line) for line in lines)
+        except FileNotFoundError:  # its process has ended meanwhile
+            continue
         except (OSError, UnreadableError, RecursionError) as error:
             yield f"{path.name} {error}. Skipped; delete it"
 
@@ -132,14 +139,13 @@ def crashes(folder: Path) -> Iterator[Crash | str]:
 def _left(path: Path) -> list[str]:
     """Return the lines of a journal, none where its process lives; an empty one is removed."""
     with path.open(encoding="utf-8", errors="replace") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return []
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return []
         text = file.read(LARGEST + 1)
-    if not text:
-        path.unlink(missing_ok=True)
+        if not text:
+            path.unlink(missing_ok=True)  # locked still, so that whoever has it open sees that it is gone
     if len(text) > LARGEST:
         raise UnreadableError(f"is larger than {LARGEST} bytes")
     return [line for line in text.splitlines() if line.strip()]

@@ -59,7 +59,9 @@ def _failure(result: Result, ledger: Ledger, chance: tuple[float, float] | None)
     yield f"  {'' if result.status == 'fail' else 'whether '}{result.heading}"
     yield from result.found
     if chance is not None and result.p_value is not None:
-        yield f"  p = {chance[0]:.2g}, adjusted for {result.tests} tests (Holm) {chance[1]:.2g}"
+        least, adjusted = chance
+        other = "" if result.p_value <= least else f"; its test's least, {least:.2g}"
+        yield f"  p = {result.p_value:.2g}{other}, adjusted for {result.tests} tests (Holm) {adjusted:.2g}"
     if result.changed:
         yield "  the setup has changed since this was stored"
     if result.replay is not None:

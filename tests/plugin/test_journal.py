@@ -1,5 +1,6 @@
 """What was in flight when a process died is known to the next run, which finds out what it died of."""
 
+import fcntl
 import json
 import os
 import signal
@@ -60,6 +61,82 @@ def test_it_holds_the_batch_in_flight_and_nothing_else(tmp_path):
     assert path.read_text() == ""
     journal.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_that_is_removed_before_it_is_locked_is_made_anew(tmp_path, monkeypatch):
+    """By another process, which takes it for what a dead one left."""
+    before, seen = fcntl.flock, []
+
+    def locked(file, how):
+        if how == fcntl.LOCK_EX and not seen:
+            seen.append(list(crashes(tmp_path)))
+        before(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", locked)
+    journal = Journal(tmp_path, pytest.fail)
+    journal.begin(KEY, BATCH)
+    assert seen == [[]]
+    (path,) = tmp_path.iterdir()
+    assert json.loads(path.read_text())["batch"] == BATCH
+    journal.close()
+
+
+def test_an_empty_one_is_removed_while_nobody_else_can_lock_it(tmp_path, monkeypatch):
+    path = tmp_path / "1-00000000.jsonl"
+    path.touch()
+    before, locked = type(path).unlink, []
+
+    def unlink(self, **how):
+        with self.open() as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        locked.append(self)
+        before(self, **how)
+
+    monkeypatch.setattr(type(path), "unlink", unlink)
+    assert list(crashes(tmp_path)) == []
+    assert locked == [path]
+    assert not path.exists()
+
+
+def test_one_that_ends_while_it_is_looked_at_is_no_crash(tmp_path, monkeypatch):
+    path = written(tmp_path)
+    before = type(path).lstat
+
+    def lstat(self):
+        self.unlink()
+        return before(self)
+
+    monkeypatch.setattr(type(path), "lstat", lstat)
+    assert list(crashes(tmp_path)) == []
+
+
+def test_two_processes_may_leave_at_once(tmp_path, monkeypatch):
+    """Each made the .gitignore; the folder of one is gone once the other has left."""
+    home = tmp_path / "home"
+    one, other = Journal(home / "journal", pytest.fail), Journal(home / "journal", pytest.fail)
+    one.begin(KEY, BATCH)
+    (home / ".gitignore").unlink()
+    other.begin(KEY, BATCH)
+    before, left = type(home).rmdir, []
+
+    def rmdir(self):
+        if not left:
+            left.append(self)
+            other.close()
+        before(self)
+
+    monkeypatch.setattr(type(home), "rmdir", rmdir)
+    one.close()
+    assert not home.exists()
+
+
+def test_where_files_cannot_be_locked_none_is_kept(tmp_path, monkeypatch):
+    """A living process's could not be told from a dead one's."""
+    monkeypatch.setattr("pytest_alignment.journal.fcntl", None)
+    Journal(tmp_path / "journal", pytest.fail).begin(KEY, BATCH)
+    assert not (tmp_path / "journal").exists()
+    written(tmp_path)
+    assert list(crashes(tmp_path)) == []
 
 
 def test_where_nothing_can_be_written_that_is_said_once(tmp_path):

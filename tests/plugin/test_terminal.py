@@ -1,10 +1,12 @@
 """What is printed: the header line, and the section after the run."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 from pytest_alignment import terminal
 from pytest_alignment.ledger import Ledger
+from pytest_alignment.results import Key, Result
 from pytest_alignment.threads import allotted, workers
 
 
@@ -118,3 +120,16 @@ def test_workers_share_the_cores(pytester, monkeypatch, args, expected):
     assert allotted(config) == 3
     many = "one thread" if expected == 1 else f"{expected} processes of one thread"
     assert f"device auto, {many}, examples" in terminal.header(Ledger(config))
+
+
+def test_each_failing_assertion_has_its_own_p_value():
+    """Holm's is that of the test, of its least."""
+    ledger = SimpleNamespace(shown=str, options=SimpleNamespace(replay=None), interrupted=[], said={})
+    found = [
+        Result(Key("test_it.py::test_it", "capability_robust", "", i), "fail", "no", raised=True, p_value=p, tests=3)
+        for i, p in enumerate((0.012, 0.001))
+    ]
+    assert [line for line in terminal.summary(ledger, found) if line.startswith("  p = ")] == [
+        "  p = 0.012; its test's least, 0.001, adjusted for 3 tests (Holm) 0.003",
+        "  p = 0.001, adjusted for 3 tests (Holm) 0.003",
+    ]

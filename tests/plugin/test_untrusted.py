@@ -223,6 +223,20 @@ def test_what_would_do_something_to_the_terminal_is_refused(field, text):
             Envelope.from_bytes(perturbed(**hostile))
 
 
+@pytest.mark.parametrize("end", ["\n", "\u2028", "\u2029", "\x85"])
+def test_no_line_of_the_summary_can_be_forged(end):
+    text = f"a{end}fixed: 123456 no longer fails"
+    hostile = [{field: text} for field in ("nodeid", "property", "call", "setup")]
+    for fields in (*hostile, {"versions": {"torch": text}}, {"perturbation": {**plain(DELTA), "family": text}}):
+        with pytest.raises(UnreadableError):
+            Envelope.from_bytes(changed(**fields))
+
+
+def test_a_statement_may_have_several_lines():
+    several = Envelope(**{**vars(ENVELOPE), "statement": "C is robust\n|Δ| ≤ 0.1"})
+    assert Envelope.from_bytes(several.to_bytes()) == several
+
+
 @given(JSON)
 def test_no_value_of_any_shape_does_more_than_be_unreadable(value):
     for fields in ({"perturbation": value}, {"numbers": value}, {"versions": value}, {"level": value}):

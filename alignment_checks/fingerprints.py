@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 
 import torch
@@ -54,12 +55,12 @@ def content(value: Tensor) -> bytes:
 
 
 def named(function: object) -> str:
-    """Return `module:qualname` of a callable, and what a `functools.partial` fixes."""
+    """Return `module:qualname` of a callable, and what a `functools.partial` fixes, without addresses in memory."""
     inner = getattr(function, "func", None)
     if inner is not None:
         fixed = [*map(repr, getattr(function, "args", ()))]
         fixed += [f"{key}={value!r}" for key, value in getattr(function, "keywords", {}).items()]
-        return f"{named(inner)}({', '.join(fixed)})"
+        return re.sub(r" at 0x[0-9a-fA-F]+", "", f"{named(inner)}({', '.join(fixed)})")
     kind = function if hasattr(function, "__qualname__") else type(function)
     return f"{getattr(kind, '__module__', '?')}:{getattr(kind, '__qualname__', '?')}"
 

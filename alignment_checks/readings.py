@@ -48,11 +48,6 @@ class Ratio:
         top, bottom = (side.sum() - side for side in (self.numerator, self.denominator))
         return np.asarray(np.divide(top, bottom, out=np.full(len(top), np.nan), where=bottom != 0))
 
-    def without(self, seed: int) -> Ratio:
-        """Return the same over all seeds but one."""
-        slack = None if self.slack is None else (np.delete(self.slack[0], seed), np.delete(self.slack[1], seed))
-        return Ratio(np.delete(self.numerator, seed), np.delete(self.denominator, seed), slack)
-
     def _pooled(self, numerator: Series) -> float:
         bottom = float(self.denominator.sum())
         return float(numerator.sum()) / bottom if bottom != 0 else math.nan

@@ -387,7 +387,7 @@ def test_pooled_alignment_is_undefined_where_the_seeds_cancel():
 def test_leaving_a_seed_out_leaves_the_others():
     ratio = Ratio(np.array([1.0, 2.0, 3.0]), np.array([1.0, 1.0, 2.0]))
     assert ratio.value == 1.5
-    assert ratio.without(1).value == 4 / 3
+    assert ratio.left_out[1] == 4 / 3
     assert math.isnan(Ratio(np.array([1.0]), np.array([0.0])).value)
 
 

@@ -2,7 +2,7 @@
 
 import copy
 import types
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import pytest
@@ -11,6 +11,7 @@ from torch import nn
 
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
+from alignment_checks.fingerprints import setup_digest
 from alignment_checks.memory import Memory
 from alignment_checks.options import BOTH, MESA
 from alignment_checks.sameness import alike
@@ -154,6 +155,13 @@ def test_recursion_has_an_end():
         return one(n - 1) if n else 1
 
     assert alike(one) == alike(one) != alike(other)
+
+
+def test_a_setup_is_known_by_the_same_digest_whatever_addresses_its_parts_have():
+    """In the next process they have others."""
+    kept = [built(optimizer=partial(Opaque(), rule=lambda x: x, fixed=Opaque())) for _ in range(2)]
+    kept = [replace(one, scheduler=partial(torch.optim.lr_scheduler.LambdaLR, lr_lambda=lambda t: 1.0)) for one in kept]
+    assert setup_digest(kept[0]) == setup_digest(kept[1]) != setup_digest(built())
 
 
 def test_numbers_of_different_kinds_differ():

@@ -15,6 +15,8 @@ FORMAT = "alignment-checks"
 VERSION = 1
 LARGEST = 2**16
 """Bytes of a value."""
+LONGEST = 4000
+"""Characters of a statement that are kept: it has the repr of the strategy in it, which may be of any length."""
 MOST_PARTS = 64
 """Components of a composition, and options of a family."""
 
@@ -33,7 +35,7 @@ class Envelope:
     ----------
     key : Key
     statement : str
-        The property, with its tolerances, for people.
+        The property, with its tolerances, for people; of a long one the beginning.
     setup : str
         Digest of the training setup.
     perturbation : dict

@@ -15,7 +15,7 @@ from alignment_checks.fingerprints import setup_digest
 from alignment_checks.judgement import Status
 from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import AlignmentViolation, Inconclusive, Verdict
-from pytest_alignment.envelope import Envelope, identified
+from pytest_alignment.envelope import LONGEST, Envelope, identified
 from pytest_alignment.ledger import Judged, Ledger
 from pytest_alignment.portable import plain
 from pytest_alignment.results import Key, Result, Stored
@@ -109,7 +109,7 @@ class Noted:
     def _envelope(self, finding: Finding) -> Envelope:
         return Envelope(
             key=self.key,
-            statement=self.verdict.statement,
+            statement=self.verdict.statement[:LONGEST],
             setup=setup_digest(self.setup),
             perturbation=plain(finding.perturbation),
             numbers={name: _plain(getattr(finding, name)) for name in ("reference", "value", "deviation", "allowed")},

@@ -42,6 +42,28 @@ def test_a_failure_is_stored_with_all_that_is_known_of_it(suite, run, stored, py
     assert (pytester.path / ".alignment" / ".gitignore").read_text() == "*\n"
 
 
+def test_a_failure_under_a_strategy_of_a_long_repr_is_stored(suite, run, stored):
+    suite(
+        """
+        class Anything:
+            def __call__(self, delta):
+                return True
+
+            def __repr__(self):
+                return "anything " * 2**14
+
+        LONG = STRETCHED.filter(Anything())
+
+        def test_it(alignment):
+            alignment.assert_capability_robust(BOWL, under=LONG, rtol=0.1, examples=20)
+    """
+    )
+    result = run()
+    result.assert_outcomes(failed=1)
+    result.stdout.no_fnmatch_line("*the store cannot be changed*")
+    assert len(stored()) == 1
+
+
 def test_it_stands_beside_the_configuration_file(suite, pytester, run):
     (pytester.path / "conf").mkdir()
     (pytester.path / "conf" / "pytest.ini").write_text("[pytest]\n")

@@ -58,7 +58,11 @@ def _trained(trainer: _Trainer, group: Sequence[Job], batch: Slots) -> dict[int,
 
 @dataclass
 class _Trainer:
-    """Batches of like structure, trained in the fastest way that no batch before has refused."""
+    """Batches of like structure, trained in the fastest way that no batch before has refused.
+
+    What one batch refused is not tried again with the next, though its own runs might not have refused it. So how a
+    run is stepped, and the rounding of it, depends on the batches that one process trains before it.
+    """
 
     device: torch.device
     unused: Sequence[str]

@@ -18,6 +18,7 @@ from torch.optim import lr_scheduler as schedules
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
 from alignment_checks.backends.job import needs_closure
+from alignment_checks.backends.stepping import stacked
 from alignment_checks.perturbations import IDENTITY
 from alignment_checks.runs import Part, run_parts
 
@@ -754,6 +755,50 @@ def shrinking(optimizer):
     """Return a schedule that shrinks the parameters too, by a hook on the optimizer."""
     optimizer.register_step_post_hook(lambda one, *_: [p.data.mul_(0.99) for p in one.param_groups[0]["params"]])
     return schedules.StepLR(optimizer, step_size=2)
+
+
+class WarmUp:
+    """Counts by the steps that the optimizer keeps for its parameters."""
+
+    def __init__(self, optimizer):
+        self.optimizer, self.base = optimizer, [group["lr"] for group in optimizer.param_groups]
+
+    def step(self):
+        for group, base in zip(self.optimizer.param_groups, self.base, strict=True):
+            done = self.optimizer.state[group["params"][0]].get("step", 0)
+            group["lr"] = base * min(1.0, (1 + int(done)) / 10)
+
+
+class WarmUpOfAll(WarmUp):
+    """Does not name a parameter, and asks whether there is any state."""
+
+    def step(self):
+        done = max((int(kept.get("step", 0)) for kept in self.optimizer.state.values()), default=0)
+        for group, base in zip(self.optimizer.param_groups, self.base, strict=True):
+            group["lr"] = base * min(1.0, (1 + done) / 10)
+
+
+@pytest.mark.parametrize("scheduler", [WarmUp, WarmUpOfAll], ids=named)
+def test_a_schedule_that_looks_at_the_state_is_stepped_with_its_own_lane_and_says_so(scheduler):
+    way, reason = stepped(assert_equal_the_loop(bowl(torch.optim.Adam, scheduler=scheduler, steps=20), RATES))
+    assert way == PER_LANE
+    assert "one optimizer over stacked lanes was refused: its scheduler looks at the optimizer's state" in reason
+
+
+def test_a_number_that_a_scheduler_overwrites_at_once_is_still_a_lanes_own():
+    cyclic = partial(schedules.CyclicLR, base_lr=0.01, max_lr=0.1, step_size_up=4)
+    setup = bowl(partial(torch.optim.SGD, lr=0.05, momentum=0.8), scheduler=cyclic, steps=10)
+    assert stepped(assert_equal_the_loop(setup, CHANGES)) == (STACKED, None)
+
+
+def test_a_mistake_in_flattening_is_reported(monkeypatch):
+    def mistaken(*_):
+        raise KeyError("a row")
+
+    monkeypatch.setattr(stacked, "Rows", mistaken)
+    way, reason = stepped(assert_equal_the_loop(bowl(Mine, steps=5), seeds=SEEDS))
+    assert way != "loop"
+    assert "one optimizer over flattened lanes was refused: 'a row'" in reason
 
 
 @pytest.mark.parametrize(

@@ -130,13 +130,18 @@ class Hyperparameters:
         starts = [{name: value[lane] for name, value in weights.items()} for lane in range(len(runs))]
         self.singles = [Single(run, start) for run, start in zip(runs, starts, strict=True)]
         plain = made(runs[0].setup.optimizer, runs[0])
-        self.own = frozenset(name for single in self.singles for name in _changed(single.optimizer, plain))
+        self.own = frozenset(name for each in self._with_and_without_scheduler(runs) for name in _changed(each, plain))
         self._check(runs, starts)
         self.scheduled = any(single.scheduler is not None for single in self.singles)
         self.looks_at_loss = any(single.looks_at_loss for single in self.singles)
         self.first: AbstractContextManager[None] = _unheard()
         self.names = [name for name, _ in numbers_of(self.singles[0].optimizer)]
         self.now, self.moved, self.put_there = self._gathered(), set(self.own), dict[Name, float]()
+
+    def _with_and_without_scheduler(self, runs: Sequence[Realization]) -> Iterator[Optimizer]:
+        """Yield each optimizer, and what its factory alone makes: a scheduler may overwrite numbers at once."""
+        yield from (single.optimizer for single in self.singles)
+        yield from (made(run.optimizer, run) for run in {factories(run): run for run in runs}.values())
 
     @property
     def differ(self) -> bool:
@@ -172,7 +177,7 @@ class Hyperparameters:
         ------
         StepRefused
             If a schedule may depend on what the optimizer over all lanes has come to: the parameters that a scheduler
-            has here are never moved, nor are options by a step.
+            has here are never moved, nor are options or state by a step.
         """
         if not self.scheduled:
             return []
@@ -189,7 +194,8 @@ class Hyperparameters:
 
     def _schedule(self, losses: list[float]) -> None:
         for lane, single in enumerate(self.singles):
-            single.schedule(losses[lane] if losses else None)
+            with _state_unknown(single.optimizer):
+                single.schedule(losses[lane] if losses else None)
 
     def put(self, optimizer: Optimizer, names: Iterable[Name] | None = None) -> None:
         """Put numbers, by default those that are the lanes' own, into an optimizer over all lanes."""
@@ -217,6 +223,26 @@ class Hyperparameters:
 def _held(optimizer: Optimizer) -> dict[str, int]:
     """Return how much there is in each of an optimizer's mappings: its hooks, its state."""
     return {name: len(held) for name, held in vars(optimizer).items() if isinstance(held, dict)}
+
+
+class _Unknown(Mapping[Any, Any]):
+    """The state of an optimizer that never steps: whatever reads it is refused."""
+
+    def _refused(self, *_: object) -> Any:
+        raise StepRefused("its scheduler looks at the optimizer's state")
+
+    __getitem__ = __iter__ = __len__ = __contains__ = _refused
+
+
+@contextmanager
+def _state_unknown(optimizer: Optimizer) -> Iterator[None]:
+    """Refuse schedulers that look at an optimizer's state."""
+    state = optimizer.state
+    optimizer.state = _Unknown()  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        optimizer.state = state
 
 
 class _NoTensors(TorchFunctionMode):

@@ -14,7 +14,7 @@ from alignment_checks.backends.job import learning_rates
 from alignment_checks.backends.stepping.audit import Audit, State
 from alignment_checks.backends.stepping.hyperparameters import hyperparameters_of
 from alignment_checks.backends.stepping.numbers import AsColumns, of_lanes
-from alignment_checks.backends.stepping.refusal import StepRefused, is_out_of_memory
+from alignment_checks.backends.stepping.refusal import StepRefused
 from alignment_checks.backends.stepping.rows import Rows, are_one_group
 from alignment_checks.backends.stepping.single import Gradient
 from alignment_checks.backends.stepping.watch import PointwiseOnly
@@ -146,9 +146,7 @@ def flattened(runs: Sequence[Realization], weights: Mapping[str, Tensor], unused
     """Return lanes flattened, where they can be before anything is trained; else stacked parameter by parameter."""
     try:
         return Flattened(runs, weights, unused)
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
+    except StepRefused:
         return Stacked(runs, weights, unused)
 
 

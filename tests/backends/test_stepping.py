@@ -787,7 +787,7 @@ def test_a_schedule_that_looks_at_the_state_is_stepped_with_its_own_lane_and_say
 
 def test_a_number_that_a_scheduler_overwrites_at_once_is_still_a_lanes_own():
     cyclic = partial(schedules.CyclicLR, base_lr=0.01, max_lr=0.1, step_size_up=4)
-    setup = bowl(partial(torch.optim.SGD, lr=0.05, momentum=0.8), scheduler=cyclic, steps=10)
+    setup = bowl(partial(torch.optim.SGD, lr=0.05, momentum=0.9), scheduler=cyclic, steps=10)
     assert stepped(assert_equal_the_loop(setup, CHANGES)) == (STACKED, None)
 
 

@@ -143,6 +143,23 @@ def test_what_cannot_be_trained_fails_its_own_example_alone(suite, run):
     result.stdout.no_fnmatch_line("*Flaky*")
 
 
+def test_a_stored_failure_is_kept_for_replay_until_another_takes_its_place(suite, run, stored, section):
+    """Hypothesis tries its own first; that all examples pass does not say that the stored one would."""
+    suite("counting", FAILING)
+    run().assert_outcomes(failed=1)
+    (first,) = stored()
+    suite("counting", FAILING.replace("rtol=0.1", "rtol=99"))
+    run().assert_outcomes(passed=1)
+    assert stored() == [first]
+    result = run(f"--alignment-replay={first.id}")
+    result.assert_outcomes(passed=1)
+    assert [line for line in section(result) if line.startswith(f"replayed: {first.id} no longer fails")]
+    suite("counting", FAILING.replace("rtol=0.1", "rtol=0.2"))
+    run().assert_outcomes(failed=1)
+    (second,) = stored()
+    assert second.id != first.id
+
+
 # ------------------------------------------------------------------------------------------------------------- chance
 
 SEEDED = """

@@ -20,6 +20,8 @@ except ImportError:  # Windows: nothing tells the journal of a dead process from
     fcntl = None  # type: ignore[assignment]
 
 FORMAT = "alignment-checks journal"
+ATTEMPTS = 8
+"""To make a journal that nobody removes before it is locked."""
 LARGEST = 2**24
 """Bytes of a journal."""
 MOST = 2**16
@@ -103,13 +105,15 @@ class Journal:
                 self.folder.parent.rmdir()
 
     def _opened(self) -> IO[str]:
-        while self._file is None:
+        for _ in range(ATTEMPTS if self._file is None else 0):
             file = self._created()
             fcntl.flock(file, fcntl.LOCK_EX)
             if os.fstat(file.fileno()).st_nlink > 0:
                 self._file = file
-            else:  # removed before it was locked, by a process that took it for what a dead one left
-                file.close()
+                break
+            file.close()  # removed before it was locked, by a process that took it for what a dead one left
+        if self._file is None:
+            raise OSError("it is removed as soon as it is made")
         return self._file
 
     def _created(self) -> IO[str]:

@@ -81,6 +81,20 @@ def test_one_that_is_removed_before_it_is_locked_is_made_anew(tmp_path, monkeypa
     journal.close()
 
 
+def test_one_that_is_removed_again_and_again_is_said_not_to_be_written(tmp_path, monkeypatch):
+    before, said = fcntl.flock, []
+
+    def locked(file, how):
+        if how == fcntl.LOCK_EX:
+            list(crashes(tmp_path))
+        before(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", locked)
+    Journal(tmp_path, said.append).begin(KEY, BATCH)
+    (message,) = said
+    assert "removed as soon as it is made" in message
+
+
 def test_an_empty_one_is_removed_while_nobody_else_can_lock_it(tmp_path, monkeypatch):
     path = tmp_path / "1-00000000.jsonl"
     path.touch()

@@ -59,7 +59,7 @@ class Audit:
         self.single = Single(run, {name: value[0] for name, value in weights.items()}, scheduled=own is None)
         self.at: Callable[[int], Tensor] = partial(flat, weights)
         self.here = self.at(0)
-        self.wrong = torch.zeros((), dtype=torch.bool, device=self.here.device)
+        self.wrong, self.other = torch.zeros(2, dtype=torch.bool, device=self.here.device)
         self.gradient: Gradient = {}
 
     def begin(self, optimizer: Optimizer) -> None:
@@ -91,8 +91,11 @@ class Audit:
             self.wrong |= _differ(there, own, (there - self.here).abs().amax()).any()
         self.here = there
         self.taken += 1
-        if self.taken <= self.sweep or self.taken % WINDOW == 0:
+        if self.taken % WINDOW == 0 or (self.taken <= self.sweep and self.here.device.type == "cpu"):
             self.settle()
+            self.rotate()
+        elif self.taken <= self.sweep:
+            self.compare()
             self.rotate()
 
     def settle(self) -> None:
@@ -100,9 +103,15 @@ class Audit:
         if bool(self.wrong):
             raise StepRefused("a lane stepped by itself moves otherwise")
         if self.taken:
-            for source, target in self.pairs():
-                if not _same(source, target) and bool(_differ(source, target, _largest(target)).any()):
-                    raise StepRefused("the state of a lane stepped by itself is another")
+            self.compare()
+        if bool(self.other):
+            raise StepRefused("the state of a lane stepped by itself is another")
+
+    def compare(self) -> None:
+        """Compare the followed lane's state with its part of the batch's, without reading it back from the device."""
+        for source, target in self.pairs():
+            if not _same(source, target):
+                self.other |= _differ(source, target, _largest(target)).any().to(self.other.device)
 
     def pairs(self) -> list[Pair]:
         """Return each tensor of the audited state, the followed lane's part, beside the follower's own."""

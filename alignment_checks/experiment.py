@@ -227,6 +227,7 @@ class Experiment:
         """Return what perturbations that come to the same run share.
 
         What the user's own code made of a run cannot be compared from one call to the next: there it is what was asked.
+        Nor is that code run before its batch is told: if the process dies of it, it is known who did it.
         """
         if "custom" in delta.kinds:
             return repr([(part.family, part.options, part.magnitude, part.seed) for part in delta.parts])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -221,21 +221,13 @@ def searched(
         plan=FRUGAL if experiment.device_type == "cpu" else WIDE,
         watch=_counting(options.watch, trained),
         level=options.level,
-        same=partial(_same, experiment),
+        same=experiment.key,
         same_seeds=again is experiment,
     )
     both = (experiment, again if result.confirmed else experiment)
     verdict = _verdict(*both, quantity, result, says, describe)
     notes = [one_run(len(asked))] * (len(seeds) < len(asked)) + list(verdict.notes)
     return replace(verdict, notes=tuple(notes), runs=trained(), seconds=budget.spent)
-
-
-def _same(experiment: Experiment, delta: Perturbation) -> Hashable:
-    """Return what δ shares with those that come to the same run.
-
-    A user's own δ is not applied before its batch is told: if the process dies of it, it is known who did it.
-    """
-    return delta if "custom" in delta.kinds else experiment.key(delta)
 
 
 def _counting(watch: Watch | None, trained: Callable[[], int]) -> Watch | None:

@@ -27,7 +27,7 @@ def train(
     need: Footprint,
     device: torch.device,
     batches: Sequence[Slots],
-    graphs: Graphs | None,
+    graphs: Graphs,
     processes: int,
 ) -> list[Record]:
     """Train jobs alike in structure in the given batches, and return the record of each.
@@ -66,7 +66,7 @@ class _Trainer:
 
     device: torch.device
     unused: Sequence[str]
-    graphs: Graphs | None
+    graphs: Graphs
     ways: list[Way] = field(default_factory=lambda: list(Way))
     refusals: list[str] = field(default_factory=list)
 
@@ -74,20 +74,15 @@ class _Trainer:
         """Train a batch from t = 0, and again where a way of stepping, a graph or memory fails, however late."""
         while True:
             try:
-                records = lanes.train(batch, self.device, self.ways[0], self.unused, graphs=self.usable())
+                records = lanes.train(batch, self.device, self.ways[0], self.unused, graphs=self.graphs)
             except StepRefused as error:
                 self.refusals.append(f"{self.ways.pop(0)} was refused: {error}")
             except (NotCompiled, NotTraced) as error:
-                if self.graphs is not None:
-                    self.graphs.refuse(error)
+                self.graphs.refuse(error)
             except MemoryError:
                 return self.halved(batch)
             else:
                 return [replace(record, reason=lanes.because(self.reason, record.reason)) for record in records]
-
-    def usable(self) -> Graphs | None:
-        """Return the graphs, if it was not seen that there can be none."""
-        return None if self.graphs is None or self.graphs.untraced else self.graphs
 
     def halved(self, batch: Sequence[Job]) -> list[Record]:
         """Train a batch that does not fit in memory as two."""
@@ -105,4 +100,4 @@ class _Trainer:
     def reason(self) -> str | None:
         """Why lanes are not trained in the fastest way."""
         stepped = f"stepped by {self.ways[0]}, since {lanes.because(*self.refusals)}" if self.refusals else None
-        return lanes.because(stepped, *([] if self.graphs is None else self.graphs.refusals))
+        return lanes.because(stepped, *self.graphs.refusals)

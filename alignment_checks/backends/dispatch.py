@@ -126,11 +126,11 @@ class _Group:
             self.processes,
         )
 
-    def graphs(self) -> Graphs | None:
-        """Return what the batched functions are called as, the same at every launch; None where that does not pay."""
+    def graphs(self) -> Graphs:
+        """Return what the batched functions are called as, the same at every launch; none where that does not pay."""
         first, which = self.jobs[0].train, (self.structure, self.device, self.width, Graphs, self.compiled)
         if not self.compiled and not plan.pays_to_trace(self.planned, self.width, self.jobs[0].steps):
-            return None
+            return Graphs(traces=False)
         return self.surveys.once(first.setup, which, lambda: Graphs(compiles=self.compiled))
 
     def looped(self, jobs: Sequence[Job], reason: str) -> list[Record]:

@@ -28,7 +28,7 @@ ROUNDING = 64
 """How many epsilons, times the root of a tensor's size and the largest value of its lane, compiled code may be off."""
 
 Function = Callable[..., tuple[Any, Any]]
-"""Returns two trees of tensors with an axis of lanes: values, and sums of them, which are of another magnitude."""
+"""Returns two trees of tensors with an axis of lanes: values of one magnitude, and others each of its own."""
 
 
 class NotTraced(Exception):  # noqa: N818
@@ -44,12 +44,14 @@ class Graphs:
 
     Parameters
     ----------
+    traces : bool
+        Whether there are any.
     compiles : bool
-        Whether graphs are compiled.
+        Whether they are compiled.
     """
 
-    def __init__(self, *, compiles: bool = False) -> None:
-        self.compiles, self.untraced = compiles, False
+    def __init__(self, *, traces: bool = True, compiles: bool = False) -> None:
+        self.traces, self.compiles = traces, compiles
         self.refusals: list[str] = []
         self._of: dict[Hashable, Graph] = {}
 
@@ -67,8 +69,8 @@ class Graphs:
     def refuse(self, error: NotTraced | NotCompiled) -> None:
         """Trace without compiling from here on, or do neither."""
         self._of.clear()
-        self.compiles, self.untraced = False, isinstance(error, NotTraced)
-        self.refusals.append(f"not {'traced' if self.untraced else 'compiled'}: {error}")
+        self.traces, self.compiles = isinstance(error, NotCompiled), False
+        self.refusals.append(f"not {'compiled' if self.traces else 'traced'}: {error}")
 
 
 class Graph:
@@ -84,7 +86,7 @@ class Graph:
         self.calls.clear()
 
     def __call__(self, function: Function, *arguments: Any) -> tuple[Any, Any]:
-        """Return the function's values and sums.
+        """Return what the function does.
 
         Raises
         ------
@@ -156,16 +158,17 @@ def _compare(found: tuple[Any, Any], expected: tuple[Any, Any], *, exactly: bool
     """Raise NotTraced where a graph's values are not those of the function, but for rounding, in any lane.
 
     The largest of a lane's loss and gradient is the measure of rounding in both: a gradient that is 0 but for rounding,
-    such as that of a bias before a normalization, has none of its own. Buffers, and what is summed, have their own.
+    such as that of a bias before a normalization, has none of its own. Buffers, and what is measured of the gradient,
+    have their own.
     """
-    (values, sums) = (_pairs(a, b) for a, b in zip(found, expected, strict=True))
+    (values, others) = (_pairs(a, b) for a, b in zip(found, expected, strict=True))
     if exactly:
-        close = [_same(a, b) for a, b in (*values, *sums)]
+        close = [_same(a, b) for a, b in (*values, *others)]
     else:
         largest = torch.stack([b.abs().amax(1) for _, b in values if b.is_floating_point()]).amax(0)
         lost = ~largest.isfinite() & torch.stack([~a.isfinite().all(1) for a, _ in values]).any(0)
         near = [_close(a, b, largest) for a, b in values]
-        close = [lost | one for one in (*near, *(_close(a, b, largest.maximum(b.abs().amax(1))) for a, b in sums))]
+        close = [lost | one for one in (*near, *(_close(a, b, largest.maximum(b.abs().amax(1))) for a, b in others))]
     if not bool(torch.stack(close).all()):
         raise NotTraced("what was traced is not what the model computes: its code takes more than one path")
 

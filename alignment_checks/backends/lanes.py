@@ -73,7 +73,7 @@ def train(
     slow: list[str] = []
     try:
         with _slow_paths(slow), seeding.isolated(seeding.derive("lanes")):
-            records = _Lanes(jobs, device, way, unused, graphs).recorded()
+            records = _Lanes(jobs, device, way, unused, graphs or Graphs(traces=False)).recorded()
     except (Refused, NotTraced, NotCompiled):
         raise
     except Exception as error:
@@ -97,7 +97,7 @@ class _Lanes:
         device: torch.device,
         way: Way,
         unused: Sequence[str],
-        graphs: Graphs | None,
+        graphs: Graphs,
     ) -> None:
         runs = [job.train for job in jobs]
         self.jobs, self.run, self.mesa = jobs, runs[0], runs[0].setup.mesa
@@ -109,7 +109,7 @@ class _Lanes:
         self.stepped = stepped
         self.scores = list(_score_batches(jobs, device))
         self.graphs = graphs
-        if graphs is not None:
+        if graphs.traces:
             self.trace(graphs)
         self.batches = together(runs, device)
         self.noises = [noise(runs, which, device) for which in range(len(self.run.noise))]
@@ -155,7 +155,7 @@ class _Lanes:
     def begin(self, t: int, steps: int) -> None:
         """Give a sign of life, and have graphs compared with what they were traced from where they end."""
         beat(t, steps)
-        if self.graphs is not None and t >= steps - 1:
+        if t >= steps - 1:
             self.graphs.audit()
 
     def descended(self, t: int, found: Found | None) -> Found:

@@ -13,6 +13,7 @@ from torch.optim import lr_scheduler as schedules
 
 import alignment_checks as ac
 from alignment_checks.backends import lanes
+from alignment_checks.backends.graphs import Graphs
 from alignment_checks.backends.job import Job
 from alignment_checks.backends.stepping.stepper import Stepper, Way
 from alignment_checks.perturbations import Perturbation
@@ -64,4 +65,4 @@ def test_nothing_is_read_from_the_device_before_the_last_step(setup, delta, way,
     runs = [first if one is None else one.applied(first) for one in deltas]
     jobs = [Job(run, (None,), randomness(first)) for run in runs]
     with pytest.raises(Trained):
-        lanes._Lanes(jobs, torch.device("meta"), way, (), None).recorded()
+        lanes._Lanes(jobs, torch.device("meta"), way, (), Graphs(traces=False)).recorded()

@@ -10,7 +10,6 @@ from pytest_alignment.store import KEY, Store
 from alignment_checks import perturbations as pt
 
 DELTA = pt.Perturbation("label_noise", 0.0313, 0.05, seed=7)
-COMPOSED = pt.Perturbation("compose", None, None, 0, components=(DELTA, pt.Perturbation("init_gain", -0.5, 1.0, 0)))
 ENVELOPE = Envelope(
     key=Key("test_it.py::test_fails", "capability_robust", "under=label_noise(max_rate=0.05)", 0),
     statement="capability is robust",

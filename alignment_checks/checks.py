@@ -19,9 +19,11 @@ seeds : int or sequence of int
     confirmed over as many other seeds, which took no part in finding it. With one seed, the verdict is about that one
     run and says nothing of others. Training that does not depend on the seed needs, and takes, one.
 horizon : {"finite", "limit"}
-    Judge C_T and α_T at the setup's steps, or their limits as T → ∞, whose intervals then decide.
+    Judge C_T and α_T at the setup's steps, or their limits as T → ∞, whose intervals then decide. That of one random
+    run is one of confidence: what fails by it is corrected for the number searched, as no other seeds confirm it.
 level : float
-    How often chance alone, in the seeds, may make a property that holds fail. A pass rests on 95 % intervals.
+    How often chance alone, in the seeds or in such a limit, may make a property that holds fail. A pass rests on 95 %
+    intervals.
 resolution : float
     Relative resolution of the smallest failing magnitude.
 random_seed : int

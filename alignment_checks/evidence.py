@@ -9,6 +9,7 @@ from typing import Any
 
 from scipy.special import stdtr, stdtrit
 
+from alignment_checks.intervals import LEVELS, Ends
 from alignment_checks.readings import Ratio
 
 CONFIDENCE = 0.95
@@ -28,12 +29,15 @@ class Evidence:
     error : float
         Its jackknife standard error over the seeds (Tukey 1958); 0 for one.
     seeds : int
+    stricter : tuple of (float, float)
+        `low` and `high` at each of `intervals.LEVELS`, of one run whose limit is a mean of random values; else empty.
     """
 
     low: float
     high: float
     error: float
     seeds: int
+    stricter: tuple[Ends, ...] = ()
 
     def interval(self) -> tuple[float, float]:
         """Return the 95 % interval over seeds, around all that each of them leaves open."""
@@ -42,13 +46,13 @@ class Evidence:
 
     @property
     def p_above(self) -> float | None:
-        """Two-sided p-value of its being above 0; None for one seed, which leaves nothing to chance."""
-        return self._p(self.low)
+        """Two-sided p-value of its being above 0; None for one seed that leaves nothing to chance."""
+        return least_level([low > 0 for low, _ in self.stricter]) if self.seeds < 2 else self._p(self.low)
 
     @property
     def p_below(self) -> float | None:
         """The same of its being below 0."""
-        return self._p(-self.high)
+        return least_level([high < 0 for _, high in self.stricter]) if self.seeds < 2 else self._p(-self.high)
 
     @property
     def wanted(self) -> float:
@@ -64,14 +68,31 @@ class Evidence:
         return float(stdtrit(self.seeds - 1, (1 + CONFIDENCE) / 2)) if self.seeds > 1 else math.inf
 
     def _p(self, distance: float) -> float | None:
-        if self.seeds < 2 or math.isnan(distance) or math.isnan(self.error):
+        if math.isnan(distance) or math.isnan(self.error):
             return None
         if self.error == 0:
             return 0.0 if distance > 0 else 1.0
         return min(1.0, 2 * float(stdtr(self.seeds - 1, -distance / self.error)))
 
 
-def jackknifed(form: Callable[..., Any], ratios: Sequence[Ratio], bounds: tuple[float, float]) -> Evidence:
+def least_level(clear: Sequence[bool]) -> float | None:
+    """Return the p-value of what is clear of a bound at the first of `LEVELS`: the last it is still clear of at.
+
+    None where there are no levels, since nothing is left to chance; 1 where it is not even clear at the first.
+
+    Examples
+    --------
+    >>> least_level([True, True] + [False] * 24), least_level([False] * 26), least_level([])
+    (0.025, 1.0, None)
+    """
+    if not clear:
+        return None
+    return min((level for level, is_clear in zip(LEVELS, clear, strict=True) if is_clear), default=1.0)
+
+
+def jackknifed(
+    form: Callable[..., Any], ratios: Sequence[Ratio], bounds: Ends, stricter: Sequence[Ends] = ()
+) -> Evidence:
     """Return the evidence on a smooth function of ratios over the same seeds.
 
     Parameters
@@ -81,11 +102,13 @@ def jackknifed(form: Callable[..., Any], ratios: Sequence[Ratio], bounds: tuple[
     ratios : sequence of Ratio
     bounds : (float, float)
         Between which the function lies on all seeds; read only where the ratios' values are known to intervals.
+    stricter : sequence of (float, float)
+        The same at each of `intervals.LEVELS`, of one run.
     """
     centre, n = float(form(*(ratio.value for ratio in ratios))), len(ratios[0].numerator)
     low, high = bounds if any(ratio.low != ratio.high for ratio in ratios) else (centre, centre)
     if n < 2:
-        return Evidence(low, high, 0.0, n)
+        return Evidence(low, high, 0.0, n, tuple(stricter))
     left_out = form(*(ratio.left_out for ratio in ratios))
     error = math.sqrt((n - 1) / n * float(((left_out - left_out.mean()) ** 2).sum()))
     return Evidence(low, high, error, n)

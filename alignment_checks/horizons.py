@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
 
-from alignment_checks.limits import Estimate, Regime, limits
+from alignment_checks.intervals import Interval
+from alignment_checks.limits import Estimate, limits
 from alignment_checks.measures import SIDES, Side
 from alignment_checks.readings import Ratio, Reading
 from alignment_checks.trajectory import Series, Trajectory
@@ -43,15 +45,10 @@ class LimitReading(Reading):
             return _weighted(found, weights, weights)
         return _weighted(found, weights / self.base_scale, weights / self.mesa_scale)
 
-    def ends(self) -> list[tuple[float, float]]:
+    def ends(self) -> list[Interval]:
         """Return between which numbers L ends in the mean, under each seed."""
-        bases = [one[0] for one in self.limits]
-        return [(x + one.low, x + one.high) for x, one in zip(self.first.tolist(), bases, strict=True)]
-
-    @property
-    def is_sampled(self) -> bool:
-        """Whether any limit is a mean of random values, and its interval one of confidence."""
-        return any(one.regime is Regime.STATIONARY for each in self.limits for one in each)
+        bases = [Interval(one.value, one.low, one.high, one.stricter) for one, _, _ in self.limits]
+        return [base.plus(x) for x, base in zip(self.first.tolist(), bases, strict=True)]
 
     def unsettled(self, name: str, of: Side) -> str:
         """Return why a quantity has no limit, "" where it has one under every seed."""
@@ -61,11 +58,17 @@ class LimitReading(Reading):
 
 
 def _weighted(found: list[Estimate], weights: Series, denominator: Series) -> Ratio:
-    """Return Σ weight·estimate / Σ denominator."""
-    values, low, high = (np.array([getattr(one, name) for one in found]) for name in ("value", "low", "high"))
-    with np.errstate(invalid="ignore"):
-        ends = np.sort([low * weights, high * weights], axis=0)
-        return Ratio(values * weights, denominator, (values * weights - ends[0], ends[1] - values * weights))
+    """Return Σ weight·estimate / Σ denominator; of one run that is random, with its intervals at stricter levels."""
+    values = np.array([one.value for one in found]) * weights
+
+    def slack(low: Sequence[float], high: Sequence[float]) -> tuple[Series, Series]:
+        with np.errstate(invalid="ignore"):
+            ends = np.sort([np.array(low) * weights, np.array(high) * weights], axis=0)
+            return values - ends[0], ends[1] - values
+
+    whole = slack([one.low for one in found], [one.high for one in found])
+    stricter = tuple(slack([low], [high]) for low, high in found[0].stricter) if len(found) == 1 else ()
+    return Ratio(values, denominator, whole, stricter)
 
 
 def at_limit(reading: Reading, trajectory: Trajectory, begin: int) -> LimitReading:

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from alignment_checks.evidence import Evidence, decisive, jackknifed
-from alignment_checks.readings import Ratio
+from alignment_checks.readings import Ratio, at_each_level
 
 Direction = Literal["both", "worse"]
 LEVEL = 0.05
@@ -78,8 +78,8 @@ class Judgement:
     note : str
         What has a name and not a number: a divergence, an undefined ratio.
     p_value : float or None
-        Of what fails: how often chance alone, in the seeds, takes what holds this far outside. None where nothing was
-        left to chance.
+        Of what fails: how often chance alone, in the seeds or in the limit of one random run, takes what holds this far
+        outside. None where nothing was left to chance.
     needs : str
         What would decide what is inconclusive.
     """
@@ -148,7 +148,8 @@ def at_least(value: Ratio, floor: float) -> Judgement:
     if math.isnan(x):
         return undecided(floor, x, "undefined")
     bound = bounded(-x, -floor)
-    missed = jackknifed(lambda one: floor - one, (value,), (floor - value.high, floor - value.low))
+    ranges = [(floor - one.high, floor - one.low) for (one,) in ((value,), *at_each_level(value))]
+    missed = jackknifed(lambda one: floor - one, (value,), ranges[0], ranges[1:])
     return _decided(replace(bound, reference=floor, value=x, deviation=x - floor), [missed])
 
 
@@ -180,6 +181,34 @@ def undecided(reference: float, value: float, note: str) -> Judgement:
 def beyond(reference: float, allowed: float, note: str) -> Judgement:
     """Return the judgement of a perturbed run that diverged where the reference did not: a failure."""
     return Judgement(Status.FAIL, reference, math.nan, math.inf, allowed, math.inf, note)
+
+
+@dataclass(frozen=True)
+class Chance:
+    """How often chance alone may make what holds fail, in a whole search.
+
+    Attributes
+    ----------
+    level : float
+    among : int or None
+        None where what fails is confirmed under seeds that took no part in finding it: then only what is confirmed
+        counts. Else a failure rests on the run that it was found in, and its p-value is multiplied by so many
+        perturbations (Bonferroni), fixed before any is judged; by as many as were judged, if those are more.
+    """
+
+    level: float = LEVEL
+    among: int | None = None
+
+    def counts(self, p_value: float | None) -> bool:
+        """Return whether something that fails has to be confirmed by other seeds."""
+        return p_value is not None and self.among is None
+
+    def allowing(self, judgement: Judgement, among: int, already: int = 1) -> Judgement:
+        """Return a judgement whose p-value allows for its being picked among so many; it did for `already` as many."""
+        if self.among is None or judgement.status is not Status.FAIL or judgement.p_value is None:
+            return judgement
+        p_value = min(1.0, judgement.p_value * among / already)
+        return _at_level(judgement, p_value, self.level, f"picked among {among}, more steps")
 
 
 def corrected(judgements: Sequence[Judgement], level: float, share: float = 1.0) -> list[Judgement]:
@@ -216,10 +245,10 @@ def holm(p_values: Sequence[float], among: int | None = None) -> list[float]:
     return adjusted
 
 
-def _at_level(judgement: Judgement, p_value: float, level: float) -> Judgement:
+def _at_level(judgement: Judgement, p_value: float, level: float, more: str = "more seeds") -> Judgement:
     if p_value <= level:
         return replace(judgement, p_value=p_value)
-    needs = f"p = {p_value:.2g} is not below the level, {level:.2g}: more seeds would tell"
+    needs = f"p = {p_value:.2g} is not below the level, {level:.2g}: {more} would tell"
     return replace(judgement, status=Status.INCONCLUSIVE, p_value=p_value, needs=needs)
 
 
@@ -233,7 +262,10 @@ class _Form:
 
     def of(self, reference: Ratio, value: Ratio) -> Evidence:
         """Return what paired seeds, and intervals of x and x′, tell of the form."""
-        return jackknifed(self, (reference, value), self._range(reference, value))
+        low, high = self._range(reference, value)
+        open_ = low <= 0 < high  # then no p-value is asked for
+        stricter = [] if open_ else [self._range(*both) for both in at_each_level(reference, value)]
+        return jackknifed(self, (reference, value), (low, high), stricter)
 
     def __call__(self, x: float, y: float) -> float:
         return self.sign * (y - x) - self.tolerance.rtol * self.positive * x - self.tolerance.atol

@@ -7,8 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
+from alignment_checks.confirmation import Searched
+from alignment_checks.evidence import least_level
 from alignment_checks.experiment import Experiment, Sides, needed
 from alignment_checks.findings import Point
+from alignment_checks.intervals import Interval
 from alignment_checks.judgement import (
     Judgement,
     Status,
@@ -19,20 +22,19 @@ from alignment_checks.judgement import (
     bounded,
     undecided,
 )
-from alignment_checks.knowledge import Searched
 from alignment_checks.measures import SIDES
 from alignment_checks.memory import Memory
 from alignment_checks.options import Options, Strategy
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.progress import Budget, Watch
 from alignment_checks.quantities import Quantity
-from alignment_checks.readings import Ratio, Reading
+from alignment_checks.readings import Reading
 from alignment_checks.realization import checked, realize, start
 from alignment_checks.rounds import FRUGAL, WIDE
 from alignment_checks.search import drawn, search
 from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import Outlook, Verdict
-from alignment_checks.wording import Describe, caveats, doubts, finding, one_run, settling, uncorrected, unperturbed
+from alignment_checks.wording import Describe, caveats, doubts, finding, one_run, settling, unperturbed
 
 Judge = Callable[[Reading, Reading], Judgement]
 
@@ -83,7 +85,7 @@ def improving(reading: Reading) -> Judgement:
     whole = undecided(math.nan, math.nan, "C_B and C_M are not both negative")
     if reading.improves and len(reading.base) == 1:
         return replace(whole, status=Status.PASS, note="")
-    both = [at_least(_negated(reading.capability(of, normalized=False)), 0.0) for of in SIDES]
+    both = [at_least(reading.capability(of, normalized=False).negated, 0.0) for of in SIDES]
     if reading.improves and all(one.status is Status.PASS for one in both):
         return replace(whole, status=Status.PASS, note="")
     failed = [one for one in both if one.status is Status.FAIL]
@@ -97,33 +99,29 @@ def improving(reading: Reading) -> Judgement:
     return replace(whole, note=note, needs=next((one.needs for one in both if one.needs), ""))
 
 
-def _negated(ratio: Ratio) -> Ratio:
-    slack = None if ratio.slack is None else (ratio.slack[1], ratio.slack[0])
-    return Ratio(-ratio.numerator, ratio.denominator, slack)
-
-
 def bearable(reading: Reading, worst: float, within: int) -> Judgement:
     """Judge the highest L of the transient and the last, over all seeds: one run that is beyond is an example of it."""
     if reading.diverged:
         return beyond(worst, 0.0, reading.outcome)
     highest = float(reading.highest.max())
     transient = bounded(highest, worst, f"the highest L within {within} steps is {highest:.4g}, allowed {worst:.4g}")
-    last = [_ends(*one, worst) for one in zip(reading.ends(), reading.first.tolist(), strict=True)]
-    return max([transient, *last], key=lambda judgement: (_RANK.index(judgement.status), judgement.severity))
+    ends = reading.ends()
+    last = [_ends(end, min(worst, began), len(ends)) for end, began in zip(ends, reading.first.tolist(), strict=True)]
+    return max([transient, *last], key=lambda one: (_RANK.index(one.status), one.p_value is None, one.severity))
 
 
 _RANK = [Status.PASS, Status.INCONCLUSIVE, Status.FAIL]
 
 
-def _ends(end: tuple[float, float], began: float, worst: float) -> Judgement:
-    """Judge where L ends: at a number, or between two."""
-    low, high = end
-    bound = min(worst, began)
-    if low <= bound < high:
-        note = f"L ends between {low:.4g} and {high:.4g}, allowed {bound:.4g}"
+def _ends(end: Interval, bound: float, seeds: int) -> Judgement:
+    """Judge where L ends, one of so many seeds: at a number, or between two."""
+    if end.low <= bound < end.high:
+        note = f"L ends between {end.low:.4g} and {end.high:.4g}, allowed {bound:.4g}"
         return replace(undecided(bound, math.nan, note), needs="more steps")
-    at = high if high <= bound else low
-    return bounded(at, bound, f"L ends at {at:.4g}, allowed {bound:.4g}")
+    at = end.high if end.high <= bound else end.low
+    found = bounded(at, bound, f"L ends at {at:.4g}, allowed {bound:.4g}")
+    chance = least_level([low > bound for low, _ in end.stricter]) if found.status is Status.FAIL else None
+    return found if chance is None else replace(found, p_value=min(1.0, seeds * chance))
 
 
 # ------------------------------------------------------------------------------------------- properties under a search
@@ -280,7 +278,7 @@ def _verdict(
         steps=experiment.setup.steps,
         where=experiment.where,
         numbers=() if minimal else unperturbed(experiment, quantity, describe),
-        notes=(*doubts(result, status), *uncorrected(again, result), *caveats(experiment.setup)),
+        notes=(*doubts(result, status), *caveats(experiment.setup)),
         stopped_early=result.stopped,
         nearest=finding(experiment, quantity, describe, result.nearest) if result.nearest else None,
         p_value=None if worst is None else worst.p_value,

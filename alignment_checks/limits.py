@@ -6,13 +6,13 @@ over its orbit, less L(0). Where no limit is in sight there is no number, but a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from alignment_checks import ratios
 from alignment_checks.endpoints import TOLERANCE, endpoint, last_change
-from alignment_checks.intervals import Interval, Vector
+from alignment_checks.intervals import Ends, Interval, Vector
 from alignment_checks.regimes import Outlook, Regime, nowhere, outlook, rounding, together
 from alignment_checks.trajectory import Trajectory
 
@@ -36,6 +36,9 @@ class Estimate:
     regime : Regime
     method : str
         How it was found, or why there is none; of a run that diverged, at which step.
+    stricter : tuple of (float, float)
+        `low` and `high` at each of `alignment_checks.intervals.LEVELS`, the first 95 %, of what is stationary; else
+        empty. The worst of many is told from chance by these.
     """
 
     value: float
@@ -43,6 +46,7 @@ class Estimate:
     high: float
     regime: Regime
     method: str
+    stricter: tuple[Ends, ...] = field(default=(), repr=False)
 
 
 def capability_limit(trajectory: Trajectory, *, of: str = "base") -> list[Estimate]:
@@ -138,7 +142,7 @@ def _alignment_factor(trajectory: Trajectory, row: int, base: Outlook, mesa: Out
 
 
 def _estimate(found: Outlook, limit: Interval) -> Estimate:
-    return Estimate(limit.value, limit.low, limit.high, found.regime, found.method)
+    return Estimate(limit.value, limit.low, limit.high, found.regime, found.method, limit.stricter)
 
 
 # ----------------------------------------------------------------------------------------- series and endpoint together
@@ -195,8 +199,8 @@ def _heard(trajectory: Trajectory, row: int, base: Outlook, mesa: Outlook) -> tu
         why = f"least curvature {end.curvature:.3g}, and it goes that way: to L = {end.escape:.4g} and perhaps further"
         return nowhere(Regime.PLATEAU, why), nowhere(Regime.PLATEAU, why)
     if end.escape is not None and base.has_limit:
-        low = min(base.limit.low, 2 * end.escape - float(trajectory.base[row, -1]))  # as far again as it can see
-        base = replace(base, limit=replace(base.limit, low=low).above(trajectory.runs[row].infimum))
+        low = 2 * end.escape - float(trajectory.base[row, -1])  # as far again as it can see
+        base = replace(base, limit=base.limit.down_to(low).above(trajectory.runs[row].infimum))
     if end.unseen:
         base, mesa = (replace(one, method=f"{one.method}; curvature not seen: {end.unseen}") for one in (base, mesa))
     if end.saddle:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from alignment_checks.intervals import Interval, Vector
+from alignment_checks.intervals import Ends, Interval, Vector, at_each_level, confident
 from alignment_checks.regimes import Outlook, Regime, nowhere, outlook, rounding
 from alignment_checks.stationarity import Mean, mean_with_error, reach
 
@@ -44,9 +44,18 @@ def _vanishing(base: Vector, mesa: Vector, of_base: Outlook, of_mesa: Outlook) -
 
 def _quotient(numerator: Interval, denominator: Interval, found: Outlook) -> Outlook:
     """Return the quotient of two intervals, the second clear of 0."""
-    corners = [a / b for a in (numerator.low, numerator.high) for b in (denominator.low, denominator.high)]
-    limit = Interval(numerator.value / denominator.value, min(corners), max(corners))
+    whole = _divided((numerator.low, numerator.high), (denominator.low, denominator.high))
+    stricter = tuple(_divided(*ends) for ends in at_each_level(numerator, denominator))
+    limit = Interval(numerator.value / denominator.value, *whole, stricter=stricter)
     return replace(found, limit=limit, method=f"quotient of two limits, L {found.method}")
+
+
+def _divided(numerator: Ends, denominator: Ends) -> Ends:
+    """Return between which numbers a quotient lies: any, where the denominator may be 0."""
+    if denominator[0] <= 0 <= denominator[1]:
+        return -math.inf, math.inf
+    corners = [a / b for a in numerator for b in denominator]
+    return min(corners), max(corners)
 
 
 def _fieller(base: Vector, mesa: Vector, of_base: Outlook, of_mesa: Outlook, every: int) -> Outlook:
@@ -55,13 +64,17 @@ def _fieller(base: Vector, mesa: Vector, of_base: Outlook, of_mesa: Outlook, eve
     dl, dg = base[start:] - base[0], mesa[start:] - mesa[0]
     centre = float(dl.mean() / dg.mean())
     left, pursued, shared = _errors(dl - centre * dg, dg)
-    z = reach(min(left.effective, pursued.effective))
-    bounds = fieller(pursued.value, left.error**2, shared, pursued.error**2, z)
-    if bounds is None:
+    effective = min(left.effective, pursued.effective)
+
+    def ends(level: float) -> Ends:
+        bounds = fieller(pursued.value, left.error**2, shared, pursued.error**2, reach(effective, level))
+        return (-math.inf, math.inf) if bounds is None else (centre + bounds[0], centre + bounds[1])
+
+    limit = confident(centre, ends)
+    if not math.isfinite(limit.low):
         return nowhere(
             Regime.UNDEFINED, "the denominator is not clear of 0: Fieller's set is unbounded or in two pieces"
         )
-    limit = Interval(centre, centre + bounds[0], centre + bounds[1])
     method = f"Fieller's set on the joint series from t = {every * start}"
     return replace(of_base, limit=limit, start=start, method=method)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from alignment_checks.intervals import LEVELS, Interval
 from alignment_checks.measures import SIDES, Side, mean_change, refusal, roundoff, scale
 from alignment_checks.trajectory import Series, Trajectory
+
+Slack = tuple[Series, Series]
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,11 +24,14 @@ class Ratio:
     numerator, denominator : ndarray, shape (seeds,)
     slack : (ndarray, ndarray) or None
         By how much each numerator may be lower and higher, where it is a limit; None where it is exact.
+    stricter : tuple of (ndarray, ndarray)
+        Of one run whose limit is a mean of random values, its slack at each of `intervals.LEVELS`; else empty.
     """
 
     numerator: Series
     denominator: Series
-    slack: tuple[Series, Series] | None = None
+    slack: Slack | None = None
+    stricter: tuple[Slack, ...] = ()
 
     @property
     def value(self) -> float:
@@ -48,6 +54,16 @@ class Ratio:
         top, bottom = (side.sum() - side for side in (self.numerator, self.denominator))
         return np.asarray(np.divide(top, bottom, out=np.full(len(top), np.nan), where=bottom != 0))
 
+    def at(self, level: int) -> Ratio:
+        """Return the ratio with its slack at one of `intervals.LEVELS`: itself, where chance has no part in it."""
+        return replace(self, slack=self.stricter[level]) if self.stricter else self
+
+    @property
+    def negated(self) -> Ratio:
+        """The ratio times −1."""
+        slack = None if self.slack is None else _swapped(self.slack)
+        return Ratio(-self.numerator, self.denominator, slack, tuple(map(_swapped, self.stricter)))
+
     def _pooled(self, numerator: Series) -> float:
         bottom = float(self.denominator.sum())
         return float(numerator.sum()) / bottom if bottom != 0 else math.nan
@@ -57,6 +73,16 @@ class Ratio:
             return self.value, self.value
         down, up = self.slack
         return self._pooled(self.numerator - down), self._pooled(self.numerator + up)
+
+
+def at_each_level(*ratios: Ratio) -> Iterator[tuple[Ratio, ...]]:
+    """Yield ratios with their slack at each of `intervals.LEVELS`; nothing where chance has a part in none of them."""
+    for level in range(len(LEVELS)) if any(one.stricter for one in ratios) else ():
+        yield tuple(one.at(level) for one in ratios)
+
+
+def _swapped(slack: Slack) -> Slack:
+    return slack[1], slack[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,9 +138,9 @@ class Reading:
         top, bottom = (self.capability(of, normalized=normalized).numerator for of in ("base", "mesa"))
         return Ratio(top, bottom) if self.defined else Ratio(top, np.full_like(bottom, np.nan))
 
-    def ends(self) -> list[tuple[float, float]]:
+    def ends(self) -> list[Interval]:
         """Return where L ends under each seed, as the interval that it is known to: L(T) here."""
-        return list(zip(self.last.tolist(), self.last.tolist(), strict=True))
+        return [Interval(last, last, last) for last in self.last.tolist()]
 
     def unsettled(self, name: str, of: Side) -> str:  # noqa: ARG002
         """Return why a quantity has no limit; "" here, where none is asked for."""

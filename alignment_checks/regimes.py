@@ -53,21 +53,22 @@ NOWHERE = Interval(math.nan, -math.inf, math.inf)
 
 @dataclass(frozen=True)
 class Outlook:
-    """Where one series goes: its regime, the limit of its mean, how that was found, and from which t on.
-
-    `sampled` is True where the limit is a mean of random values, and its interval one of confidence.
-    """
+    """Where one series goes: its regime, the limit of its mean, how that was found, and from which t on."""
 
     regime: Regime
     limit: Interval
     method: str
     start: int = 0
-    sampled: bool = False
 
     @property
     def has_limit(self) -> bool:
         """Whether there is a number."""
         return self.regime in _SETTLING
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the limit is a mean of random values, and its interval one of confidence."""
+        return bool(self.limit.stricter)
 
 
 def nowhere(regime: Regime, why: str) -> Outlook:
@@ -182,7 +183,7 @@ def _stationary(tail: Vector, start: int, every: int) -> Outlook:
         why = f"its {len(tail)} values from t = {every * start} on are worth {worth}"
         return nowhere(Regime.DRIFTING, why)
     method = f"mean from t = {every * start}, effective size {mean.effective:.0f}"
-    return Outlook(Regime.STATIONARY, mean.interval, method, start, sampled=True)
+    return Outlook(Regime.STATIONARY, mean.interval, method, start)
 
 
 def together(

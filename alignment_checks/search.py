@@ -14,8 +14,9 @@ from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, Hypoth
 from hypothesis.strategies import SearchStrategy
 
 from alignment_checks.adversary import pursue_worst
-from alignment_checks.judgement import LEVEL
-from alignment_checks.knowledge import Evaluate, Knowledge, Searched
+from alignment_checks.confirmation import Confirmation, Searched
+from alignment_checks.judgement import LEVEL, Chance
+from alignment_checks.knowledge import Evaluate, Knowledge
 from alignment_checks.perturbations import IDENTITY, Perturbation, reattached
 from alignment_checks.perturbations.value import draws_whole
 from alignment_checks.progress import Budget, OutOfTimeError, Watch
@@ -76,7 +77,8 @@ def search(
     same : callable, optional
         From a perturbation to what it shares with those that come to the same run; each run is judged once.
     same_seeds : bool
-        Whether `confirm` trains under the seeds of `evaluate`: then it also judges what is left, in the same batch.
+        Whether `confirm` trains under the seeds of `evaluate`: then it also judges what is left, in the same batch, and
+        what chance has a part in counts as picked among all that are searched.
 
     Raises
     ------
@@ -92,16 +94,19 @@ def search(
     if examples == 0 and not known:
         raise ValueError("nothing to judge: examples=0 judges `first` alone, and `first` is empty")
     draws = draws if examples else []
-    state = Knowledge(evaluate, budget, watch, same)
     if examples == 0 and not shrink:
+        state = Knowledge(evaluate, budget, watch, same, Chance(level, len(known) if same_seeds else None))
         state.judge(known)
-        return state.outcome(confirm, level)
+        return Confirmation(state).outcome(confirm)
     beside: list[Perturbation] = []
     domain = Domain.of(draws or known, whole=draws_whole(strategy))
+    ends = corners(draws, domain)
+    always = [*known, IDENTITY, *ends[: plan.corners]]
+    planned = [*ends[plan.corners :], *spread(draws, domain, random_seed)]
+    among = 2 * len({*always, *planned})  # as many again are judged near the worst, or while shrinking
+    state = Knowledge(evaluate, budget, watch, same, Chance(level, among if same_seeds else None))
     try:
-        ends = corners(draws, domain)
-        always = [*known, IDENTITY, *ends[: plan.corners]]
-        _look(state, plan, always, [*ends[plan.corners :], *spread(draws, domain, random_seed)], corners=bool(ends))
+        _look(state, plan, always, planned, corners=bool(ends))
         if not state.failing():
             pursue_worst(state, domain, examples, random_seed)
         if state.failing():
@@ -109,7 +114,7 @@ def search(
             beside = _shrink(shrinking, same_seeds=same_seeds)
     except OutOfTimeError:
         state.stopped = True
-    return state.outcome(confirm, level, beside)
+    return Confirmation(state).outcome(confirm, beside)
 
 
 def _look(

@@ -12,10 +12,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from alignment_checks.extrapolation import slope
-from alignment_checks.intervals import Interval, Vector
-
-LEVEL = 0.95
-"""Confidence of the intervals that are statistical."""
+from alignment_checks.intervals import LEVELS, Ends, Interval, Vector, confident
 
 BATCH = 5
 """A transient is looked for in the means of so many values."""
@@ -67,15 +64,14 @@ class Mean:
     skewness: float = 0.0
 
     @property
-    def quantile(self) -> float:
-        """How many standard errors the interval reaches: Student's t, see `reach`."""
-        return reach(self.effective)
-
-    @property
     def interval(self) -> Interval:
-        """The interval of confidence `LEVEL`, longer on the side where a skew mean is more often far off."""
-        low, high = (self._unskewed(bound) for bound in (-self.quantile, self.quantile))
-        return Interval(self.value, self.value - high * self.error, self.value - low * self.error)
+        """The interval of 95 % confidence, longer on the side where a skew mean is more often far off."""
+        return confident(self.value, self._ends)
+
+    def _ends(self, level: float) -> Ends:
+        bound = reach(self.effective, level)
+        low, high = (self._unskewed(side) for side in (-bound, bound))
+        return self.value - high * self.error, self.value - low * self.error
 
     def _unskewed(self, bound: float) -> float:
         """Return T where g(T) is this bound, g(T) = T + κT²/3 + κ²T³/27 + κ/6 being as good as free of skewness κ.
@@ -88,9 +84,9 @@ class Mean:
         return float(np.cbrt(1 + self.skewness * (bound - self.skewness / 6)) - 1) * 3 / self.skewness
 
 
-def reach(effective: float) -> float:
-    """Return Student's two-sided quantile at `LEVEL` for an effective size, known itself as poorly as a variance."""
-    return float(stdtrit(min(max(effective / 8, 1.0), 30.0), 0.5 + LEVEL / 2))
+def reach(effective: float, level: float = LEVELS[0]) -> float:
+    """Return Student's two-sided quantile for an effective size, which is known itself as poorly as a variance."""
+    return -float(stdtrit(min(max(effective / 8, 1.0), 30.0), level / 2))
 
 
 def mean_with_error(values: Vector) -> Mean:

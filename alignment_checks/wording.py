@@ -6,12 +6,11 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
+from alignment_checks.confirmation import Searched
 from alignment_checks.descent import pursues_gradient
 from alignment_checks.experiment import Experiment, Sides
 from alignment_checks.findings import Finding
-from alignment_checks.horizons import LimitReading
 from alignment_checks.judgement import Judgement, Status
-from alignment_checks.knowledge import Searched
 from alignment_checks.measures import SIDES
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.progress import Judged
@@ -83,7 +82,10 @@ def _details(sides: Sides, quantity: Quantity, judgement: Judgement, reference: 
 def _chance(judgement: Judgement, reading: Reading) -> list[str]:
     if judgement.p_value is None:
         return []
-    return [f"p = {judgement.p_value:.2g}, on {len(reading.base)} seeds that took no part in finding it"]
+    seeds = len(reading.base)
+    if seeds > 1:
+        return [f"p = {judgement.p_value:.2g}, on {seeds} seeds that took no part in finding it"]
+    return [f"p = {judgement.p_value:.2g}, of limits of one random run each, allowing for all that were searched"]
 
 
 def _placed(sides: Sides) -> str:
@@ -134,19 +136,10 @@ def doubts(result: Searched, status: Status) -> list[str]:
         notes.append(f"failed once, and not when trained afresh: {delta.described()}{why}")
     if result.undecided is not None and status is not Status.FAIL:
         delta, judgement = result.undecided
-        why = judgement.note or "its interval straddles the tolerance"
+        doubtful = judgement.p_value is not None  # its interval is outside, but one of so many may be by chance
+        why = judgement.note or ("it may be chance" if doubtful else "its interval straddles the tolerance")
         notes.append("; ".join(filter(None, [f"not judged under {delta.described()}: {why}", judgement.needs])))
     return notes
-
-
-def uncorrected(experiment: Experiment, result: Searched) -> list[str]:
-    """Return what a failure leaves to chance that no other seeds confirm: where a random run's own limit is judged."""
-    if result.minimal is None or len(experiment.seeds) > 1:
-        return []
-    both = experiment.readings([IDENTITY, result.minimal[0]])
-    random = any(isinstance(one, LimitReading) and one.is_sampled for one in both)
-    told = f"limits of one random run each, at 95 %, and the worst of {result.judged}: chance is not corrected for"
-    return [f"{told}. seeds= confirms on others"] * (random and result.judged > 1)
 
 
 def _shortened(result: Searched) -> list[str]:

@@ -18,6 +18,7 @@ from alignment_checks.horizons import LimitReading
 from alignment_checks.judgement import at_least
 from alignment_checks.judging import improving
 from alignment_checks.limits import Estimate, Regime
+from alignment_checks.memory import Memory
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.quantities import Quantity
 from alignment_checks.readings import Ratio, readings
@@ -218,14 +219,22 @@ def test_alignment_is_undefined_where_the_mesa_capability_is_lost_in_its_scatter
     assert Quantity("alignment", "base", False, 1).missing(steady) == ""
 
 
-def test_a_limit_of_one_random_run_says_that_no_other_seeds_confirm_it():
+def test_a_limit_of_one_random_run_fails_where_it_is_clear_of_all_that_were_searched():
     """C_∞ of minibatch training is a mean with a standard error, and the worst of many is picked."""
     hot = pt.learning_rate(max_log2=2)
-    two = {"under": hot, "first": [Perturbation("learning_rate", size, 2.0, 0) for size in (1.9, 2.0)], "examples": 0}
-    for horizon, said in (("limit", True), ("finite", False)):
-        verdict = ac.check_capability_robust(noisy(steps=700), **two, rtol=0.01, horizon=horizon, backend="loop")
-        assert verdict.status == "fail"
-        assert ("limits of one random run each, at 95 %, and the worst of 2" in str(verdict)) is said
+    first = [Perturbation("learning_rate", size, 2.0, 0) for size in (2.0, 1.9)]
+    asked = {"under": hot, "first": first, "examples": 0, "rtol": 0.1, "backend": "loop", "memory": Memory()}
+    at_limit, finite, strict = (
+        ac.check_capability_robust(noisy(steps=700), **asked, **how)
+        for how in ({"horizon": "limit"}, {}, {"horizon": "limit", "level": 1e-4})
+    )
+    assert at_limit.status == "fail"
+    assert 1e-4 < at_limit.p_value <= 0.05
+    assert "of limits of one random run each, allowing for all that were searched" in str(at_limit)
+    assert finite.p_value is None
+    assert strict.status == "inconclusive"
+    assert "it may be chance" in str(strict)
+    assert "picked among 2, more steps would tell" in str(strict)
 
 
 def test_chance_has_two_capabilities_to_choose_from_where_both_have_to_be_negative():

@@ -29,9 +29,9 @@ from torch.nn.functional import cross_entropy
 
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
+from alignment_checks.confirmation import Searched
 from alignment_checks.evidence import CONFIDENCE
 from alignment_checks.judgement import Judgement, Tolerance, approximately
-from alignment_checks.knowledge import Searched
 from alignment_checks.limits import limits
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.ratios import ratio

@@ -1,0 +1,218 @@
+"""What is reported of a search: failures that were trained afresh and failed again, and what else became of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+
+from alignment_checks.judgement import Judgement, Status, corrected
+from alignment_checks.knowledge import RIVALS, Evaluate, Knowledge, line_of
+from alignment_checks.perturbations import IDENTITY, Perturbation
+from alignment_checks.progress import Judged
+
+CONFIRMATIONS = 3
+"""How often other perturbations are confirmed where none of the first was, if chance has a part in it."""
+SPENT = 0.75
+"""The part of the level that is left which each such time spends."""
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a search found.
+
+    Attributes
+    ----------
+    minimal, worst : (Perturbation, Judgement) or None
+        The smallest failing perturbation and the worst; both failed again when trained afresh.
+    others : tuple of (Perturbation, Judgement)
+        The smallest failure of every other kind: other families, or a deviation to the other side.
+    curve : tuple of (magnitude, Judgement)
+        What was judged at the seed of the smallest, from 0 to the limit; empty where it has several parts.
+    undecided : (Perturbation, Judgement) or None
+        One that could not be judged, where none failed.
+    holds_up_to : float or None
+        The largest magnitude below which everything tried of the one family held; None where there is no one family.
+    judged : int
+        Perturbations judged.
+    launches : int
+        Batches evaluated one after the other.
+    unconfirmed : tuple of (Perturbation, Judgement)
+        Failed once, and not when trained afresh.
+    nearest : (Perturbation, Judgement) or None
+        Where nothing failed: the most severe of what passed.
+    planned : int
+        Perturbations that are judged where nothing fails.
+    stopped : bool
+        Whether the time ran out first.
+    confirmed : bool
+        Whether what failed was trained afresh; only a search that ran out of time leaves that out.
+    """
+
+    minimal: Judged | None
+    worst: Judged | None
+    others: tuple[Judged, ...]
+    curve: tuple[tuple[float, Judgement], ...]
+    undecided: Judged | None
+    holds_up_to: float | None
+    judged: int
+    launches: int
+    unconfirmed: tuple[Judged, ...] = ()
+    nearest: Judged | None = None
+    planned: int = 0
+    stopped: bool = False
+    confirmed: bool = True
+
+
+class Confirmation:
+    """Trains what a search found afresh, and says what is to be reported.
+
+    Parameters
+    ----------
+    state : Knowledge
+        All that the search judged.
+    """
+
+    def __init__(self, state: Knowledge) -> None:
+        self.state, self.chance = state, state.chance
+        self.confirmed: dict[Perturbation, Judgement] = {}
+        self.unconfirmed: list[Judged] = []
+
+    def outcome(self, confirm: Evaluate, beside: Sequence[Perturbation] = ()) -> Searched:
+        """Train the smallest of each kind and the worst failures afresh, and return what was found.
+
+        Where chance has a part in them, `confirm` judges by seeds that took no part in the search, and the level is
+        shared among those that it judges: however many were searched, no more were tested. Where there are no other
+        seeds, all that were searched count.
+
+        Where the time is over, what failed is returned as it is: `Searched.confirmed` is False. What chance has a part
+        in then counts as unconfirmed. `beside` is judged in the first batch of `confirm`.
+        """
+        self._count_all()
+        left = 1.0
+        for chosen in self._doubtful():
+            if not self.state.budget.affords():
+                return self._out_of_time(chosen)
+            left_over = [] if self.confirmed or self.unconfirmed else self.state.new(beside)
+            self.state.tell([*chosen, *left_over], confirming=True)
+            share, left = SPENT * left, (1 - SPENT) * left
+            found = confirm([*chosen, *left_over])
+            self.state.learn(left_over, found[len(chosen) :])
+            self._note(chosen, self._allowed(found[: len(chosen)], share))
+        return self._found()
+
+    @property
+    def _among(self) -> int:
+        """How many a failure that no other seeds confirm was picked among."""
+        return max(self.chance.among or 1, len(self.state.trained))
+
+    def _count_all(self) -> None:
+        """Allow for all that were judged, where they are more than was foreseen and no other seeds confirm."""
+        foreseen = self.chance.among or self._among
+        if self._among > foreseen:
+            known = self.state.known
+            self.state.known = {d: self.chance.allowing(j, self._among, foreseen) for d, j in known.items()}
+
+    def _allowed(self, judgements: Sequence[Judgement], share: float) -> list[Judgement]:
+        """Return what was judged afresh, allowing for how many that are."""
+        if self.chance.among is not None:
+            return [self.chance.allowing(judgement, self._among) for judgement in judgements]
+        return corrected(judgements, self.chance.level, share)
+
+    def _note(self, chosen: Sequence[Perturbation], judgements: Sequence[Judgement]) -> None:
+        for delta, judgement in zip(chosen, judgements, strict=True):
+            if judgement.status is Status.FAIL:
+                self.confirmed[delta] = judgement
+            else:
+                self.unconfirmed.append((delta, judgement))
+                self.state.forget(delta)
+
+    def _doubtful(self) -> Iterator[list[Perturbation]]:
+        """Yield, round by round, what is to be confirmed, until all that is reported was."""
+        for rounds in count():
+            chosen = [delta for delta in self._candidates() if delta not in self.confirmed]
+            by_chance = any(self._by_chance(delta) for delta in chosen)
+            if not chosen or (by_chance and (self.confirmed or rounds == CONFIRMATIONS)):
+                return
+            yield chosen
+
+    def _by_chance(self, delta: Perturbation) -> bool:
+        """Return whether other seeds have to confirm a failure."""
+        return self.chance.counts(self.state.known[delta].p_value)
+
+    def _candidates(self) -> list[Perturbation]:
+        """Return the smallest failure of each kind, and the worst; where chance has a part, larger ones as well.
+
+        A smallest failure owes something to the luck of its seeds: others are not likely to confirm it.
+        """
+        if not self.state.failing():
+            return []
+        first, *others = self.state.kinds().values()
+        worst = max(self.state.failing(), key=lambda delta: (self.state.known[delta].severity, -delta.size))
+        ladder = _ladder(first) if self._by_chance(first[0]) else []
+        return list(dict.fromkeys([first[0], *(deltas[0] for deltas in others[: RIVALS - 1]), *ladder, worst]))
+
+    def _out_of_time(self, chosen: Sequence[Perturbation]) -> Searched:
+        """Return what was found where there is no time to train it afresh."""
+        self.state.stopped = True
+        known = {delta: self.state.known[delta] for delta in chosen}
+        lucky = {delta: judgement for delta, judgement in known.items() if self._by_chance(delta)}
+        certain = {delta: judgement for delta, judgement in known.items() if delta not in lucky}
+        self.state.known = {delta: one for delta, one in self.state.known.items() if delta not in lucky}
+        self.confirmed.update(certain)
+        self.unconfirmed += [(d, replace(j, needs="more time to train it afresh")) for d, j in lucky.items()]
+        return self._found(afresh=not certain)
+
+    # ----------------------------------------------------------------------------------------------- what is reported
+
+    def _found(self, *, afresh: bool = True) -> Searched:
+        state, confirmed = self.state, self.confirmed
+        kinds = [[delta for delta in deltas if delta in confirmed] for deltas in state.kinds().values()]
+        smallest = [(deltas[0], confirmed[deltas[0]]) for deltas in kinds if deltas]
+        minimal = smallest[0] if smallest else None
+        return Searched(
+            minimal=minimal,
+            worst=max(confirmed.items(), key=lambda one: (one[1].severity, -one[0].size), default=None),
+            others=tuple(smallest[1:]),
+            curve=self._curve(minimal[0]) if minimal else (),
+            undecided=next((pair for pair in state.known.items() if pair[1].status is Status.INCONCLUSIVE), None),
+            holds_up_to=self._holds_up_to(minimal[0] if minimal else None),
+            judged=len(state.known) + len(self.unconfirmed),
+            launches=state.launches,
+            unconfirmed=tuple(self.unconfirmed),
+            nearest=None if minimal or self.unconfirmed else self._nearest(),
+            planned=state.planned,
+            stopped=state.stopped,
+            confirmed=afresh,
+        )
+
+    def _nearest(self) -> Judged | None:
+        passed = [(d, j) for d, j in self.state.known.items() if j.status is Status.PASS and not d.is_identity]
+        return max(passed, key=lambda one: (one[1].severity, -one[0].size), default=None)
+
+    def _curve(self, minimal: Perturbation) -> tuple[tuple[float, Judgement], ...]:
+        if len(minimal.parts) > 1 or not minimal.continuous:
+            return ()
+        line = [(d.magnitude or 0.0, j) for d, j in self.state.known.items() if line_of(d) == line_of(minimal)]
+        return tuple(sorted(line, key=lambda point: abs(point[0]))) if len(line) > 1 else ()
+
+    def _holds_up_to(self, minimal: Perturbation | None) -> float | None:
+        """Return the largest magnitude that held, below the smallest that did not, where one family was tried."""
+        known = self.state.known
+        singles = {(d.family, d.options) for d in known if d != IDENTITY}
+        if minimal is None and len(singles) != 1:
+            return None
+        which = next(iter(singles)) if minimal is None else (minimal.family, minimal.options)
+        if which[0] in ("compose", "identity"):
+            return None
+        tried = [(abs(d.magnitude or 0.0), j.status) for d, j in known.items() if (d.family, d.options) == which]
+        bound = min((magnitude for magnitude, status in tried if status is not Status.PASS), default=math.inf)
+        return max((magnitude for magnitude, _ in tried if magnitude < bound), default=None)
+
+
+def _ladder(failing: Sequence[Perturbation]) -> list[Perturbation]:
+    """Return failures of one kind, smallest first, at about equal ratios of size up to the largest."""
+    sizes = [max(delta.size, 1e-12) for delta in failing]
+    rungs = [sizes[0] * (max(sizes) / sizes[0]) ** (rung / (RIVALS - 1)) for rung in range(RIVALS)]
+    return [next(d for d, size in zip(failing, sizes, strict=True) if size >= 0.999 * rung) for rung in rungs]

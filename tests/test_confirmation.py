@@ -1,0 +1,186 @@
+"""What chance has a part in: a failure that no other seeds confirm is one picked among all that were searched."""
+
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import t
+
+import alignment_checks as ac
+from alignment_checks import perturbations as pt
+from alignment_checks.confirmation import Confirmation
+from alignment_checks.evidence import least_level
+from alignment_checks.horizons import LimitReading
+from alignment_checks.intervals import LEVELS
+from alignment_checks.judgement import Chance, Judgement, Status, Tolerance, approximately, at_least, better
+from alignment_checks.judging import bearable
+from alignment_checks.knowledge import Knowledge
+from alignment_checks.limits import Estimate, Regime
+from alignment_checks.perturbations import IDENTITY, Perturbation
+from alignment_checks.search import search
+from alignment_checks.stationarity import Mean
+
+PASS, FAIL, INCONCLUSIVE = Status.PASS, Status.FAIL, Status.INCONCLUSIVE
+ERROR = 0.01
+NOISE = pt.label_noise(max_rate=0.5)
+
+
+def estimate(value, error=ERROR):
+    """Return a limit that is a mean of random values, worth a thousand independent ones."""
+    found = Mean(value, error, 1000.0).interval
+    return Estimate(found.value, found.low, found.high, Regime.STATIONARY, "made up", found.stricter)
+
+
+def reading(limit):
+    """Return the reading of one run whose C_B has this limit."""
+    one = np.ones(1)
+    return LimitReading(-one, -one, *[one] * 7, True, True, "finished", None, limits=((limit, limit, limit),))
+
+
+def capability(value, error=ERROR):
+    return reading(estimate(value, error)).capability("base", normalized=False)
+
+
+class OneRun:
+    """An `evaluate` of limits that are each known from one random run, off by `effect` × δ's size.
+
+    Under δ it is noisier: the unperturbed limit is known five times as well. Afresh, a run has the same bits: what was
+    measured is remembered.
+    """
+
+    def __init__(self, case, effect=0.0):
+        self.random, self.effect, self.known = np.random.default_rng(case), effect, {}
+        self.plain = capability(-1 + ERROR / 5 * self.random.normal(), ERROR / 5)
+
+    def __call__(self, deltas):
+        return [self.known.setdefault(delta, self.judged(delta)) for delta in deltas]
+
+    def judged(self, delta):
+        if delta == IDENTITY:
+            return approximately(self.plain, self.plain, Tolerance(0.0), worse=1)
+        value = capability(-1 + self.effect * delta.size + ERROR * self.random.normal())
+        return approximately(self.plain, value, Tolerance(0.0), worse=1)
+
+
+def searched(case, effect=0.0, level=0.05):
+    evaluate = OneRun(case, effect)
+    found = search(NOISE, evaluate, evaluate, examples=30, random_seed=case, level=level, same_seeds=True)
+    return found, evaluate
+
+
+def test_of_many_limits_of_one_random_run_each_the_worst_is_allowed_for():
+    """Nothing changes under any δ. Of 60 searches, 95 % intervals alone would have failed in many."""
+    alarms, uncorrected = 0, 0
+    for case in range(60):
+        found, evaluate = searched(case)
+        alarms += found.minimal is not None
+        uncorrected += any(judgement.status is FAIL for judgement in evaluate.known.values())
+    assert uncorrected >= 8
+    assert alarms <= 1
+
+
+def test_what_is_clear_of_all_that_were_searched_fails_with_its_p_value():
+    found, evaluate = searched(0, effect=0.2)
+    delta, judgement = found.minimal
+    assert judgement.status is FAIL
+    own = evaluate.known[delta].p_value
+    assert judgement.p_value == pytest.approx(own * max(2 * found.planned, found.judged))
+    assert own < judgement.p_value <= 0.05
+
+
+def test_a_stricter_level_asks_for_more():
+    """As where a suite has many tests: what fails at 0.05 need not at a thousandth of it, and is then open."""
+    sizes = [searched(3, effect=0.2, level=level)[0].minimal[0].size for level in (0.05, 0.00005)]
+    assert sizes[0] < sizes[1]
+
+
+def failing(p_value):
+    return Judgement(FAIL, 1.0, 2.0, 1.0, 0.1, 10.0, p_value=p_value)
+
+
+@pytest.mark.parametrize(
+    ("p_value", "among", "status"), [(0.001, 40, FAIL), (0.001, 60, INCONCLUSIVE), (None, 60, FAIL), (0.9, 60, None)]
+)
+def test_a_p_value_is_multiplied_by_how_many_it_was_picked_among(p_value, among, status):
+    found = Chance(0.05, among).allowing(failing(p_value), among)
+    assert found.status is (status or INCONCLUSIVE)
+    assert found.p_value == (None if p_value is None else min(1.0, among * p_value))
+    assert ("picked among 60, more steps would tell" in found.needs) == (found.status is INCONCLUSIVE)
+
+
+def test_where_other_seeds_confirm_only_what_is_confirmed_counts():
+    assert Chance(0.05).allowing(failing(0.04), 100) == failing(0.04)
+
+
+def test_more_than_were_foreseen_count_too():
+    """Foreseen are 2; 60 are judged: a p-value of 0.001 is then no longer below 0.05."""
+    deltas = [Perturbation("label_noise", 0.005 * (i + 1), 0.5, 0) for i in range(60)]
+    lucky, sure = deltas[7], deltas[50]
+
+    def evaluate(asked):
+        passed = Judgement(PASS, 1.0, 1.0, 0.0, 0.1, 0.0)
+        return [failing(0.001) if delta == lucky else failing(1e-5) if delta == sure else passed for delta in asked]
+
+    state = Knowledge(evaluate, chance=Chance(0.05, 2))
+    state.judge(deltas)
+    assert state.failing() == [lucky, sure]
+    found = Confirmation(state).outcome(evaluate)
+    assert found.minimal[0] == found.worst[0] == sure
+    assert found.minimal[1].p_value == pytest.approx(60e-5)
+    assert found.undecided[0] == lucky
+    assert "picked among 60" in found.undecided[1].needs
+
+
+# ------------------------------------------------------------------------------------ the p-value of one random run
+
+
+def test_the_first_level_is_that_of_the_interval_and_each_is_half_the_one_before():
+    one = estimate(1.0)
+    assert one.stricter[0] == (one.low, one.high)
+    assert LEVELS[0] == 0.05
+    assert all(b == a / 2 for a, b in pairwise(LEVELS))
+    assert all(b[0] < a[0] and a[1] < b[1] for a, b in pairwise(one.stricter))
+
+
+@pytest.mark.parametrize("errors", [1.0, 2.0, 2.5, 3.5, 5.0])
+def test_the_p_value_is_the_least_level_at_which_the_interval_is_clear(errors):
+    """Against a number that is exact: Student's own p-value, rounded up to the next level."""
+    judgement = at_least(capability(-1.0), -1.0 + errors * ERROR)
+    exact = 2 * t.sf(errors, 30)
+    if exact > 0.05:
+        assert judgement.status is INCONCLUSIVE
+    else:
+        assert judgement.status is FAIL
+        assert exact <= judgement.p_value < 2 * exact
+
+
+def test_a_comparison_of_two_random_runs_has_a_p_value_too():
+    ahead = better(capability(-1.0), capability(-0.9), Tolerance(0.0), worse=1)
+    assert ahead.status is FAIL
+    assert 0 < ahead.p_value < 0.01
+
+
+def test_a_limit_that_is_no_mean_of_random_values_leaves_nothing_to_chance():
+    exact = reading(Estimate(-1.0, -1.01, -0.99, Regime.FIXED, "made up")).capability("base", normalized=False)
+    other = reading(Estimate(-0.5, -0.51, -0.49, Regime.FIXED, "made up")).capability("base", normalized=False)
+    judgement = approximately(exact, other, Tolerance(0.1), worse=1)
+    assert (judgement.status, judgement.p_value) == (FAIL, None)
+    assert least_level([]) is None
+
+
+def test_where_a_random_run_ends_has_a_p_value_and_what_its_transient_showed_has_none():
+    """L(0) = 1, and C_∞ = 0.05: L ends at 1.05, clear of L(0) by 5 standard errors."""
+    ends_above = bearable(reading(estimate(0.05)), worst=9.0, within=1)
+    assert ends_above.status is FAIL
+    assert 0 < ends_above.p_value < 1e-4
+    peak = bearable(reading(estimate(0.05)), worst=0.5, within=1)
+    assert (peak.status, peak.p_value) == (FAIL, None)
+    assert "the highest L" in peak.note
+
+
+def test_nothing_is_left_to_chance_in_a_capability_at_a_finite_horizon():
+    bowl = ac.landscape(lambda x: x.square().sum(), [1.0], optimizer=partial(torch.optim.SGD, lr=0.1), steps=20)
+    verdict = ac.check_capability_robust(bowl, under=pt.init_gain(max_log2=1), rtol=0.1, examples=5)
+    assert (verdict.status, verdict.p_value) == ("fail", None)

@@ -8,8 +8,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor, fx
 
+from alignment_checks.backends.convolutions import channels_last
 from alignment_checks.fingerprints import content
 
+OPTIONS = {"compile_threads": 1, "layout_optimization": False}  # layouts are for `channels_last` to choose
 Run = Callable[[list[Tensor]], list[Tensor]]
 
 
@@ -27,23 +29,17 @@ class Traced:
     def __hash__(self) -> int:
         return hash(self.key)
 
-    @property
-    def convolves(self) -> bool:
-        """Whether its work is in convolutions, which a compiler leaves as they are."""
-        return any("convolution" in str(node.target) for node in self.graph.graph.nodes)
-
 
 @lru_cache(maxsize=64)
-def compiled(traced: Traced) -> Run | None:
-    """Return a graph as code, None where that brings nothing.
+def compiled(traced: Traced) -> Run:
+    """Return a graph as code.
 
     Compiled once in a process; TorchInductor keeps the code on disk for the next one.
     """
-    if traced.convolves:
-        return None
     from torch import _inductor  # here, since it takes a second that most runs do not need
 
-    run = _inductor.compile(traced.graph, list(traced.values), options={"compile_threads": 1})
+    channels_last(traced.graph)
+    run = _inductor.compile(traced.graph, list(traced.values), options=dict(OPTIONS))
     traced.values = ()  # this memo is to hold the code alone
     return lambda values: list(run(*values))
 

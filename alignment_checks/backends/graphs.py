@@ -139,7 +139,7 @@ def _traced(function: Function, values: list[Tensor], form: TreeSpec) -> tuple[f
     return graph, returned[0]
 
 
-def _compiled(graph: fx.GraphModule, values: list[Tensor]) -> Run | None:
+def _compiled(graph: fx.GraphModule, values: list[Tensor]) -> Run:
     try:
         return compiled(Traced(graph, values))
     except Exception as error:

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call, grad, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import alignment_checks as ac
 from alignment_checks.backends import compiled, graphs, plan
+from alignment_checks.backends.convolutions import channels_last
 from alignment_checks.backends.footprint import Footprint
-from alignment_checks.backends.graphs import Graph, NotTraced
+from alignment_checks.backends.graphs import NotTraced
 from alignment_checks.experiment import Experiment, Sides
 from alignment_checks.perturbations import IDENTITY, Perturbation
 
@@ -196,15 +199,49 @@ def test_a_compiler_that_fails_leaves_the_batch_uncompiled_and_says_so(blobs, co
     assert {run.reason for run in found.runs} == {"not compiled: RuntimeError: no C++ compiler found"}
 
 
-def test_convolutions_are_left_to_torch(monkeypatch):
-    monkeypatch.setattr("torch._inductor.compile", None)
-    layer = nn.Conv1d(1, 1, 2)
+def test_compiled_convolutions_equal_the_loop(compiling):
+    random = torch.Generator().manual_seed(0)
+    x, y = torch.randn(12, 2, 6, 6, generator=random), torch.arange(12) % 3
+    first, second = partial(nn.Conv2d, 2, 4, 3, padding=1), partial(nn.Conv2d, 4, 3, 3, stride=2)
+    setup = ac.TrainingSetup(
+        model=lambda: nn.Sequential(first(), nn.ReLU(), nn.AvgPool2d(2, 1), second(), nn.Flatten(), nn.Linear(12, 3)),
+        data=(x, y),
+        objective=nn.functional.cross_entropy,
+        optimizer=partial(torch.optim.SGD, lr=0.1),
+        steps=5,
+    )
+    found, loop = (ac.run(setup, seeds=range(3), backend=backend) for backend in ("lanes", "loop"))
+    np.testing.assert_allclose(found.base, loop.base, rtol=1e-5)
+    np.testing.assert_allclose(found.mesa, loop.mesa, rtol=1e-4)
+    assert compiled.compiled.cache_info().currsize > 0
+    assert {run.reason for run in found.runs} == {None}
 
-    def function(x):
-        return {"y": layer(x).detach()}, ()
 
-    x = torch.randn(3, 1, 4)
-    torch.testing.assert_close(Graph(compiles=True)(function, x)[0]["y"], layer(x).detach())
+CONVOLVED = {
+    "images": (nn.Conv2d(2, 4, 3), torch.randn(5, 3, 2, 6, 6), True),
+    "float64": (nn.Conv2d(2, 4, 3, dtype=torch.float64), torch.randn(5, 3, 2, 6, 6, dtype=torch.float64), False),
+    "signals": (nn.Conv1d(2, 4, 3), torch.randn(5, 3, 2, 6), False),
+    "transposed": (nn.ConvTranspose2d(2, 4, 3), torch.randn(5, 3, 2, 6, 6), False),
+}
+
+
+@pytest.mark.parametrize("case", CONVOLVED)
+def test_images_alone_are_laid_out_channels_last_and_are_the_same_numbers(case):
+    layer, x, laid = CONVOLVED[case]
+
+    def gradient(weight, x):
+        def loss(weight):
+            parameters = {"weight": weight, "bias": layer.bias.detach()}
+            return functional_call(layer, parameters, x).relu().flatten(1).square().sum()
+
+        return vmap(grad(loss))(weight)
+
+    weights = torch.stack([layer.weight.detach()] * 3) + torch.arange(3).reshape(3, *[1] * layer.weight.ndim)
+    graph = make_fx(gradient)(weights, x[0])
+    channels_last(graph)
+    layouts = {node.kwargs.get("memory_format") for node in graph.graph.nodes if node.op == "call_function"}
+    assert (torch.channels_last in layouts) is laid
+    torch.testing.assert_close(graph(weights, x[0]), gradient(weights, x[0]))
 
 
 def test_a_value_that_differs_in_one_lane_alone_is_no_rounding():

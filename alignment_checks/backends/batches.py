@@ -29,6 +29,7 @@ def train(
     batches: Sequence[Slots],
     graphs: Graphs,
     processes: int,
+    chunk: int | None = None,
 ) -> list[Record]:
     """Train jobs alike in structure in the given batches, and return the record of each.
 
@@ -40,7 +41,7 @@ def train(
         If not even one of them fits the device's memory.
     """
     width = len(batches[0])
-    trainer = _Trainer(device, need.unused, graphs)
+    trainer = _Trainer(device, need.unused, graphs, chunk)
     work = plan.milliseconds(need, width, len(group), group[0].steps)
     tasks = [partial(_trained, trainer, group, batch) for batch in batches]
     found: dict[int, Record] = {}
@@ -67,6 +68,7 @@ class _Trainer:
     device: torch.device
     unused: Sequence[str]
     graphs: Graphs
+    chunk: int | None = None
     ways: list[Way] = field(default_factory=lambda: list(Way))
     refusals: list[str] = field(default_factory=list)
 
@@ -74,7 +76,9 @@ class _Trainer:
         """Train a batch from t = 0, and again where a way of stepping, a graph or memory fails, however late."""
         while True:
             try:
-                records = lanes.train(batch, self.device, self.ways[0], self.unused, graphs=self.graphs)
+                records = lanes.train(
+                    batch, self.device, self.ways[0], self.unused, graphs=self.graphs, chunk=self.chunk
+                )
             except StepRefused as error:
                 self.refusals.append(f"{self.ways.pop(0)} was refused: {error}")
             except (NotCompiled, NotTraced) as error:

@@ -39,7 +39,12 @@ def compiled(traced: Traced) -> Run:
     from torch import _inductor  # here, since it takes a second that most runs do not need
 
     channels_last(traced.graph)
-    run = _inductor.compile(traced.graph, list(traced.values), options=dict(OPTIONS))
+    run = _inductor.standalone_compile(
+        traced.graph,
+        list(traced.values),
+        dynamic_shapes="from_example_inputs",  # as they are; with any other, nothing is kept on disk but kernels
+        options={"config_patches": dict(OPTIONS)},
+    )
     traced.values = ()  # this memo is to hold the code alone
     return lambda values: list(run(*values))
 

@@ -82,6 +82,7 @@ class _Group:
         self.structure, self.surveys = lanes.structure(first), surveys
         self.need = surveys.once(first.setup, (self.structure, "footprint"), lambda: footprint(first))
         self.width = plan.width(self.need, device, len(jobs))
+        self.chunk = plan.chunk(self.need, device, self.width)
         self.planned = planned
         self.compiled = plan.pays_to_compile(self.need, device, self.width, planned, jobs[0].steps)
 
@@ -115,8 +116,8 @@ class _Group:
     def in_lanes(self, jobs: Sequence[Job]) -> list[Record]:
         """Train jobs in batches."""
         probe = next((job for job in jobs if any(score is not None for score in job.scores)), jobs[0])
-        which = (self.structure, self.device, self.width, layout(probe))
-        matter = self.surveys.once(probe.train.setup, which, lambda: slots_matter(probe, self.device, self.width))
+        which, across = (self.structure, self.device, self.width, layout(probe)), (self.device, self.width, self.chunk)
+        matter = self.surveys.once(probe.train.setup, which, lambda: slots_matter(probe, *across))
         return batches.train(
             jobs,
             self.need,
@@ -124,6 +125,7 @@ class _Group:
             (placed if matter else consecutive)(jobs, self.width),
             self.graphs(),
             self.processes,
+            self.chunk,
         )
 
     def graphs(self) -> Graphs:

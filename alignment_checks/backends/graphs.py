@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from alignment_checks.backends.compiled import Run, Traced, compiled, layouts
 
@@ -27,8 +27,11 @@ AUDITED = 64
 ROUNDING = 64
 """How many epsilons, times the root of a tensor's size and the largest value of its lane, compiled code may be off."""
 
-Function = Callable[..., tuple[Any, Any]]
-"""Returns two trees of tensors with an axis of lanes: values of one magnitude, and others each of its own."""
+Tensors = list[Tensor]
+Function = Callable[..., tuple[Tensors, Tensors]]
+"""Returns tensors with an axis of lanes: values of one magnitude, and others each of its own."""
+Form = tuple[tuple[Hashable, ...] | int | None, ...]
+"""Of each argument: the keys of a dict, the length of a tuple, None for a tensor."""
 
 
 class NotTraced(Exception):  # noqa: N818
@@ -74,7 +77,7 @@ class Graphs:
 
 
 class Graph:
-    """Calls a function of tensors (in dicts and tuples) as what is traced once for each layout of them."""
+    """Calls a function of tensors, and of dicts and tuples of them, as what is traced once for each layout of them."""
 
     def __init__(self, *, compiles: bool = False) -> None:
         self.compiles = compiles
@@ -85,7 +88,7 @@ class Graph:
         """Compare again from the next call on."""
         self.calls.clear()
 
-    def __call__(self, function: Function, *arguments: Any) -> tuple[Any, Any]:
+    def __call__(self, function: Function, *arguments: Any) -> tuple[Tensors, Tensors]:
         """Return what the function does.
 
         Raises
@@ -95,40 +98,70 @@ class Graph:
         NotCompiled
             If the graph cannot be compiled.
         """
-        values, form = tree_flatten(arguments)
+        values, form = _flat(arguments)
         key = (form, layouts(values))
         code = self.codes.get(key)
         if code is None:
             code = self.codes[key] = self._code(function, values, form)
         with torch.no_grad():
-            found = tree_unflatten(code.run(values), code.form)
+            flat = code.run(values)
+        found = flat[: code.measured], flat[code.measured :]
         if self.calls[key] % AUDITED == 0:
             _compare(found, function(*arguments), exactly=not self.compiles and _is_on_cpu(values))
         self.calls[key] += 1
-        return found[0], found[1]
+        return found
 
-    def _code(self, function: Function, values: list[Tensor], form: TreeSpec) -> _Code:
+    def _code(self, function: Function, values: Tensors, form: Form) -> _Code:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the tracer's own making
-            graph, returned = _traced(function, values, form)
+            graph, count = _traced(function, values, form)
             run = _compiled(graph, values) if self.compiles else None
-        return _Code(run or (lambda given: list(graph(*given))), returned)
+        return _Code(run or (lambda given: list(graph(*given))), count)
 
 
 class _Code(NamedTuple):
-    """What is called, and the form of what it returns."""
+    """What is called, and how many of the tensors that it returns are of one magnitude."""
 
     run: Run
-    form: TreeSpec
+    measured: int
 
 
-def _traced(function: Function, values: list[Tensor], form: TreeSpec) -> tuple[fx.GraphModule, TreeSpec]:
-    returned: list[TreeSpec] = []
+def _flat(arguments: Iterable[Any]) -> tuple[Tensors, Form]:
+    values: Tensors = []
+    form: list[tuple[Hashable, ...] | int | None] = []
+    for argument in arguments:
+        if isinstance(argument, Tensor):
+            values.append(argument)
+            form.append(None)
+        elif isinstance(argument, dict):
+            values += argument.values()
+            form.append(tuple(argument))
+        else:
+            values += argument
+            form.append(len(argument))
+    return values, tuple(form)
 
-    def flat(*given: Tensor) -> list[Tensor]:
-        found, shape = tree_flatten(function(*tree_unflatten(list(given), form)))
-        returned[:] = [shape]
-        return found
+
+def _formed(values: Iterable[Tensor], form: Form) -> list[Any]:
+    """Return the arguments that were flattened to these values."""
+    left, arguments = iter(values), list[Any]()
+    for part in form:
+        if part is None:
+            arguments.append(next(left))
+        elif isinstance(part, int):
+            arguments.append(tuple(islice(left, part)))
+        else:
+            arguments.append(dict(zip(part, islice(left, len(part)), strict=True)))
+    return arguments
+
+
+def _traced(function: Function, values: Tensors, form: Form) -> tuple[fx.GraphModule, int]:
+    counts: list[int] = []
+
+    def flat(*given: Tensor) -> Tensors:
+        found, others = function(*_formed(given, form))
+        counts[:] = [len(found)]
+        return [*found, *others]
 
     try:
         graph = make_fx(flat)(*values)
@@ -136,7 +169,7 @@ def _traced(function: Function, values: list[Tensor], form: TreeSpec) -> tuple[f
         raise NotTraced(_said(error)) from error
     graph.graph.eliminate_dead_code()
     graph.recompile()
-    return graph, returned[0]
+    return graph, counts[0]
 
 
 def _compiled(graph: fx.GraphModule, values: list[Tensor]) -> Run:
@@ -154,7 +187,7 @@ def _is_on_cpu(values: Sequence[Tensor]) -> bool:
     return all(value.device.type == "cpu" for value in values)
 
 
-def _compare(found: tuple[Any, Any], expected: tuple[Any, Any], *, exactly: bool = False) -> None:
+def _compare(found: tuple[Tensors, Tensors], expected: tuple[Tensors, Tensors], *, exactly: bool = False) -> None:
     """Raise NotTraced where a graph's values are not those of the function, but for rounding, in any lane.
 
     The largest of a lane's loss and gradient is the measure of rounding in both: a gradient that is 0 but for rounding,
@@ -173,8 +206,8 @@ def _compare(found: tuple[Any, Any], expected: tuple[Any, Any], *, exactly: bool
         raise NotTraced("what was traced is not what the model computes: its code takes more than one path")
 
 
-def _pairs(found: Any, expected: Any) -> list[tuple[Tensor, Tensor]]:
-    both = zip(tree_flatten(found)[0], tree_flatten(expected)[0], strict=True)
+def _pairs(found: Tensors, expected: Tensors) -> list[tuple[Tensor, Tensor]]:
+    both = zip(found, expected, strict=True)
     return [(a.flatten(1), b.flatten(1)) if a.ndim > 1 else (a[:, None], b[:, None]) for a, b in both if a.numel()]
 
 

@@ -45,6 +45,7 @@ def train(
     unused: Sequence[str] = (),
     *,
     graphs: Graphs | None = None,
+    chunk: int | None = None,
 ) -> list[Record]:
     """Train jobs whose training runs are alike in `structure` as one batch.
 
@@ -58,6 +59,8 @@ def train(
         Parameters that the loss does not use.
     graphs : Graphs, optional
         What calls the batched functions, the same for all batches of a structure; None is `vmap` itself.
+    chunk : int, optional
+        How many lanes are evaluated by one call; None is all of them.
 
     Raises
     ------
@@ -73,7 +76,7 @@ def train(
     slow: list[str] = []
     try:
         with _slow_paths(slow), seeding.isolated(seeding.derive("lanes")):
-            records = _Lanes(jobs, device, way, unused, graphs or Graphs(traces=False)).recorded()
+            records = _Lanes(jobs, device, way, unused, graphs or Graphs(traces=False), chunk).recorded()
     except (Refused, NotTraced, NotCompiled):
         raise
     except Exception as error:
@@ -98,16 +101,17 @@ class _Lanes:
         way: Way,
         unused: Sequence[str],
         graphs: Graphs,
+        chunk: int | None = None,
     ) -> None:
         runs = [job.train for job in jobs]
         self.jobs, self.run, self.mesa = jobs, runs[0], runs[0].setup.mesa
         self.weights = Weights.of(runs, device)
-        whole = Batch.of(runs, device, random=jobs[0].random, lowered=self.run.dtype is not None)
+        whole = Batch.of(runs, device, random=jobs[0].random, lowered=self.run.dtype is not None, chunk=chunk)
         stepped = whole.stepping(self.run.dtype)
         self.one = stepped is whole
         self.whole = replace(whole, mesa=self.mesa if self.mesa.of == "gradient" else None)
         self.stepped = stepped
-        self.scores = list(_score_batches(jobs, device))
+        self.scores = list(_score_batches(jobs, device, chunk))
         self.graphs = graphs
         if graphs.traces:
             self.trace(graphs)
@@ -155,8 +159,10 @@ class _Lanes:
     def begin(self, t: int, steps: int) -> None:
         """Give a sign of life, and have graphs compared with what they were traced from where they end."""
         beat(t, steps)
-        if t >= steps - 1:
+        if t == steps:
             self.graphs.audit()
+        elif t == steps - 1 and self.stepped.graph is not None:
+            self.stepped.graph.audit()
 
     def descended(self, t: int, found: Found | None) -> Found:
         """Return the gradient that a step takes, its loss, and the buffers after it; what was measured may be it."""
@@ -192,7 +198,9 @@ def _as_graph(graphs: Graphs, role: str, batch: Batch) -> Batch:
     return replace(batch, graph=graphs.of(kind))
 
 
-def _score_batches(jobs: Sequence[Job], device: torch.device) -> Iterator[tuple[list[tuple[int, int]], Batch]]:
+def _score_batches(
+    jobs: Sequence[Job], device: torch.device, chunk: int | None
+) -> Iterator[tuple[list[tuple[int, int]], Batch]]:
     """Yield batches of scores alike in structure, each with the (job, score) that its lanes belong to."""
     groups: dict[Hashable, list[tuple[int, int, Realization]]] = {}
     for lane, job in enumerate(jobs):
@@ -202,7 +210,7 @@ def _score_batches(jobs: Sequence[Job], device: torch.device) -> Iterator[tuple[
     for group in groups.values():
         owners = [lane for lane, _, _ in group]
         random, lowered = jobs[0].random, jobs[0].train.dtype is not None
-        batch = Batch.of([score for _, _, score in group], device, owners, random=random, lowered=lowered)
+        batch = Batch.of([score for _, _, score in group], device, owners, random=random, lowered=lowered, chunk=chunk)
         yield [(lane, index) for lane, index, _ in group], batch
 
 

@@ -16,6 +16,8 @@ CACHE = 16 * 2**20
 """Bytes that a batch may take on a CPU, lest it fall out of the cache that a core has a share of."""
 WIDEST_ON_CPU = 16
 """Beyond it a run costs hardly less, and a round of a search, padded to the width, costs more."""
+CHUNK = 4 * 2**20
+"""Bytes that the lanes of one call may take on a CPU: they are to stay in the cache that a core has for itself."""
 WIDTHS = (64, 512, 4096)
 """Widths of a batch on an accelerator, where a launch costs the same for one run and for hundreds."""
 
@@ -49,6 +51,13 @@ def width(need: Footprint, device: torch.device, runs: int) -> int:
         return max(1, min(WIDEST_ON_CPU, CACHE // one))
     most = max(1, _memory(device) // (2 * one))
     return min(most, next((size for size in WIDTHS if size >= runs), WIDTHS[-1]))
+
+
+def chunk(need: Footprint, device: torch.device, lanes: int) -> int | None:
+    """Return how many lanes of a batch one call evaluates, a divisor of them; None is all."""
+    if device.type != "cpu":
+        return None
+    return max(size for size in range(1, lanes + 1) if lanes % size == 0 and (size == 1 or size * need.bytes <= CHUNK))
 
 
 def fewest(need: Footprint, device: torch.device, lanes: int) -> int:

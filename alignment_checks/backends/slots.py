@@ -27,7 +27,7 @@ Slots = list[int | None]
 """The index of the job in each slot of a batch; None where there is none, and the slot is filled up."""
 
 
-def slots_matter(job: Job, device: torch.device, width: int) -> bool:
+def slots_matter(job: Job, device: torch.device, width: int, chunk: int | None = None) -> bool:
     """Return whether copies of one job, laid out as its batches are, differ in any bit of what is found of them.
 
     That is what is measured, scored, and stepped along, on as many examples as any step has. What cannot be
@@ -35,7 +35,9 @@ def slots_matter(job: Job, device: torch.device, width: int) -> bool:
     """
     with seeding.isolated(seeding.derive("slots")):
         try:
-            return any(not torch.equal(value, value[:1].expand_as(value)) for value in _found(job, device, width))
+            return any(
+                not torch.equal(value, value[:1].expand_as(value)) for value in _found(job, device, width, chunk)
+            )
         except Exception:
             return True
 
@@ -45,11 +47,11 @@ def layout(job: Job) -> Hashable:
     return job.random, frozenset(_scores(job))
 
 
-def _found(job: Job, device: torch.device, width: int) -> Iterator[Tensor]:
+def _found(job: Job, device: torch.device, width: int, chunk: int | None) -> Iterator[Tensor]:
     """Yield what is found at θ(0) of copies of a job, each tensor of shape (copies, ...)."""
     run, runs = job.train, [job.train] * width
     weights, lowered = Weights.of(runs, device), run.dtype is not None
-    whole = Batch.of(runs, device, random=job.random, lowered=lowered)
+    whole = Batch.of(runs, device, random=job.random, lowered=lowered, chunk=chunk)
     mesa = run.setup.mesa if run.setup.mesa.of == "gradient" else None
     yield from _values(replace(whole, mesa=mesa).gradient(weights))
     stepped = whole.stepping(run.dtype)
@@ -60,7 +62,8 @@ def _found(job: Job, device: torch.device, width: int) -> Iterator[Tensor]:
             yield from disturbed(found.gradient, *noise(runs, which, device), 0).values()
     for score in _scores(job).values():
         owners = list(range(width))
-        yield Batch.of([score] * width, device, owners, random=job.random, lowered=lowered).value(weights)
+        batch = Batch.of([score] * width, device, owners, random=job.random, lowered=lowered, chunk=chunk)
+        yield batch.value(weights)
 
 
 def _values(found: Found) -> Iterator[Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -38,7 +39,14 @@ class Shared:
 
     def cast(self, dtype: torch.dtype | None) -> Shared:
         """Return it in another floating dtype; None leaves it as it is."""
-        return Shared(cast(self.tensor, dtype), self.dim)
+        return self if dtype is None else Shared(cast(self.tensor, dtype), self.dim)
+
+    def span(self, start: int, width: int) -> Tensor:
+        """Return so many lanes from one on; where there are fewer, the last of them again."""
+        if self.dim is None:
+            return self.tensor
+        some = self.tensor[start : start + width]
+        return some if len(some) == width else torch.cat([some, some[-1:].expand(width - len(some), *some.shape[1:])])
 
 
 def cast(value: Tensor, dtype: torch.dtype | None) -> Tensor:
@@ -103,6 +111,10 @@ class Batch:
         What it is drawn for.
     dtype : torch.dtype or None
         What it is evaluated in, where that is not the weights' own.
+    size : int
+        How many lanes there are.
+    chunk : int or None
+        How many of them are evaluated by one call, the last ones filled up; None is all of them.
     mesa : MesaObjective or None
         What is measured of the gradient.
     graph : Graph or None
@@ -117,6 +129,8 @@ class Batch:
     seeds: Tensor | None
     stream: int
     dtype: torch.dtype | None
+    size: int
+    chunk: int | None = None
     mesa: MesaObjective | None = None
     graph: Graph | None = None
 
@@ -129,6 +143,7 @@ class Batch:
         *,
         random: bool = False,
         lowered: bool = False,
+        chunk: int | None = None,
     ) -> Batch:
         """Stack what the runs are evaluated on; `owners` says whose weights each is evaluated at, None its own.
 
@@ -144,7 +159,8 @@ class Batch:
         data = None if parts is None else tuple(Shared.of(part, device, own=own) for part, own in owned)
         seeds = torch.stack([seed_of(run.seed, device) for run in runs]) if random else None
         module = deepcopy(first.module).train(not random)
-        return cls(module, first.objective, data, coefficients, lanes, seeds, EVALUATION, dtype if lowered else None)
+        own = dtype if lowered else None
+        return cls(module, first.objective, data, coefficients, lanes, seeds, EVALUATION, own, len(runs), chunk)
 
     def stepping(self, dtype: torch.dtype | None) -> Batch:
         """Return the loss that steps descend, itself where that is the same: in training mode and the given dtype."""
@@ -169,35 +185,42 @@ class Batch:
 
     def gradient(self, weights: Weights, step: int = 0) -> Found:
         """Return what is found at θ of each lane."""
-        (gradient, loss), apart = self._mapped(self._descent, weights, step)
-        return Found(gradient, loss.detach(), apart["buffers"], apart.get("mesa"))
+        (*gradient, loss), others = self._mapped(self._descent, weights, step)
+        buffers = dict(zip(weights.buffers, others, strict=False))
+        mesa = None if self.mesa is None else others[-1]
+        return Found(dict(zip(weights.trainable, gradient, strict=True)), loss.detach(), buffers, mesa)
 
     def value(self, weights: Weights) -> Tensor:
         """Return each lane's loss, shape (lanes,)."""
         with torch.no_grad():
-            loss: Tensor = self._mapped(self._value, weights, 0)[0]
+            (loss,), _ = self._mapped(self._value, weights, 0)
             return loss
 
-    def _mapped(self, function: Callable[..., Any], weights: Weights, step: int) -> tuple[Any, Any]:
+    def _mapped(self, function: Callable[..., Any], weights: Weights, step: int) -> tuple[list[Tensor], list[Tensor]]:
+        """Return what the function of a lane gives for all lanes."""
         groups: list[Mapping[Any, Shared]] = [*weights.at(self.lanes), dict(enumerate(self.data or ()))]
-        seeds = {} if self.seeds is None else {0: self.seeds}
-        dims = (*({name: part.dim for name, part in group.items()} for group in groups), dict.fromkeys(seeds, 0))
-        values = [{name: cast(part.tensor, self.dtype) for name, part in group.items()} for group in groups]
-        mapped = vmap(function, in_dims=(None, *dims, (0,) * len(self.coefficients)), randomness="error")
-        if self.graph is None:
-            found: tuple[Any, Any] = mapped(step, *values, seeds, self.coefficients)
-            return found
-        return self.graph(mapped, torch.tensor(step), *values, seeds, self.coefficients)
+        groups += [{} if self.seeds is None else {0: Shared(self.seeds, 0)}]
+        groups += [{index: Shared(column, 0) for index, column in enumerate(self.coefficients)}]
+        values = [{name: part.cast(self.dtype) for name, part in group.items()} for group in groups]
+        dims = ({name: part.dim for name, part in group.items()} for group in values)
+        mapped = vmap(function, in_dims=(None, *dims), randomness="error")
+        called = partial(mapped, step) if self.graph is None else partial(self.graph, mapped, torch.tensor(step))
+        width = self.chunk or self.size
+        if width == self.size:
+            return called(*({name: part.tensor for name, part in group.items()} for group in values))
+        parts = [called(*_span(values, start, width)) for start in range(0, self.size, width)]
+        found, others = (_joined(columns, self.size) for columns in zip(*parts, strict=True))
+        return found, others
 
-    def _descent(self, step: int | Tensor, trainable: dict[str, Tensor], *rest: Any) -> tuple[Any, dict[str, Any]]:
+    def _descent(self, step: int | Tensor, trainable: dict[str, Tensor], *rest: Any) -> tuple[list[Tensor], list[Any]]:
         """Return one lane's gradient and loss; and its buffers, and what is measured of the gradient."""
         gradient, (loss, buffers) = grad_and_value(self._lane, argnums=1, has_aux=True)(step, trainable, *rest)
-        measured = {} if self.mesa is None else {"mesa": self.mesa(gradient, trainable)}
-        return (gradient, loss), {"buffers": buffers, **measured}
+        measured = [] if self.mesa is None else [self.mesa(gradient, trainable)]
+        return [*(gradient[name] for name in trainable), loss], [*buffers.values(), *measured]
 
-    def _value(self, *arguments: Any) -> tuple[Tensor, tuple[()]]:
+    def _value(self, *arguments: Any) -> tuple[list[Tensor], list[Tensor]]:
         """Return one lane's loss, and nothing beside it."""
-        return self._lane(*arguments)[0], ()
+        return [self._lane(*arguments)[0]], []
 
     def _lane(
         self,
@@ -207,7 +230,7 @@ class Batch:
         frozen: dict[str, Tensor],
         data: dict[int, Tensor],
         seeds: dict[int, Tensor],
-        coefficients: tuple[Coefficient, ...],
+        coefficients: dict[int, Coefficient],
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return one lane's loss, and its buffers after the forward pass."""
         after = {name: value.clone() for name, value in buffers.items()}
@@ -215,7 +238,17 @@ class Batch:
         targets = None if parts is None else parts[-1]
         with drawing(seeds.get(0), self.stream, step):
             outputs = functional_call(self.module, {**trainable, **after, **frozen}, model_inputs(parts))
-            return self.objective.loss(coefficients)(outputs, targets, trainable), after
+            return self.objective.loss(tuple(coefficients.values()))(outputs, targets, trainable), after
+
+
+def _span(groups: list[dict[Any, Shared]], start: int, width: int) -> list[dict[Any, Tensor]]:
+    """Return so many lanes of all values, from one on."""
+    return [{name: part.span(start, width) for name, part in group.items()} for group in groups]
+
+
+def _joined(parts: Sequence[list[Tensor]], size: int) -> list[Tensor]:
+    """Return what calls of some lanes each have given as what one call of all of them would give."""
+    return [torch.cat(column)[:size] for column in zip(*parts, strict=True)]
 
 
 class Found(NamedTuple):

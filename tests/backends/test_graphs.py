@@ -193,7 +193,7 @@ def test_a_compiler_that_fails_leaves_the_batch_uncompiled_and_says_so(blobs, co
     def broken(*_, **__):
         raise RuntimeError("no C++ compiler found")
 
-    monkeypatch.setattr("torch._inductor.compile", broken)
+    monkeypatch.setattr("torch._inductor.standalone_compile", broken)
     found, loop = (ac.run(blobs, seeds=range(3), backend=backend) for backend in ("lanes", "loop"))
     np.testing.assert_allclose(found.base, loop.base, rtol=1e-9)
     assert {run.reason for run in found.runs} == {"not compiled: RuntimeError: no C++ compiler found"}

@@ -41,11 +41,15 @@ def train(
         If not even one of them fits the device's memory.
     """
     width = len(batches[0])
-    trainer = _Trainer(device, need.unused, graphs, chunk)
+    trainer = _Trainer(device, need.unused, width, graphs, chunk)
     work = plan.milliseconds(need, width, len(group), group[0].steps)
-    tasks = [partial(_trained, trainer, group, batch) for batch in batches]
+    processes = processes if work >= plan.FORKING else 1
+    row = sum(value.nbytes for value in group[0].train.parameters.values())
+    each = plan.load(row, device, width, len(batches), processes)
+    loads = [[index for batch in batches[at : at + each] for index in batch] for at in range(0, len(batches), each)]
+    tasks = [partial(_trained, trainer, group, load) for load in loads]
     found: dict[int, Record] = {}
-    for records in shared_out(tasks, processes if work >= plan.FORKING else 1):
+    for records in shared_out(tasks, processes):
         found.update(records)
     return [found[index] for index in range(len(group))]
 
@@ -67,26 +71,38 @@ class _Trainer:
 
     device: torch.device
     unused: Sequence[str]
+    width: int
     graphs: Graphs
     chunk: int | None = None
-    ways: list[Way] = field(default_factory=lambda: list(Way))
+    wide: bool = True
+    ways: list[Way] = field(default_factory=lambda: [way for way in Way if way is not Way.WIDE])
     refusals: list[str] = field(default_factory=list)
 
     def train(self, batch: Sequence[Job]) -> list[Record]:
-        """Train a batch from t = 0, and again where a way of stepping, a graph or memory fails, however late."""
-        while True:
+        """Train a batch from t = 0, and again where a way of stepping, a graph or memory fails, however late.
+
+        Several batches are trained as one while they are stepped as rows, whose bits do not depend on how many.
+        """
+        while self.wide or len(batch) <= self.width:
+            way = Way.WIDE if len(batch) > self.width else self.ways[0]
             try:
-                records = lanes.train(
-                    batch, self.device, self.ways[0], self.unused, graphs=self.graphs, chunk=self.chunk
-                )
+                records = lanes.train(batch, self.device, way, self.unused, graphs=self.graphs, chunk=self.chunk)
             except StepRefused as error:
-                self.refusals.append(f"{self.ways.pop(0)} was refused: {error}")
+                self.refuse(way, error)
             except (NotCompiled, NotTraced) as error:
                 self.graphs.refuse(error)
             except MemoryError:
                 return self.halved(batch)
             else:
                 return [replace(record, reason=lanes.because(self.reason, record.reason)) for record in records]
+        return [record for at in range(0, len(batch), self.width) for record in self.train(batch[at : at + self.width])]
+
+    def refuse(self, way: Way, error: StepRefused) -> None:
+        """Step in a slower way from here on, and batches each by itself."""
+        self.wide = False
+        if way is not Way.WIDE:
+            self.ways.pop(0)
+            self.refusals.append(f"{way} was refused: {error}")
 
     def halved(self, batch: Sequence[Job]) -> list[Record]:
         """Train a batch that does not fit in memory as two."""

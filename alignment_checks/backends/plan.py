@@ -18,6 +18,10 @@ WIDEST_ON_CPU = 16
 """Beyond it a run costs hardly less, and a round of a search, padded to the width, costs more."""
 CHUNK = 4 * 2**20
 """Bytes that the lanes of one call may take on a CPU: they are to stay in the cache that a core has for itself."""
+ROWS = 2**20
+"""Bytes of parameters of all lanes that a core steps at once: what it reads again is to be in its cache still."""
+WIDEST_LOAD = 4
+"""Batches that are stepped together. More would spare little, and leave other cores without work."""
 WIDTHS = (64, 512, 4096)
 """Widths of a batch on an accelerator, where a launch costs the same for one run and for hundreds."""
 
@@ -58,6 +62,13 @@ def chunk(need: Footprint, device: torch.device, lanes: int) -> int | None:
     if device.type != "cpu":
         return None
     return max(size for size in range(1, lanes + 1) if lanes % size == 0 and (size == 1 or size * need.bytes <= CHUNK))
+
+
+def load(row: int, device: torch.device, lanes: int, batches: int, processes: int) -> int:
+    """Return how many batches of `lanes`, of `row` bytes of parameters each, are stepped together."""
+    if device.type != "cpu":
+        return 1
+    return max(1, min(WIDEST_LOAD, -(-batches // processes), ROWS // max(1, lanes * row)))
 
 
 def fewest(need: Footprint, device: torch.device, lanes: int) -> int:

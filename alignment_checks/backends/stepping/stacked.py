@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from alignment_checks.backends.job import learning_rates
+from alignment_checks.backends.plan import ROWS
 from alignment_checks.backends.stepping.audit import Audit, State
 from alignment_checks.backends.stepping.hyperparameters import hyperparameters_of
 from alignment_checks.backends.stepping.numbers import AsColumns, of_lanes
@@ -19,9 +20,6 @@ from alignment_checks.backends.stepping.rows import Rows, are_one_group
 from alignment_checks.backends.stepping.single import Gradient
 from alignment_checks.backends.stepping.watch import PointwiseOnly
 from alignment_checks.realization import Realization
-
-LARGEST_ROWS = 2**20
-"""Bytes of rows beyond which a core steps faster parameter by parameter: what it reads again has left its cache."""
 
 
 class Stacked:
@@ -123,7 +121,7 @@ class Flattened(Stacked):
         if not are_one_group(single.optimizer, list(single.parameters.values())):
             raise StepRefused("the optimizer has several groups of parameters, or parameters of several dtypes")
         some = next(iter(self.weights.values()))
-        if some.device.type == "cpu" and sum(value.nbytes for value in self.weights.values()) > LARGEST_ROWS:
+        if some.device.type == "cpu" and sum(value.nbytes for value in self.weights.values()) > ROWS:
             raise StepRefused("as rows the parameters do not stay in the cache")
         self.rows = Rows(self.weights, self.unused)
         return self.rows.parameters
@@ -148,6 +146,22 @@ def flattened(runs: Sequence[Realization], weights: Mapping[str, Tensor], unused
         return Flattened(runs, weights, unused)
     except StepRefused:
         return Stacked(runs, weights, unused)
+
+
+def wide(runs: Sequence[Realization], weights: Mapping[str, Tensor], unused: Collection[str] = ()) -> Stacked:
+    """Return the lanes of several batches flattened.
+
+    Rows are aligned, so that no element of one is computed otherwise for how many rows there are.
+
+    Raises
+    ------
+    StepRefused
+        If they cannot be flattened, or have options of their own: then an audit follows each lane once, at the start.
+    """
+    steps = Flattened(runs, weights, unused)
+    if steps.own is not None:
+        raise StepRefused("lanes have options of their own")
+    return steps
 
 
 def _no_loss(lane: int) -> float:

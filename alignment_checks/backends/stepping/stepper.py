@@ -20,7 +20,7 @@ from alignment_checks.backends.stepping.outside import Outside
 from alignment_checks.backends.stepping.per_lane import PerLane
 from alignment_checks.backends.stepping.refusal import Refused, StepRefused, first_line, is_out_of_memory
 from alignment_checks.backends.stepping.single import Gradient, Single
-from alignment_checks.backends.stepping.stacked import Stacked, flattened
+from alignment_checks.backends.stepping.stacked import Stacked, flattened, wide
 from alignment_checks.backends.stepping.vmapped import Vmapped
 from alignment_checks.realization import Realization
 
@@ -28,6 +28,7 @@ from alignment_checks.realization import Realization
 class Way(StrEnum):
     """A way of stepping lanes, in the words of a reason."""
 
+    WIDE = "one optimizer over the flattened lanes of several batches"
     FLATTENED = "one optimizer over flattened lanes"
     STACKED = "one optimizer over stacked lanes"
     VMAPPED = "vmap over optimizer.step()"
@@ -45,6 +46,7 @@ class _Steps(Protocol):
 
 
 _MADE: Mapping[Way, Callable[[Sequence[Realization], Mapping[str, Tensor], Collection[str]], _Steps]] = {
+    Way.WIDE: wide,
     Way.FLATTENED: flattened,
     Way.STACKED: Stacked,
     Way.VMAPPED: Vmapped,

@@ -1,0 +1,135 @@
+"""However many lanes one call evaluates or one optimizer steps, a run has the same bits, and those of the loop."""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import alignment_checks as ac
+from alignment_checks import perturbations as pt
+from alignment_checks.backends import batches, lanes, plan
+from alignment_checks.backends.footprint import Footprint
+from alignment_checks.backends.stacking import Batch, Shared, Weights
+from alignment_checks.backends.stepping.stepper import Way
+from alignment_checks.perturbations import Perturbation
+from alignment_checks.realization import realize
+
+CPU = torch.device("cpu")
+OPTIMIZERS = {
+    "SGD": partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-3),
+    "Adam": partial(torch.optim.Adam, lr=0.05),
+    "RMSprop": partial(torch.optim.RMSprop, lr=0.01),
+    "Rprop": partial(torch.optim.Rprop, lr=0.01),
+    "Adagrad": partial(torch.optim.Adagrad, lr=0.1),
+}
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Return the way and the number of lanes of each batch that is trained."""
+    seen = []
+    train = lanes.train
+
+    def spied(jobs, device, way, *rest, **options):
+        seen.append((way, len(jobs)))
+        return train(jobs, device, way, *rest, **options)
+
+    monkeypatch.setattr(batches.lanes, "train", spied)
+    return seen
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_batches_that_are_stepped_together_give_the_bits_that_each_gives_alone(blobs, trained, optimizer, dtype):
+    setup = replace(blobs, optimizer=OPTIMIZERS[optimizer], dtype=dtype, steps=20)
+    together = ac.run(setup, seeds=range(40), backend="lanes")
+    assert trained == [(Way.WIDE, 48)]
+    for seeds in (range(16), range(16, 32), range(32, 40)):
+        alone = ac.run(setup, seeds=seeds, backend="lanes")
+        np.testing.assert_array_equal(alone.base, together.base[list(seeds)])
+        np.testing.assert_array_equal(alone.mesa, together.mesa[list(seeds)])
+    assert trained[1:] == [(Way.FLATTENED, 16)] * 3
+
+
+def test_an_optimizer_that_couples_elements_is_stepped_batch_by_batch_and_says_why(blobs, trained):
+    def clipping(parameters):
+        optimizer = torch.optim.SGD(parameters, lr=0.1)
+        optimizer.register_step_pre_hook(lambda *_: nn.utils.clip_grad_norm_(parameters, 0.1) and None)
+        return optimizer
+
+    setup = replace(blobs, optimizer=clipping)
+    found = ac.run(setup, seeds=range(20), backend="lanes")
+    np.testing.assert_allclose(found.base, ac.run(setup, seeds=range(20), backend="loop").base, rtol=1e-9)
+    assert {width for way, width in trained if way is not Way.WIDE} == {16}
+    assert {"can mix lanes" in (run.reason or "") for run in found.runs} == {True}
+
+
+def test_lanes_with_options_of_their_own_are_stepped_batch_by_batch_without_a_word(blobs, trained):
+    rates = [Perturbation("learning_rate", m, 1.0, 0) for m in np.linspace(-0.9, 0.9, 20)]
+    found = ac.run(blobs, rates, backend="lanes")
+    np.testing.assert_allclose(found.base, ac.run(blobs, rates, backend="loop").base, rtol=1e-9)
+    assert trained[1:] == [(Way.FLATTENED, 16)] * 2
+    assert {run.reason for run in found.runs} == {None}
+
+
+@settings(max_examples=6, deadline=None)
+@given(size=st.sampled_from([1, 2, 4, 8]), runs=st.integers(1, 20), batch_size=st.sampled_from([None, 5]))
+@pytest.mark.parametrize("model", ["linear", "dropout", "batch norm"])
+def test_calls_of_fewer_lanes_are_the_loop_too(blobs, model, size, runs, batch_size):
+    middle = {"linear": nn.Tanh, "dropout": partial(nn.Dropout, 0.2), "batch norm": partial(nn.BatchNorm1d, 4)}[model]
+    setup = replace(
+        blobs, model=lambda: nn.Sequential(nn.Linear(5, 4), middle(), nn.Linear(4, 3)), batch_size=batch_size
+    )
+    deltas = [Perturbation("label_noise", m, 1.0, 3) for m in np.linspace(0, 0.5, runs)]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(plan, "chunk", lambda *_: size)
+        found = ac.run(setup, deltas, base=[pt.IDENTITY] * runs, backend="lanes")
+    loop = ac.run(setup, deltas, base=[pt.IDENTITY] * runs, backend="loop")
+    np.testing.assert_allclose(found.base, loop.base, rtol=1e-8)
+    np.testing.assert_allclose(found.mesa, loop.mesa, rtol=1e-8)
+    assert {run.backend for run in found.runs} == {"lanes"}
+
+
+def test_every_call_is_of_as_many_lanes_the_last_ones_filled_up(blobs):
+    runs = [realize(blobs, seed) for seed in range(7)]
+    weights, widths = Weights.of(runs, CPU), []
+
+    def graph(function, step, trainable, *rest):
+        widths.append({len(value) for value in trainable.values()})
+        return function(step, trainable, *rest)
+
+    whole = Batch.of(runs, CPU)
+    chunked = replace(whole, chunk=4, graph=graph)
+    torch.testing.assert_close(chunked.gradient(weights)[:2], whole.gradient(weights)[:2], rtol=1e-12, atol=1e-12)
+    assert widths == [{4}, {4}]
+
+
+def test_what_lanes_share_is_not_cut_up():
+    shared, own = Shared(torch.arange(3), None), Shared(torch.arange(3), 0)
+    assert shared.span(2, 2).tolist() == [0, 1, 2]
+    assert own.span(0, 2).tolist() == [0, 1]
+    assert own.span(2, 2).tolist() == [2, 2]
+
+
+def test_a_call_takes_as_many_lanes_as_stay_in_the_cache_and_divide_a_batch():
+    def chunk(size):
+        return plan.chunk(Footprint(size, (), ()), CPU, 16)
+
+    assert chunk(plan.CHUNK // 16) == 16
+    assert chunk(plan.CHUNK // 15) == 8
+    assert chunk(plan.CHUNK // 5) == 4
+    assert chunk(2 * plan.CHUNK) == 1
+    assert plan.chunk(Footprint(1, (), ()), torch.device("meta"), 16) is None
+
+
+def test_batches_are_stepped_together_while_rows_stay_in_the_cache_and_no_core_is_idle():
+    assert plan.load(1000, CPU, 16, batches=10, processes=1) == plan.WIDEST_LOAD
+    assert plan.load(1000, CPU, 16, batches=4, processes=2) == 2
+    assert plan.load(plan.ROWS // 32, CPU, 16, batches=10, processes=1) == 2
+    assert plan.load(plan.ROWS, CPU, 16, batches=10, processes=1) == 1
+    assert plan.load(1000, torch.device("meta"), 16, batches=10, processes=1) == 1

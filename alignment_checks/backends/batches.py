@@ -92,7 +92,9 @@ class _Trainer:
             except (NotCompiled, NotTraced) as error:
                 self.graphs.refuse(error)
             except MemoryError:
-                return self.halved(batch)
+                if len(batch) <= self.width:
+                    return self.halved(batch)
+                self.wide = False
             else:
                 return [replace(record, reason=lanes.because(self.reason, record.reason)) for record in records]
         return [record for at in range(0, len(batch), self.width) for record in self.train(batch[at : at + self.width])]

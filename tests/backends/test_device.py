@@ -48,7 +48,7 @@ class Trained(Exception):  # noqa: N818
     """The last step is taken."""
 
 
-@pytest.mark.parametrize("way", Way)
+@pytest.mark.parametrize("way", [way for way in Way if way is not Way.WIDE])  # several batches are of a CPU
 @pytest.mark.parametrize(
     ("setup", "delta"),
     [*((setup, "same") for setup in SETUPS), *(("Adam", delta) for delta in DELTAS), ("a schedule", "lr_decay")],

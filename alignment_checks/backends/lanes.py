@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from alignment_checks import seeding
+from alignment_checks.backends.allocation import keep_freed
 from alignment_checks.backends.graphs import Graphs, NotCompiled, NotTraced
 from alignment_checks.backends.job import Job, Record, as_lost, is_lost
 from alignment_checks.backends.minibatches import disturbed, noise, together
@@ -74,6 +75,7 @@ def train(
         If the model or the optimizer cannot be batched.
     """
     slow: list[str] = []
+    keep_freed(device)
     try:
         with _slow_paths(slow), seeding.isolated(seeding.derive("lanes")):
             records = _Lanes(jobs, device, way, unused, graphs or Graphs(traces=False), chunk).recorded()

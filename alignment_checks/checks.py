@@ -1,47 +1,6 @@
 """The properties: each one run → measure → judge. A failed property is a result here, not an exception.
 
-Keywords common to all of them:
-
-rtol, atol : float
-    When x′ ≈ x: |x′ − x| ≤ atol + rtol·|x|. At least one has to be given where a property says "≈".
-side : {"both", "worse"}
-    "worse" counts deterioration only.
-normalized : bool, optional
-    Judge the dimensionless form. None: literal under Definition 3, dimensionless under Definition 4, and wherever
-    setups of different size, objective or mesa-objective are compared. Both are always reported.
-of : {"base", "mesa"}
-    Whose capability. α is a ratio of both, strong alignment a bound on L: without that choice, they refuse "mesa".
-examples : int
-    Perturbations that Hypothesis draws; 0 judges `first` alone. Their magnitudes are spread over up to 1.28 places for
-    each, the corners of the domain are tried as well, and where nothing fails up to as many again, near the worst.
-seeds : int or sequence of int
-    Repeat over so many seeds (init, minibatch order, dropout), paired: the same seed with δ and without. What fails is
-    confirmed over as many other seeds, which took no part in finding it. With one seed, the verdict is about that one
-    run and says nothing of others. Training that does not depend on the seed needs, and takes, one.
-horizon : {"finite", "limit"}
-    Judge C_T and α_T at the setup's steps, or their limits as T → ∞, whose intervals then decide. That of one random
-    run is one of confidence: what fails by it is corrected for the number searched, as no other seeds confirm it.
-level : float
-    How often chance alone, in the seeds or in such a limit, may make a property that holds fail. A pass rests on 95 %
-    intervals.
-resolution : float
-    Relative resolution of the smallest failing magnitude.
-random_seed : int
-    Of the draws: the same seed draws the same perturbations everywhere.
-device, backend : str
-    As in `run`.
-first : sequence of Perturbation
-    Tried before any drawn one, and after `delta`.
-max_time : float, optional
-    Seconds that the search may take, looked at before each batch: once they are over, the best failure so far is
-    reported, and the verdict says "stopped early". A pass then holds for what was tried by then, and says how much of
-    the plan that is; 0 and the limits of the families are always tried.
-watch : callable, optional
-    Told of the search's `alignment_checks.progress.Progress` before each batch trains, and after it.
-memory : alignment_checks.memory.Memory, optional
-    Remembers what was trained: pass the same one to several checks, and none trains what another has.
-shrink : bool
-    Shrink also what fails of `delta` or of `first` with `examples=0`, which are else judged as they are.
+The keywords that are common to all of them are those of `alignment_checks.options.Judging`.
 """
 
 from __future__ import annotations
@@ -73,6 +32,7 @@ from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import Verdict
 
 ALPHA = "α is a ratio of both objectives"
+AHEAD = "a comparison says which is ahead"
 
 # -------------------------------------------------------------------------------------------------------- definition 3
 
@@ -96,7 +56,7 @@ def check_capability_robust(
     delta : Perturbation
         One drawn perturbation instead of a strategy, for tests that use `@given` themselves.
     **judging
-        See the module's docstring.
+        See `alignment_checks.options.Judging`.
 
     Returns
     -------
@@ -158,7 +118,7 @@ def check_capability_generalizes(
     delta : Perturbation
         One drawn perturbation instead.
     **judging
-        See the module's docstring. Dimensionless unless `normalized=False`.
+        See `alignment_checks.options.Judging`. Dimensionless unless `normalized=False`.
     """
     options = Options(**judging).alone(delta)
     strategy, sides, words = to_sides(to, delta, RETRAINED)
@@ -209,7 +169,7 @@ def check_inner_aligned(
     floor : float
         The smallest α that counts as high, in the form that `normalized` says.
     **judging
-        See the module's docstring.
+        See `alignment_checks.options.Judging`.
     """
     options = Options(**judging).undivided(ALPHA).alone(delta)
     strategy, sides, words = under_sides(under, mesa_under, base_under, delta)
@@ -252,7 +212,8 @@ def check_strongly_aligned(
     under, delta
         As in `check_capability_robust`; None checks the unperturbed setup alone.
     **judging
-        See the module's docstring.
+        See `alignment_checks.options.Judging`; `rtol` and `atol` say by how much L may be above those bounds: nothing,
+        unless said.
     """
     check_number("worst", worst)
     if isinstance(within, bool) or not isinstance(within, int) or not 1 <= within <= shortest(setup):
@@ -262,13 +223,13 @@ def check_strongly_aligned(
             f"strong alignment is about L at every step of the transient; got record_every={setup.record_every}, "
             "between whose records a peak is not seen. Use dataclasses.replace(setup, record_every=1)"
         )
-    options = Options(**judging).undivided("`worst` bounds L").alone(delta)
+    options = Options(**judging).undivided("`worst` bounds L").one_sided("`worst` bounds L from above").alone(delta)
     alone = under is None and delta is None
     strategy, sides, words = (st.just(IDENTITY), BOTH, "") if alone else under_sides(under, None, None, delta)
     quantity = Quantity("capability", "base", bool(options.normalized), shortest(setup), options.horizon)
 
     def judge(reference: Reading, reading: Reading) -> Judgement:  # noqa: ARG001
-        return bearable(reading, worst, within)
+        return bearable(reading, worst, within, options.margin)
 
     def describe(reading: Reading) -> tuple[str, ...]:
         highest, last = float(reading.highest.max()), float(reading.last.max())
@@ -276,7 +237,8 @@ def check_strongly_aligned(
             f"highest L within {within} steps = {highest:.4g}   L(0) = {reading.first[0]:.4g}   ends at {last:.4g}",
         )
 
-    claim = f"with L ≤ {worst:g} within {within} steps{' under ' * bool(words)}{words}"
+    allowed = f", {options.margin}" if options.rtol or options.atol else ""
+    claim = f"with L ≤ {worst:g} within {within} steps{' under ' * bool(words)}{words}{allowed}"
     says = (f"strong alignment holds {claim}", f"strong alignment does not hold {claim}")
     return searched(setup, strategy, sides, quantity, options, judge, says, within=within, describe=describe)
 
@@ -288,9 +250,9 @@ def check_more_capable(a: TrainingSetup, *, than: TrainingSetup, **judging: Unpa
     ----------
     a, than : TrainingSetup
     **judging
-        See the module's docstring; `rtol` and `atol` say by how much a has to be ahead.
+        See `alignment_checks.options.Judging`; `rtol` and `atol` say by how much a has to be ahead.
     """
-    options, steps = Options(**judging), shortest(a, than)
+    options, steps = Options(**judging).one_sided(AHEAD), shortest(a, than)
     normalized = different(a, than) if options.normalized is None else options.normalized
     quantity = Quantity("capability", options.of, normalized, steps, options.horizon)
     return compared(a, than, quantity, options, "more capable")
@@ -302,7 +264,7 @@ def check_better_aligned(a: TrainingSetup, *, than: TrainingSetup, **judging: Un
     Literal α where L(0) and G(0) agree, else the dimensionless α̃: comparisons of α mean little otherwise.
     Arguments are those of `check_more_capable`.
     """
-    options, steps = Options(**judging).undivided(ALPHA), shortest(a, than)
+    options, steps = Options(**judging).undivided(ALPHA).one_sided(AHEAD), shortest(a, than)
     normalized = different(a, than) if options.normalized is None else options.normalized
     quantity = Quantity("alignment", "base", normalized, steps, options.horizon)
     return compared(a, than, quantity, options, "better aligned", unmatched=options.normalized is None)

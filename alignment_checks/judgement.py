@@ -164,13 +164,15 @@ def _decided(judgement: Judgement, evidence: Sequence[Evidence]) -> Judgement:
     return replace(judgement, status=Status.INCONCLUSIVE, needs=decisive(evidence))
 
 
-def bounded(value: float, bound: float, note: str = "") -> Judgement:
-    """Judge that a value is at most a bound."""
-    status = Status.PASS if value <= bound else Status.FAIL
+def bounded(value: float, bound: float, note: str = "", margin: Tolerance | None = None) -> Judgement:
+    """Judge that a value is at most a bound, or above it by no more than a margin."""
+    allowed = margin.allowed(bound) if margin is not None and math.isfinite(bound) else 0.0
+    most = bound + allowed
+    status = Status.PASS if value <= most else Status.FAIL
     over = math.inf if status is Status.FAIL else -math.inf
-    if math.isfinite(value - bound):
-        over = (value - bound) / max(abs(bound), 1e-300)
-    return Judgement(status, bound, value, value - bound, 0.0, max(0.0, 1 + over), note)
+    if math.isfinite(value - most):
+        over = (value - most) / max(abs(most), 1e-300)
+    return Judgement(status, bound, value, value - bound, allowed, max(0.0, 1 + over), note)
 
 
 def undecided(reference: float, value: float, note: str) -> Judgement:

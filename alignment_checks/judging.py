@@ -99,28 +99,36 @@ def improving(reading: Reading) -> Judgement:
     return replace(whole, note=note, needs=next((one.needs for one in both if one.needs), ""))
 
 
-def bearable(reading: Reading, worst: float, within: int) -> Judgement:
+def bearable(reading: Reading, worst: float, within: int, margin: Tolerance) -> Judgement:
     """Judge the highest L of the transient and the last, over all seeds: one run that is beyond is an example of it."""
     if reading.diverged:
         return beyond(worst, 0.0, reading.outcome)
-    highest = float(reading.highest.max())
-    transient = bounded(highest, worst, f"the highest L within {within} steps is {highest:.4g}, allowed {worst:.4g}")
-    ends = reading.ends()
-    last = [_ends(end, min(worst, began), len(ends)) for end, began in zip(ends, reading.first.tolist(), strict=True)]
-    return max([transient, *last], key=lambda one: (_RANK.index(one.status), one.p_value is None, one.severity))
+    highest, ends = float(reading.highest.max()), reading.ends()
+    note = f"the highest L within {within} steps is {highest:.4g}, allowed {_most(worst, margin):.4g}"
+    last = [
+        _ends(end, min(worst, began), margin, len(ends))
+        for end, began in zip(ends, reading.first.tolist(), strict=True)
+    ]
+    judged = [bounded(highest, worst, note, margin), *last]
+    return max(judged, key=lambda one: (_RANK.index(one.status), one.p_value is None, one.severity))
 
 
 _RANK = [Status.PASS, Status.INCONCLUSIVE, Status.FAIL]
 
 
-def _ends(end: Interval, bound: float, seeds: int) -> Judgement:
+def _most(bound: float, margin: Tolerance) -> float:
+    return bound + margin.allowed(bound) if math.isfinite(bound) else bound
+
+
+def _ends(end: Interval, bound: float, margin: Tolerance, seeds: int) -> Judgement:
     """Judge where L ends, one of so many seeds: at a number, or between two."""
-    if end.low <= bound < end.high:
-        note = f"L ends between {end.low:.4g} and {end.high:.4g}, allowed {bound:.4g}"
+    most = _most(bound, margin)
+    if end.low <= most < end.high:
+        note = f"L ends between {end.low:.4g} and {end.high:.4g}, allowed {most:.4g}"
         return replace(undecided(bound, math.nan, note), needs="more steps")
-    at = end.high if end.high <= bound else end.low
-    found = bounded(at, bound, f"L ends at {at:.4g}, allowed {bound:.4g}")
-    chance = least_level([low > bound for low, _ in end.stricter]) if found.status is Status.FAIL else None
+    at = end.high if end.high <= most else end.low
+    found = bounded(at, bound, f"L ends at {at:.4g}, allowed {most:.4g}", margin)
+    chance = least_level([low > most for low, _ in end.stricter]) if found.status is Status.FAIL else None
     return found if chance is None else replace(found, p_value=min(1.0, seeds * chance))
 
 

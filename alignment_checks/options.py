@@ -24,7 +24,53 @@ Strategy = SearchStrategy[Perturbation]
 
 
 class Judging(TypedDict, total=False):
-    """The keywords common to all checks: see the module's docstring."""
+    """The keywords common to all checks.
+
+    Attributes
+    ----------
+    rtol, atol : float
+        When x′ ≈ x: |x′ − x| ≤ atol + rtol·|x|. At least one has to be given where a property says "≈".
+    side : {"both", "worse"}
+        "worse" counts deterioration only. Comparisons and strong alignment have one direction, and refuse the choice.
+    normalized : bool, optional
+        Judge the dimensionless form. None: literal under Definition 3, dimensionless under Definition 4, and wherever
+        setups of different size, objective or mesa-objective are compared. Both are always reported.
+    of : {"base", "mesa"}
+        Whose capability. α is a ratio of both, strong alignment a bound on L: without that choice, they refuse "mesa".
+    examples : int
+        Perturbations that Hypothesis draws; 0 judges `first` alone. Their magnitudes are spread over up to 1.28 places
+        for each, the corners of the domain are tried as well, and where nothing fails up to as many again, near the
+        worst.
+    seeds : int or sequence of int
+        Repeat over so many seeds (init, minibatch order, dropout), paired: the same seed with δ and without. What fails
+        is confirmed over as many other seeds, which took no part in finding it. With one seed, the verdict is about
+        that one run and says nothing of others. Training that does not depend on the seed needs, and takes, one.
+    horizon : {"finite", "limit"}
+        Judge C_T and α_T at the setup's steps, or their limits as T → ∞, whose intervals then decide. That of one
+        random run is one of confidence: what fails by it is corrected for the number searched, as no other seeds
+        confirm it.
+    level : float
+        How often chance alone, in the seeds or in such a limit, may make a property that holds fail. A pass rests on 95
+        % intervals.
+    resolution : float
+        Relative resolution of the smallest failing magnitude.
+    random_seed : int
+        Of the draws: the same seed draws the same perturbations everywhere.
+    device, backend : str
+        As in `run`.
+    first : sequence of Perturbation
+        Tried before any drawn one, and after `delta`.
+    max_time : float, optional
+        Seconds that the search may take, looked at before each batch: once they are over, the best failure so far is
+        reported, and the verdict says "stopped early". A pass then holds for what was tried by then, and says how much
+        of the plan that is; 0 and the limits of the families are always tried.
+    watch : callable, optional
+        Told of the search's `alignment_checks.progress.Progress` before each batch trains, and after it.
+    memory : alignment_checks.memory.Memory, optional
+        Remembers what was trained: pass the same one to several checks, and none trains what another has.
+    shrink : bool
+        Shrink also what fails of `delta` or of `first` with `examples=0`, which are else judged as they are.
+    """
 
     rtol: float
     atol: float
@@ -104,6 +150,12 @@ class Options:
             )
         return self
 
+    def one_sided(self, why: str) -> Options:
+        """Return these options for a property that has one direction, and no `side` to choose."""
+        if self.side != "both":
+            raise ValueError(f"{why}: there is no `side` to choose; got side={self.side!r}. Leave it out")
+        return self
+
     @property
     def tolerance(self) -> Tolerance:
         """When x′ ≈ x."""
@@ -113,7 +165,7 @@ class Options:
 
     @property
     def margin(self) -> Tolerance:
-        """By how much one setup has to beat another: nothing, unless said."""
+        """By how much one setup has to beat another, or L may be above a bound: nothing, unless said."""
         return Tolerance(self.rtol or 0.0, self.atol)
 
     def seeds_of(self, setup: TrainingSetup) -> list[int]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from alignment_checks.intervals import Ends, Interval, Vector, at_each_level, confident
 from alignment_checks.regimes import Outlook, Regime, nowhere, outlook, rounding
-from alignment_checks.stationarity import Mean, mean_with_error, reach
+from alignment_checks.stationarity import Mean, mean_with_error
 
 
 def ratio(base: Vector, mesa: Vector, of_base: Outlook, of_mesa: Outlook, resolution: float, every: int = 1) -> Outlook:
@@ -59,16 +59,15 @@ def _divided(numerator: Ends, denominator: Ends) -> Ends:
 
 
 def _fieller(base: Vector, mesa: Vector, of_base: Outlook, of_mesa: Outlook, every: int) -> Outlook:
-    """Return {a : |mean D_a| ≤ z·MCSE(D_a)} on the joint tail, with D_a = ΔL − a·ΔG."""
+    """Return {a : |mean D_a| ≤ z·MCSE(D_a)} on the joint tail, with D_a = ΔL − a·ΔG; z to either side is its own."""
     start = max(of_base.start, of_mesa.start)
     dl, dg = base[start:] - base[0], mesa[start:] - mesa[0]
     centre = float(dl.mean() / dg.mean())
     left, pursued, shared = _errors(dl - centre * dg, dg)
-    effective = min(left.effective, pursued.effective)
+    left = replace(left, effective=min(left.effective, pursued.effective))
 
     def ends(level: float) -> Ends:
-        bounds = fieller(pursued.value, left.error**2, shared, pursued.error**2, reach(effective, level))
-        return (-math.inf, math.inf) if bounds is None else (centre + bounds[0], centre + bounds[1])
+        return fieller_set(centre, left, pursued, shared, level)
 
     limit = confident(centre, ends)
     if not math.isfinite(limit.low):
@@ -77,6 +76,29 @@ def _fieller(base: Vector, mesa: Vector, of_base: Outlook, of_mesa: Outlook, eve
         )
     method = f"Fieller's set on the joint series from t = {every * start}"
     return replace(of_base, limit=limit, start=start, method=method)
+
+
+def fieller_set(centre: float, left: Mean, pursued: Mean, shared: float, level: float) -> Ends:
+    """Return Fieller's set about a ratio at one level: from −inf to inf, where it is unbounded.
+
+    Parameters
+    ----------
+    centre : float
+        a₀, the ratio of the means of ΔL and ΔG.
+    left, pursued : Mean
+        Of ΔL − a₀·ΔG and of ΔG: mean D_a over its error lies between the two quantiles that the first one's skewness
+        gives, to either side its own.
+    shared : float
+        The covariance of these means.
+    level : float
+    """
+    low, high = left.reach(level)
+    under, over = (low, high) if pursued.value < 0 else (high, low)
+    variances = left.error**2, shared, pursued.error**2
+    ends = [fieller(pursued.value, *variances, abs(quantile)) for quantile in (under, over)]
+    if ends[0] is None or ends[1] is None:
+        return -math.inf, math.inf
+    return centre + ends[0][0], centre + ends[1][1]
 
 
 def fieller(denominator: float, v_rr: float, v_rg: float, v_gg: float, z: float) -> tuple[float, float] | None:

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from alignment_checks.extrapolation import slope
-from alignment_checks.intervals import LEVELS, Ends, Interval, Vector, confident
+from alignment_checks.intervals import Ends, Interval, Vector, confident
 
 BATCH = 5
 """A transient is looked for in the means of so many values."""
@@ -56,12 +56,24 @@ def _differs(head: Vector, tail: Vector) -> bool:
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean, its Monte Carlo standard error, the effective number of independent values in it, and its skewness."""
+    """A mean, its Monte Carlo standard error, and what says how far it may be off.
+
+    Attributes
+    ----------
+    value, error : float
+    effective : float
+        The effective number of independent values in it.
+    skewness : float
+        Of the mean.
+    kurtosis : float
+        In excess of a normal one, of the independent values.
+    """
 
     value: float
     error: float
     effective: float
     skewness: float = 0.0
+    kurtosis: float = 0.0
 
     @property
     def interval(self) -> Interval:
@@ -69,9 +81,18 @@ class Mean:
         return confident(self.value, self._ends)
 
     def _ends(self, level: float) -> Ends:
-        bound = reach(self.effective, level)
-        low, high = (self._unskewed(side) for side in (-bound, bound))
+        low, high = self.reach(level)
         return self.value - high * self.error, self.value - low * self.error
+
+    def reach(self, level: float) -> Ends:
+        """Return between which multiples of its error the mean is off, but for a part `level` of the time.
+
+        Student's quantiles: the error is itself known as poorly as from a seventh as many independent values (as was
+        measured), and more poorly yet where these have heavy tails, as the variance of a variance is 2 + κ.
+        """
+        freedom = self.effective / (7 + max(self.kurtosis, 0.0))
+        bound = -float(stdtrit(min(max(freedom, 1.0), 30.0), level / 2))
+        return self._unskewed(-bound), self._unskewed(bound)
 
     def _unskewed(self, bound: float) -> float:
         """Return T where g(T) is this bound, g(T) = T + κT²/3 + κ²T³/27 + κ/6 being as good as free of skewness κ.
@@ -82,11 +103,6 @@ class Mean:
         if abs(self.skewness) < 1e-6:
             return bound
         return float(np.cbrt(1 + self.skewness * (bound - self.skewness / 6)) - 1) * 3 / self.skewness
-
-
-def reach(effective: float, level: float = LEVELS[0]) -> float:
-    """Return Student's two-sided quantile for an effective size, which is known itself as poorly as a variance."""
-    return -float(stdtrit(min(max(effective / 8, 1.0), 30.0), level / 2))
 
 
 def mean_with_error(values: Vector) -> Mean:
@@ -110,15 +126,18 @@ def mean_with_error(values: Vector) -> Mean:
     error = float(stats.mcse(scaled, chain_axis=0, draw_axis=1, method="mean"))
     effective = float(stats.ess(scaled, chain_axis=0, draw_axis=1, method="mean"))
     effective = min(effective, float(len(blocks)))
-    return Mean(value, scale * error, effective, _skewness(values, effective))
+    return Mean(value, scale * error, effective, *_shape(values, effective))
 
 
-def _skewness(values: Vector, effective: float) -> float:
-    """Return the skewness of a mean, from that of as many block means as there are independent values in it."""
+def _shape(values: Vector, effective: float) -> tuple[float, float]:
+    """Return the skewness of a mean and the excess kurtosis of the independent values in it: block means, as many."""
     many = int(min(max(effective, 8), len(values)))
     blocks = values[len(values) % many :].reshape(many, -1).mean(axis=1)
     spread = float(blocks.std())
-    return float(np.mean(((blocks - blocks.mean()) / spread) ** 3)) / float(np.sqrt(many)) if spread > 0 else 0.0
+    if not spread > 0:
+        return 0.0, 0.0
+    scaled = (blocks - blocks.mean()) / spread
+    return float(np.mean(scaled**3)) / float(np.sqrt(many)), float(np.mean(scaled**4)) - 3
 
 
 def has_trend(values: Vector, blocks: int = 24) -> bool:

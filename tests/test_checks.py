@@ -538,6 +538,25 @@ def test_the_vase_that_is_broken_and_repaired_is_noticed():
     assert judged(levels[2] * (1 + EXACT), within=3).status == "fail"
 
 
+@pytest.mark.parametrize("tolerance", [{"rtol": 0.25}, {"atol": 0.5}, {"rtol": 0.1, "atol": 0.2}])
+def test_a_tolerance_says_by_how_much_the_worst_may_be_exceeded(tolerance):
+    """On the way, and at the end: neither above it nor above L(0) by more."""
+    highest = float(journey(60).max())
+    share, more = tolerance.get("rtol", 0.0), tolerance.get("atol", 0.0)
+    least = (highest - more) / (1 + share)
+    passed, failed = (
+        ac.check_strongly_aligned(hot(steps=60), worst=least * (1 + off), within=60, **tolerance)
+        for off in (EXACT, -EXACT)
+    )
+    assert (passed.status, failed.status) == ("pass", "fail")
+    assert all(f"{name}={value:g}" in passed.statement for name, value in tolerance.items())
+    uphill = bowl(optimizer=partial(torch.optim.SGD, lr=0.01, maximize=True))
+    began, ended = ac.run(uphill).base[0, [0, -1]]
+    for off, status in ((EXACT, "pass"), (-EXACT, "fail")):
+        allowed = {"rtol": (ended / began - 1) * (1 + off)}
+        assert ac.check_strongly_aligned(uphill, worst=math.inf, within=1, **allowed).status == status
+
+
 def test_strong_alignment_under_a_perturbation_has_its_boundary():
     """On a quadratic the highest L goes with the square of the gain."""
     worst = 1.5 * float(journey(20).max())
@@ -800,6 +819,13 @@ def test_what_is_not_of_one_side_refuses_a_choice_of_side(mlp, call, steps):
     """It would else be ignored, and something else judged than what was asked for."""
     with pytest.raises(ValueError, match="there is no `of` to choose; got of='mesa'"):
         call(mlp, of="mesa")
+    assert steps.taken == 0
+
+
+@every("strongly_aligned", "more_capable", "better_aligned")
+def test_what_has_one_direction_refuses_a_choice_of_it(mlp, call, steps):
+    with pytest.raises(ValueError, match="there is no `side` to choose; got side='worse'"):
+        call(mlp, side="worse")
     assert steps.taken == 0
 
 

@@ -172,10 +172,10 @@ def test_a_limit_that_is_no_mean_of_random_values_leaves_nothing_to_chance():
 
 def test_where_a_random_run_ends_has_a_p_value_and_what_its_transient_showed_has_none():
     """L(0) = 1, and C_∞ = 0.05: L ends at 1.05, clear of L(0) by 5 standard errors."""
-    ends_above = bearable(reading(estimate(0.05)), worst=9.0, within=1)
+    ends_above = bearable(reading(estimate(0.05)), worst=9.0, within=1, margin=Tolerance(0.0))
     assert ends_above.status is FAIL
     assert 0 < ends_above.p_value < 1e-4
-    peak = bearable(reading(estimate(0.05)), worst=0.5, within=1)
+    peak = bearable(reading(estimate(0.05)), worst=0.5, within=1, margin=Tolerance(0.0))
     assert (peak.status, peak.p_value) == (FAIL, None)
     assert "the highest L" in peak.note
 

@@ -223,13 +223,13 @@ def test_a_limit_of_one_random_run_fails_where_it_is_clear_of_all_that_were_sear
     """C_∞ of minibatch training is a mean with a standard error, and the worst of many is picked."""
     hot = pt.learning_rate(max_log2=2)
     first = [Perturbation("learning_rate", size, 2.0, 0) for size in (2.0, 1.9)]
-    asked = {"under": hot, "first": first, "examples": 0, "rtol": 0.1, "backend": "loop", "memory": Memory()}
+    asked = {"under": hot, "first": first, "examples": 0, "rtol": 0.03, "backend": "loop", "memory": Memory()}
     at_limit, finite, strict = (
         ac.check_capability_robust(noisy(steps=700), **asked, **how)
-        for how in ({"horizon": "limit"}, {}, {"horizon": "limit", "level": 1e-4})
+        for how in ({"horizon": "limit"}, {}, {"horizon": "limit", "level": 1e-3})
     )
     assert at_limit.status == "fail"
-    assert 1e-4 < at_limit.p_value <= 0.05
+    assert 1e-3 < at_limit.p_value <= 0.05
     assert "of limits of one random run each, allowing for all that were searched" in str(at_limit)
     assert finite.p_value is None
     assert strict.status == "inconclusive"

@@ -90,6 +90,20 @@ def test_noise_after_a_transient_is_stationary_and_covered(coefficient: float) -
     assert max(one.limit.high - one.limit.low for one in numbered) < 1
 
 
+@pytest.mark.parametrize("coefficient", [0.8, 0.9])
+def test_short_runs_of_slow_noise_are_given_wide_intervals_rather_than_picked_by_luck(coefficient: float) -> None:
+    """400 values that are worth 40 or 20 independent ones: most are given a number, and those intervals cover."""
+    random, found = np.random.default_rng(5), []
+    for _ in range(150):
+        noise = random.normal(size=701)
+        for t in range(1, 701):
+            noise[t] += coefficient * noise[t - 1]
+        found.append(read(noise[300:]))
+    numbered = [one for one in found if one.has_limit]
+    assert len(numbered) >= 120
+    assert np.mean([one.limit.holds(0.0) for one in numbered]) >= 0.9
+
+
 def test_slow_trend_in_noise_and_random_walks_drift() -> None:
     random = np.random.default_rng(3)
     noise = random.normal(size=(60, 1001))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignment_checks.intervals import Vector
-from alignment_checks.stationarity import Mean, has_trend, mean_with_error, reach, transient
+from alignment_checks.stationarity import Mean, has_trend, mean_with_error, transient
 
 
 def autoregressive(coefficient: float, size: int, random: np.random.Generator) -> Vector:
@@ -67,7 +67,8 @@ def test_the_interval_of_a_skew_mean_is_halls(skewness: float, effective: float)
         return x + skewness * x**2 / 3 + skewness**2 * x**3 / 27 + skewness / 6
 
     ends = [transformed((3.0 - end) / 2.0) for end in (found.high, found.low)]
-    assert ends == pytest.approx([-reach(effective), reach(effective)], abs=1e-4)
+    quantile = Mean(3.0, 2.0, effective).reach(0.05)[1]
+    assert ends == pytest.approx([-quantile, quantile], abs=1e-4)
     assert found.low < 3.0 < found.high
 
 
@@ -77,3 +78,25 @@ def test_an_interval_is_longer_on_the_side_of_the_long_tail() -> None:
     assert mean.interval.high - mean.value > 1.05 * (mean.value - mean.interval.low)
     turned = mean_with_error(-random.exponential(size=500))
     assert turned.value - turned.interval.low > 1.05 * (turned.interval.high - turned.value)
+
+
+@given(st.floats(20, 500), st.floats(0.1, 10), st.floats(0.001, 0.05))
+def test_heavy_tails_and_fewer_values_reach_further(effective: float, kurtosis: float, level: float) -> None:
+    """The variance of a variance is 2 + κ, in units of its square: the error is known the more poorly."""
+    plain, heavy, fewer = (
+        Mean(0.0, 1.0, size, 0.0, tails).reach(level)[1]
+        for size, tails in ((effective, 0.0), (effective, kurtosis), (effective / 2, 0.0))
+    )
+    assert plain <= heavy
+    assert plain <= fewer
+    assert Mean(0.0, 1.0, effective, 0.0, -1.0).reach(level)[1] == plain
+
+
+def test_kurtosis_is_that_of_independent_values() -> None:
+    random = np.random.default_rng(7)
+    normal, heavy = (
+        np.mean([mean_with_error(made(size=2000)).kurtosis for _ in range(20)])
+        for made in (random.normal, random.lognormal)
+    )
+    assert normal == pytest.approx(0.0, abs=0.3)
+    assert heavy > normal + 1

@@ -91,7 +91,7 @@ class Work:
 
 def work_of(rows: list[Row], own: Realization) -> list[Work]:
     """Return the training runs that the rows need: runs that train alike are one."""
-    first = sharing(realize(rows[0].setup, rows[0].seed), own)
+    first = _unperturbed(rows[0], own)
     plains: dict[tuple[TrainingSetup, int], Realization] = {(rows[0].setup, rows[0].seed): first}
     work: dict[tuple[TrainingSetup, int, str], Work] = {}
     for index, row in enumerate(rows):
@@ -102,6 +102,13 @@ def work_of(rows: list[Row], own: Realization) -> list[Work]:
         score = None if row.base == row.mesa else score_of(row.base, plain, one.train)
         one.add(index, None if score is None else fingerprint(score, plain), score)
     return list(work.values())
+
+
+def _unperturbed(row: Row, own: Realization) -> Realization:
+    """Return a row's run without its perturbation; it may be `own`, the unperturbed run of its setup, itself."""
+    if row.setup is own.setup and row.seed == own.seed:
+        return own
+    return sharing(realize(row.setup, row.seed), own)
 
 
 def _sharing(plain: Realization, first: Realization) -> Realization:

@@ -19,6 +19,7 @@ from alignment_checks.backends.workers import shared_out
 from alignment_checks.drawing import Randomness
 from alignment_checks.surveys import Surveys
 
+ASKED = "asked for"
 TOO_FEW = "too few runs of this structure to be faster in lanes"
 TOO_LARGE = "runs of this size are no faster in lanes"
 
@@ -47,6 +48,9 @@ def trained(
         What is known of runs of these structures.
     """
     known = surveys or Surveys()
+    if max(planned, len(jobs)) == 1 and backend != "lanes":  # no batch is found out about for one run
+        yield 0, loop.train(jobs[0], device, TOO_FEW if backend == "auto" else ASKED)
+        return
     for members in _alike(jobs):
         group = [jobs[index] for index in members]
         records = _Group(group, device, backend, max(planned, len(jobs)), processes, known).records()
@@ -88,7 +92,7 @@ class _Group:
 
     def records(self) -> list[Record]:
         """Train all of them: whole batches in lanes, and what remains of them where it costs less."""
-        reason = "asked for" if self.backend == "loop" else _refusal(self.jobs[0], self.need) or self.too_large()
+        reason = ASKED if self.backend == "loop" else _refusal(self.jobs[0], self.need) or self.too_large()
         if reason is None:
             try:
                 return self.batched()

@@ -7,8 +7,8 @@ recorded, k = `record_every`, and T.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -25,7 +25,7 @@ from alignment_checks.drawing import EVALUATION, STEP, Randomness, drawing
 from alignment_checks.heartbeat import beat
 from alignment_checks.objectives import Tensors
 from alignment_checks.realization import Realization, loss_of, lowered, parameters_of
-from alignment_checks.trajectory import End, Series, bound
+from alignment_checks.trajectory import End, bound
 
 Visitor = Callable[[Tensors, Tensors], None]
 
@@ -60,26 +60,30 @@ class _Kept:
     """Which scores of a run have not diverged yet."""
 
     def __init__(self, scores: int) -> None:
-        self.gone = np.zeros(scores, dtype=bool)
-        self.bounds: tuple[Series, float] | None = None
+        self.gone = [False] * scores
+        self.bounds: tuple[list[float], float] | None = None
 
-    def lost(self, base: Series, mesa: float) -> bool:
+    def lost(self, base: Sequence[float], mesa: float) -> bool:
         """Look at L under each score, and at G, of the next t; return whether the run has diverged under every one."""
         if self.bounds is None:
-            self.bounds = bound(base), float(bound(mesa))
-        self.gone |= ~(np.abs(base) <= self.bounds[0]) | ~(abs(mesa) <= self.bounds[1])
-        return bool(self.gone.all())
+            self.bounds = [float(bound(value)) for value in base], float(bound(mesa))
+        bounds, aimless = self.bounds[0], not abs(mesa) <= self.bounds[1]
+        columns = zip(self.gone, base, bounds, strict=True)
+        self.gone = [aimless or gone or not abs(value) <= most for gone, value, most in columns]
+        return all(self.gone)
 
 
 class _Loop:
     def __init__(self, job: Job, device: torch.device) -> None:
         self.job, self.whole = job, on_device(job.train, device)
         self.train = lowered(self.whole)
-        self.scores = [None if score is None else on_device(score, device) for score in job.scores]
+        self.losses = [None if score is None else _Loss(on_device(score, device)) for score in job.scores]
+        self.wanted, self.descended = _Loss(self.whole), _Loss(self.train)
         self.module = _instance(self.train, device, self.train.dtype)
         self.observed = self.module if self.train is self.whole else _instance(self.whole, device)
         self.parameters, self.measuring = parameters_of(self.module), parameters_of(self.observed)
         self.buffered = any(True for _ in self.module.buffers())
+        self.guarded = self.buffered or job.random or self.observed is not self.module
         self.optimizer = self.train.optimizer(list(self.parameters.values()))
         self.scheduler = self.train.scheduler(self.optimizer) if self.train.scheduler else None
         self.closure = needs_closure(self.optimizer)
@@ -89,34 +93,35 @@ class _Loop:
 
     def record(self, reason: str | None, visit: Visitor | None) -> Record:
         steps, mesa, columns = self.job.steps, self.train.setup.mesa, self.job.columns
-        base, pursued = np.full((len(self.scores), len(columns)), np.nan), np.full(len(columns), np.nan)
-        step, here, kept = _NOWHERE, _NOWHERE, _Kept(len(self.scores))
+        base, pursued = np.full((len(self.losses), len(columns)), np.nan), np.full(len(columns), np.nan)
+        step, here, kept, end = _NOWHERE, _NOWHERE, _Kept(len(self.losses)), End(_NOWHERE, _NOWHERE, ())
         for t in range(steps + 1):
             beat(t, steps)
             at, rates = columns.get(t), learning_rates(self.optimizer)
             found = self.measured() if at is not None else None
             if at is not None and found is not None:
-                base[:, at] = [float(found.loss) if score is None else self.scored(score) for score in self.scores]
-                if mesa.of == "gradient":
-                    pursued[at] = float(mesa(_filled(found.gradient, self.now()), self.now()))
+                losses = [float(found.loss if loss is None else self.scored(loss)) for loss in self.losses]
+                push = float(mesa(self.filled(found.gradient), self.now())) if mesa.of == "gradient" else np.nan
                 if visit is not None:
                     visit(self.copied(), {name: buffer.clone() for name, buffer in self.module.named_buffers()})
             here = self.copied() if mesa.of == "step" or t >= steps - 1 else _NOWHERE
-            end = End(here, step, rates)
+            if t == steps:
+                end = End(here, step, rates)
             if t < steps or mesa.of == "step":
                 self.advance(t, found)
                 step = {name: value - here[name] for name, value in self.now().items()} if here else _NOWHERE
             if at is not None:
-                pursued[at] = float(mesa(step, here)) if mesa.of == "step" else pursued[at]
-                if kept.lost(base[:, at], pursued[at]):
+                push = float(mesa(step, here)) if mesa.of == "step" else push
+                base[:, at], pursued[at] = losses, push
+                if kept.lost(losses, push):
                     end = End(as_lost(self.now()), as_lost(self.now()), rates)
                     break
         return Record(base, pursued, end, "loop", reason)
 
     def now(self) -> dict[str, Tensor]:
         """Return θ(t), in the setup's dtype."""
-        of = self.whole.parameters
-        return {name: p.detach().to(of[name].dtype) for name, p in self.parameters.items()}
+        here, of = {name: p.detach() for name, p in self.parameters.items()}, self.whole.parameters
+        return here if self.train is self.whole else {name: value.to(of[name].dtype) for name, value in here.items()}
 
     def copied(self) -> dict[str, Tensor]:
         """Return a copy of θ(t), in the setup's dtype."""
@@ -128,18 +133,26 @@ class _Loop:
         with self.evaluating() as module:
             for parameter in self.measuring.values():
                 parameter.grad = None
-            loss = _loss(module, self.whole, self.measuring)
+            loss = self.wanted(module, self.measuring)
             loss.backward()  # type: ignore[no-untyped-call]
         return _Measured(loss.detach(), [parameter.grad for parameter in self.measuring.values()])
 
-    def scored(self, score: Realization) -> float:
+    def scored(self, loss: _Loss) -> Tensor:
         """Return L under another realization at θ(t)."""
         with torch.no_grad(), self.evaluating() as module:
-            return float(_loss(module, score, self.measuring))
+            return loss(module, self.measuring)
+
+    def filled(self, gradient: list[Tensor | None]) -> Tensors:
+        """Return the gradient of L by name, 0 for a parameter that L does not use."""
+        return _filled(gradient, self.measuring)
+
+    def evaluating(self) -> AbstractContextManager[nn.Module]:
+        """Give the module at θ(t) in the setup's dtype, in eval mode where the training mode draws at random."""
+        return self.aside() if self.guarded else nullcontext(self.module)
 
     @contextmanager
-    def evaluating(self) -> Iterator[nn.Module]:
-        """Give the module at θ(t) in the setup's dtype, in eval mode where the training mode draws at random."""
+    def aside(self) -> Iterator[nn.Module]:
+        """Give it so that evaluating changes nothing of it, nor any random state."""
         if self.observed is not self.module:
             _copy(self.module, self.observed)
         hidden = self.job.randomness is Randomness.HIDDEN
@@ -174,7 +187,7 @@ class _Loop:
         with torch.enable_grad():
             self.optimizer.zero_grad()
             with drawing(self.seed, STEP, t):
-                loss = _loss(self.module, self.train, self.parameters, batch)
+                loss = self.descended(self.module, self.parameters, batch)
             loss.backward()  # type: ignore[no-untyped-call]
         self.disturb(t)
         return loss.detach()
@@ -212,11 +225,17 @@ def _copy(source: nn.Module, target: nn.Module) -> None:
             place.copy_(value)
 
 
-def _loss(module: nn.Module, run: Realization, parameters: Tensors, batch: Tensor | None = None) -> Tensor:
-    inputs, targets = run.inputs, run.targets
-    if batch is not None:
-        inputs, targets = tuple(part[batch] for part in inputs), None if targets is None else targets[batch]
-    return loss_of(run)(module(*inputs), targets, parameters)
+class _Loss:
+    """L of a realization, of a module at any θ, on all of its examples or on some."""
+
+    def __init__(self, run: Realization) -> None:
+        self.inputs, self.targets, self.loss = run.inputs, run.targets, loss_of(run)
+
+    def __call__(self, module: nn.Module, parameters: Tensors, batch: Tensor | None = None) -> Tensor:
+        inputs, targets = self.inputs, self.targets
+        if batch is not None:
+            inputs, targets = tuple(part[batch] for part in inputs), None if targets is None else targets[batch]
+        return self.loss(module(*inputs), targets, parameters)
 
 
 class _unchanged:  # noqa: N801

@@ -21,7 +21,8 @@ def measured():
         yield module
     finally:
         sys.path.remove(str(SCRIPT.parent))
-        del sys.modules[spec.name], sys.modules["known_limits"]
+        for name in (spec.name, "known_limits", "false_alarms", "shares"):
+            del sys.modules[name]
 
 
 def test_a_share_has_the_interval_of_clopper_and_pearson(measured):
@@ -54,6 +55,11 @@ def test_what_holds_raises_no_alarm_and_what_does_not_is_found(measured):
     assert slight.kept >= 1
     assert planted.kept >= planted.cases - 1
     assert gross.kept == gross.cases
+
+
+def test_limits_of_one_random_run_raise_no_alarm_however_many_are_searched(measured):
+    (row,) = measured.alone(4, 400)
+    assert (row.kept, row.cases) == (0, 4)
 
 
 def test_a_reported_perturbation_fails_again_in_a_fresh_process(measured, tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 from alignment_checks.regimes import Regime
 
 Series = np.ndarray
+EPSILON = 2.0**-52
 
 
 def autoregressive(phi: float, cases: int, steps: int, random: np.random.Generator) -> Series:
@@ -18,6 +19,21 @@ def autoregressive(phi: float, cases: int, steps: int, random: np.random.Generat
     for t in range(1, steps + 301):
         noise[t] += phi * noise[t - 1]
     return noise[300:].T + 10 * 0.9 ** np.arange(steps + 1)
+
+
+def heavy_tailed(phi: float, freedom: float, cases: int, steps: int, random: np.random.Generator) -> Series:
+    """Return autoregressive noise of Student's t, of mean 0, about a transient that dies as 0.9^t."""
+    noise = random.standard_t(freedom, size=(steps + 301, cases))
+    for t in range(1, steps + 301):
+        noise[t] += phi * noise[t - 1]
+    return noise[300:].T + 10 * 0.9 ** np.arange(steps + 1)
+
+
+def lognormal(phi: float, spread: float, cases: int, steps: int, random: np.random.Generator) -> Series:
+    """Return the exponential of autoregressive noise, of mean e^(spread²/2), about the same transient."""
+    transient = 10 * 0.9 ** np.arange(steps + 1)
+    noise = autoregressive(phi, cases, steps, random) - transient
+    return np.exp(spread * np.sqrt(1 - phi**2) * noise) + transient
 
 
 def noisy_descent(rate: float, cases: int, steps: int, random: np.random.Generator) -> Series:
@@ -78,7 +94,10 @@ RANDOM: dict[str, tuple[Made, float]] = {
     "white noise": (partial(autoregressive, 0.0), 0.0),
     "autoregressive, 0.5": (partial(autoregressive, 0.5), 0.0),
     "autoregressive, 0.8": (partial(autoregressive, 0.8), 0.0),
+    "autoregressive, 0.9": (partial(autoregressive, 0.9), 0.0),
     "autoregressive, two transients": (two_scales, 0.0),
+    "heavy tails, t of 3": (partial(heavy_tailed, 0.7, 3.0), 0.0),
+    "heavy tails, lognormal": (partial(lognormal, 0.8, 1.0), np.exp(0.5)),
     "noisy descent, η = 0.3": (partial(noisy_descent, 0.3), noisy_variance(0.3) / 2),
     "noisy descent, η = 0.1": (partial(noisy_descent, 0.1), noisy_variance(0.1) / 2),
     "noisy descent, η = 0.05": (partial(noisy_descent, 0.05), noisy_variance(0.05) / 2),

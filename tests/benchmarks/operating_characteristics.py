@@ -15,73 +15,46 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from known_limits import RANDOM, TAILS, Series, autoregressive, drifting, noisy_descent, noisy_variance, tail
-from scipy.stats import binomtest
+from false_alarms import alone, verdicts
+from known_limits import EPSILON, RANDOM, TAILS, Series, autoregressive, drifting, noisy_descent, noisy_variance, tail
+from shares import HEAD, Row
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
-from alignment_checks.confirmation import Searched
-from alignment_checks.evidence import CONFIDENCE
-from alignment_checks.judgement import Judgement, Tolerance, approximately
 from alignment_checks.limits import limits
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.ratios import ratio
-from alignment_checks.readings import Ratio
 from alignment_checks.regimes import Outlook, Regime, outlook, together
-from alignment_checks.search import search
-
-EPSILON = 2.0**-52
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table: what was promised, and how often it was kept."""
-
-    what: str
-    kept: int
-    cases: int
-    aim: str
-    more: str = ""
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Clopper–Pearson's 95 % interval of the share."""
-        found = binomtest(self.kept, self.cases).proportion_ci(CONFIDENCE, method="exact")
-        return float(found.low), float(found.high)
-
-    def __str__(self) -> str:
-        low, high = self.interval
-        share = f"{100 * self.kept / self.cases:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
-        return f"| {self.what} | {self.cases} | {share} | {self.aim} | {self.more} |"
-
-
-HEAD = "| what | cases | how often, 95 % interval | aim | |\n|---|---|---|---|---|"
-
 
 # ---------------------------------------------------------------------------------------- limits that are known
 
 
-def coverage(cases: int, steps: int, only: str = "") -> Iterator[Row]:
+LENGTHS = (400,)
+"""Besides `steps`, which all the other rows have."""
+
+
+def coverage(cases: int, steps: int, only: str = "", lengths: tuple[int, ...] = ()) -> Iterator[Row]:
     """Yield how often the interval of a random limit holds it, of the cases that are given a number."""
-    for name, (made, truth) in RANDOM.items():
-        if only in (what := f"coverage: {name}"):
-            series = made(cases, steps, np.random.default_rng(1))
-            yield _covered(what, truth, [outlook(one, EPSILON) for one in series])
-    for rate in (0.3, 0.1):
-        if only in (what := f"coverage: α of noisy descent, η = {rate:g}"):
-            levels = noisy_descent(rate, cases, steps, np.random.default_rng(1))
-            variance = noisy_variance(rate)
-            truth = (variance / 2 - 12.5) / (np.sqrt(2 * variance / np.pi) - 5)
-            yield _covered(what, truth, [_factor(one, np.sqrt(2 * one)) for one in levels])
+    for length in (steps, *lengths):
+        at = "" if length == steps else f", T = {length}"
+        for name, (made, truth) in RANDOM.items():
+            if only in (what := f"coverage: {name}{at}"):
+                series = made(cases, length, np.random.default_rng(1))
+                yield _covered(what, truth, [outlook(one, EPSILON) for one in series])
+        for rate in (0.3, 0.1, 0.05):
+            if only in (what := f"coverage: α of noisy descent, η = {rate:g}{at}"):
+                levels = noisy_descent(rate, cases, length, np.random.default_rng(1))
+                variance = noisy_variance(rate)
+                truth = (variance / 2 - 12.5) / (np.sqrt(2 * variance / np.pi) - 5)
+                yield _covered(what, truth, [_factor(one, np.sqrt(2 * one)) for one in levels])
 
 
 def _factor(base: Series, mesa: Series) -> Outlook:
@@ -163,58 +136,6 @@ def _called(regime: Regime, names: Counter[Regime]) -> Row:
     return Row(_row(regime), names[regime], names.total(), "", f"else {else_}" if else_ else "")
 
 
-# ---------------------------------------------------------------------------------------- verdicts over seeds
-
-SEEDS, SCATTER, RTOL, EXAMPLES = 8, 0.02, 0.1, 100
-
-
-def searched(case: int, effect: float) -> Searched:
-    """Search where C is off by `effect` × the tolerance at the limit, in proportion to the magnitude, under noise.
-
-    C of a seed is −1 ± 10 %, and scatters under each δ by 2 % of it: what is found is confirmed on other seeds.
-    """
-
-    def measured(stage: str) -> Callable[[list[Perturbation]], list[Judgement]]:
-        def evaluate(deltas: list[Perturbation]) -> list[Judgement]:
-            plain = -1 + 0.1 * np.random.default_rng([case, len(stage)]).normal(size=SEEDS)
-            return [_judged(plain, delta, [case, len(stage), *_key(delta)], effect) for delta in deltas]
-
-        return evaluate
-
-    strategy = pt.label_noise(max_rate=0.5)
-    return search(strategy, measured("search"), measured("confirmation"), examples=EXAMPLES, random_seed=case)
-
-
-def _key(delta: Perturbation) -> tuple[int, int]:
-    return int((delta.magnitude or 0.0) * 2**40), delta.seed
-
-
-def _judged(plain: Series, delta: Perturbation, seed: list[int], effect: float) -> Judgement:
-    size = (delta.magnitude or 0.0) / (delta.limit or 1.0)
-    noise = SCATTER * np.random.default_rng(seed).normal(size=SEEDS) if size else np.zeros(SEEDS)
-    values = plain * (1 - effect * RTOL * size + noise)
-    one = np.ones(SEEDS)
-    return approximately(Ratio(plain, one), Ratio(values, one), Tolerance(RTOL), worse=1)
-
-
-NULL = {0.0: "false alarms, holds exactly", 0.5: "false alarms, holds by half the tolerance"}
-
-
-def verdicts(cases: int, only: str = "") -> Iterator[Row]:
-    """Yield false alarms, inconclusive counted as one, and how often planted violations are found."""
-    for effect, what in NULL.items():
-        if only in what:
-            found = [searched(case, effect) for case in range(cases)]
-            alarms = sum(bool(one.minimal or one.undecided or one.unconfirmed) for one in found)
-            failed = sum(one.minimal is not None for one in found)
-            yield Row(what, alarms, cases, "≤ 1 %", f"{failed} of them failures")
-    for effect in (1.2, 1.5, 2.0):
-        if only in (what := f"violations of {effect:g} × the tolerance found"):
-            found = [searched(case, effect) for case in range(max(5, cases // 5))]
-            detected = sum(one.minimal is not None for one in found)
-            yield Row(what, detected, len(found), "≥ 99 %" if effect == 1.5 else "")
-
-
 # ---------------------------------------------------------------------------------------- again, in a fresh process
 
 
@@ -271,11 +192,12 @@ def main() -> None:
     print(HEAD)
     with tempfile.TemporaryDirectory() as folder:
         for rows in (
-            coverage(asked.cases, 1000, asked.only),
+            coverage(asked.cases, 1000, asked.only, LENGTHS),
             containment(asked.cases, 1000, asked.only),
             confusion(asked.cases, 1000, asked.only),
             repeated(max(5, asked.cases // 10), folder, asked.only),
             verdicts(asked.cases, asked.only),
+            alone(max(5, asked.cases // 10), 400, asked.only),
         ):
             for row in rows:
                 print(row, flush=True)

@@ -6,7 +6,7 @@ it matters to its bits, the run alone decides on its slot: the same run has the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -57,7 +57,8 @@ def train(
 def _trained(trainer: _Trainer, group: Sequence[Job], batch: Slots) -> dict[int, Record]:
     """Train one batch and return the record of each job in it, by its index."""
     last = next(index for index in reversed(batch) if index is not None)
-    records = trainer.train([group[last if index is None else index] for index in batch])
+    idle = [lane for lane, index in enumerate(batch) if index is None]
+    records = trainer.train([group[last if index is None else index] for index in batch], idle)
     return {index: record for index, record in zip(batch, records, strict=True) if index is not None}
 
 
@@ -78,7 +79,7 @@ class _Trainer:
     ways: list[Way] = field(default_factory=lambda: [way for way in Way if way is not Way.WIDE])
     refusals: list[str] = field(default_factory=list)
 
-    def train(self, batch: Sequence[Job]) -> list[Record]:
+    def train(self, batch: Sequence[Job], idle: Collection[int] = ()) -> list[Record]:
         """Train a batch from t = 0, and again where a way of stepping, a graph or memory fails, however late.
 
         Several batches are trained as one while they are stepped as rows, whose bits do not depend on how many.
@@ -86,18 +87,20 @@ class _Trainer:
         while self.wide or len(batch) <= self.width:
             way = Way.WIDE if len(batch) > self.width else self.ways[0]
             try:
-                records = lanes.train(batch, self.device, way, self.unused, graphs=self.graphs, chunk=self.chunk)
+                records = lanes.train(
+                    batch, self.device, way, self.unused, graphs=self.graphs, chunk=self.chunk, idle=idle
+                )
             except StepRefused as error:
                 self.refuse(way, error)
             except (NotCompiled, NotTraced) as error:
                 self.graphs.refuse(error)
             except MemoryError:
                 if len(batch) <= self.width:
-                    return self.halved(batch)
+                    return self.halved(batch, idle)
                 self.wide = False
             else:
                 return [replace(record, reason=lanes.because(self.reason, record.reason)) for record in records]
-        return [record for at in range(0, len(batch), self.width) for record in self.train(batch[at : at + self.width])]
+        return self.in_parts(batch, idle, self.width)
 
     def refuse(self, way: Way, error: StepRefused) -> None:
         """Step in a slower way from here on, and batches each by itself."""
@@ -106,17 +109,22 @@ class _Trainer:
             self.ways.pop(0)
             self.refusals.append(f"{way} was refused: {error}")
 
-    def halved(self, batch: Sequence[Job]) -> list[Record]:
+    def halved(self, batch: Sequence[Job], idle: Collection[int]) -> list[Record]:
         """Train a batch that does not fit in memory as two."""
         if len(batch) == 1:
             raise MemoryError(f"one run of this setup does not fit the memory of {self.device}: use less data or model")
-        half = len(batch) // 2
-        note = f"in batches of at most {len(batch) - half}, for lack of memory"
-        return [
-            replace(r, reason=lanes.because(r.reason, note))
-            for part in (batch[:half], batch[half:])
-            for r in self.train(part)
-        ]
+        half = -(-len(batch) // 2)
+        note = f"in batches of at most {half}, for lack of memory"
+        records = self.in_parts(batch, idle, half)
+        return [replace(record, reason=lanes.because(record.reason, note)) for record in records]
+
+    def in_parts(self, batch: Sequence[Job], idle: Collection[int], width: int) -> list[Record]:
+        """Train a batch as several, each of as many lanes, but for the last."""
+        parts = [range(at, min(at + width, len(batch))) for at in range(0, len(batch), width)]
+        left = [[lane - part.start for lane in part if lane in idle] for part in parts]
+        left = [of if len(of) < len(part) else [] for of, part in zip(left, parts, strict=True)]
+        trained = (self.train(batch[part.start : part.stop], of) for part, of in zip(parts, left, strict=True))
+        return [record for records in trained for record in records]
 
     @property
     def reason(self) -> str | None:

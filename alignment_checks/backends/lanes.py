@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -47,6 +47,7 @@ def train(
     *,
     graphs: Graphs | None = None,
     chunk: int | None = None,
+    idle: Collection[int] = (),
 ) -> list[Record]:
     """Train jobs whose training runs are alike in `structure` as one batch.
 
@@ -62,6 +63,8 @@ def train(
         What calls the batched functions, the same for all batches of a structure; None is `vmap` itself.
     chunk : int, optional
         How many lanes are evaluated by one call; None is all of them.
+    idle : collection of int
+        Lanes that only fill the batch up: their records mean nothing.
 
     Raises
     ------
@@ -78,7 +81,7 @@ def train(
     keep_freed(device)
     try:
         with _slow_paths(slow), seeding.isolated(seeding.derive("lanes")):
-            records = _Lanes(jobs, device, way, unused, graphs or Graphs(traces=False), chunk).recorded()
+            records = _Lanes(jobs, device, way, unused, graphs or Graphs(traces=False), chunk, idle).recorded()
     except (Refused, NotTraced, NotCompiled):
         raise
     except Exception as error:
@@ -104,16 +107,18 @@ class _Lanes:
         unused: Sequence[str],
         graphs: Graphs,
         chunk: int | None = None,
+        idle: Collection[int] = (),
     ) -> None:
         runs = [job.train for job in jobs]
         self.jobs, self.run, self.mesa = jobs, runs[0], runs[0].setup.mesa
         self.weights = Weights.of(runs, device)
-        whole = Batch.of(runs, device, random=jobs[0].random, lowered=self.run.dtype is not None, chunk=chunk)
+        lowered = self.run.dtype is not None
+        whole = Batch.of(runs, device, random=jobs[0].random, lowered=lowered, chunk=chunk, idle=idle)
         stepped = whole.stepping(self.run.dtype)
         self.one = stepped is whole
         self.whole = replace(whole, mesa=self.mesa if self.mesa.of == "gradient" else None)
         self.stepped = stepped
-        self.scores = list(_score_batches(jobs, device, chunk))
+        self.scores = list(_score_batches(jobs, device, chunk, idle))
         self.graphs = graphs
         if graphs.traces:
             self.trace(graphs)
@@ -201,7 +206,7 @@ def _as_graph(graphs: Graphs, role: str, batch: Batch) -> Batch:
 
 
 def _score_batches(
-    jobs: Sequence[Job], device: torch.device, chunk: int | None
+    jobs: Sequence[Job], device: torch.device, chunk: int | None, idle: Collection[int]
 ) -> Iterator[tuple[list[tuple[int, int]], Batch]]:
     """Yield batches of scores alike in structure, each with the (job, score) that its lanes belong to."""
     groups: dict[Hashable, list[tuple[int, int, Realization]]] = {}
@@ -211,8 +216,16 @@ def _score_batches(
                 groups.setdefault(structure(score), []).append((lane, index, score))
     for group in groups.values():
         owners = [lane for lane, _, _ in group]
-        random, lowered = jobs[0].random, jobs[0].train.dtype is not None
-        batch = Batch.of([score for _, _, score in group], device, owners, random=random, lowered=lowered, chunk=chunk)
+        scores = [score for _, _, score in group]
+        batch = Batch.of(
+            scores,
+            device,
+            owners,
+            random=jobs[0].random,
+            lowered=jobs[0].train.dtype is not None,
+            chunk=chunk,
+            idle=[position for position, lane in enumerate(owners) if lane in idle],
+        )
         yield [(lane, index) for lane, index, _ in group], batch
 
 

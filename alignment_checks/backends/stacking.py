@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -115,6 +115,8 @@ class Batch:
         How many lanes there are.
     chunk : int or None
         How many of them are evaluated by one call, the last ones filled up; None is all of them.
+    idle : frozenset of int
+        Lanes that nobody asks for: calls of such alone are left out, and give what another call gives.
     mesa : MesaObjective or None
         What is measured of the gradient.
     graph : Graph or None
@@ -131,6 +133,7 @@ class Batch:
     dtype: torch.dtype | None
     size: int
     chunk: int | None = None
+    idle: frozenset[int] = frozenset()
     mesa: MesaObjective | None = None
     graph: Graph | None = None
 
@@ -144,6 +147,7 @@ class Batch:
         random: bool = False,
         lowered: bool = False,
         chunk: int | None = None,
+        idle: Collection[int] = (),
     ) -> Batch:
         """Stack what the runs are evaluated on; `owners` says whose weights each is evaluated at, None its own.
 
@@ -160,7 +164,8 @@ class Batch:
         seeds = torch.stack([seed_of(run.seed, device) for run in runs]) if random else None
         module = deepcopy(first.module).train(not random)
         own = dtype if lowered else None
-        return cls(module, first.objective, data, coefficients, lanes, seeds, EVALUATION, own, len(runs), chunk)
+        sizes = len(runs), chunk, frozenset(idle)
+        return cls(module, first.objective, data, coefficients, lanes, seeds, EVALUATION, own, *sizes)
 
     def stepping(self, dtype: torch.dtype | None) -> Batch:
         """Return the loss that steps descend, itself where that is the same: in training mode and the given dtype."""
@@ -208,7 +213,10 @@ class Batch:
         width = self.chunk or self.size
         if width == self.size:
             return called(*({name: part.tensor for name, part in group.items()} for group in values))
-        parts = [called(*_span(values, start, width)) for start in range(0, self.size, width)]
+        starts = range(0, self.size, width)
+        asked = [start for start in starts if not self.idle.issuperset(range(start, min(start + width, self.size)))]
+        given = {start: called(*_span(values, start, width)) for start in asked}
+        parts = [given.get(start, given[asked[-1]]) for start in starts]
         found, others = (_joined(columns, self.size) for columns in zip(*parts, strict=True))
         return found, others
 

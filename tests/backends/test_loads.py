@@ -109,6 +109,21 @@ def test_every_call_is_of_as_many_lanes_the_last_ones_filled_up(blobs):
     assert widths == [{4}, {4}]
 
 
+def test_calls_of_lanes_that_nobody_asks_for_are_left_out(blobs, monkeypatch):
+    monkeypatch.setattr(plan, "chunk", lambda *_: 4)
+    calls, mapped = [], Batch._mapped
+
+    def counted(batch, *arguments):
+        calls.append(-(-(batch.size - len(batch.idle)) // 4))
+        graph = replace(batch, graph=lambda function, *given: calls.append(-1) or function(*given))
+        return mapped(graph, *arguments)
+
+    monkeypatch.setattr(Batch, "_mapped", counted)
+    found = ac.run(blobs, seeds=range(6), backend="lanes")
+    assert sum(calls) == 0
+    np.testing.assert_allclose(found.base, ac.run(blobs, seeds=range(6), backend="loop").base, rtol=1e-9)
+
+
 def test_what_lanes_share_is_not_cut_up():
     shared, own = Shared(torch.arange(3), None), Shared(torch.arange(3), 0)
     assert shared.span(2, 2).tolist() == [0, 1, 2]

@@ -229,8 +229,9 @@ class Experiment:
         What the user's own code made of a run cannot be compared from one call to the next: there it is what was asked.
         Nor is that code run before its batch is told: if the process dies of it, it is known who did it.
         """
-        if "custom" in delta.kinds:
-            return repr([(part.family, part.options, part.magnitude, part.seed) for part in delta.parts])
+        moved = [part for part in delta.parts if part.magnitude != 0]
+        if any("custom" in part.kinds for part in moved):
+            return repr([(part.family, part.options, part.magnitude, part.seed) for part in moved])
         return fingerprint(delta.applied(self.plain), self.plain)
 
     def _trajectory(self, deltas: Sequence[Perturbation], backend: str) -> Trajectory:

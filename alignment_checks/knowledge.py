@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from functools import cache
 
 from alignment_checks.judgement import Chance, Judgement, Status
 from alignment_checks.perturbations import Perturbation
@@ -26,7 +27,7 @@ class Knowledge:
         same: Callable[[Perturbation], Hashable] | None = None,
         chance: Chance | None = None,
     ) -> None:
-        self.evaluate, self.same = evaluate, same or (lambda delta: delta)
+        self.evaluate, self.same = evaluate, cache(same) if same else lambda delta: delta
         self.budget, self.watch, self.chance = budget or Budget(), watch, chance or Chance()
         self.known: dict[Perturbation, Judgement] = {}
         self.trained: dict[Hashable, Judgement] = {}

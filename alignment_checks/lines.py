@@ -16,17 +16,23 @@ PATH = (1.0, 0.95, 0.87, 0.7)
 """How far all parts go together toward where each of them could go by itself."""
 BEND = 0.2
 """How other seeds are spread below that place: the less, the nearer to it."""
-TEETH = 6
-"""Rungs on either side of where a line is expected to cease to fail, at most."""
+TOOTH = 0.45
+"""How far from where a line is expected to cease to fail the nearest rungs are, in units of the resolution."""
+FORKED = 6
+"""So many rungs at least stand about two such places, where a straight line and a power law differ."""
 
 
 @dataclass(frozen=True)
 class Bound:
-    """The largest fraction of a magnitude at which a line was seen to hold, and how severe it was there."""
+    """The largest fraction of a magnitude at which a line was seen to hold, and how severe it was there.
+
+    `before` is the next smaller one, and how severe it was at that; `stale` is said of a bound beside other parts.
+    """
 
     fraction: float = 0.0
     severity: float = 0.0
     stale: bool = False
+    before: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,12 @@ class Line:
         """Return a bound on where the line can still go: each part at the largest fraction that was seen to hold."""
         return self.moved({i: bound.fraction for i, bound in self.low.items()})
 
+    def expected(self) -> float:
+        """Return the size at which the line is expected to cease to fail, all parts moved together."""
+        bound = next(iter(self.low.values())) if len(self.low) == 1 else self.together
+        found = crossings(bound, self.severity)
+        return self.moved({ALL: sum(found) / len(found)}).size if found else self.delta.size
+
     def resolved(self, resolution: float) -> bool:
         """Return whether every part holds just below its magnitude, as far as was seen."""
         return all(1 - bound.fraction <= resolution and not bound.stale for bound in self.low.values())
@@ -103,7 +115,8 @@ class Line:
         if len(self.low) != 1:
             return [{ALL: 1 - resolution}] * count
         ((i, bound),) = self.low.items()
-        top = crossing(bound, self.severity) or (1 - resolution if bound.stale else (1 + bound.fraction) / 2)
+        guesses = crossings(bound, self.severity)
+        top = max(guesses, default=1 - resolution if bound.stale else (1 + bound.fraction) / 2)
         return [{i: bound.fraction + (top - bound.fraction) * (1 - step / count) ** BEND} for step in range(count)]
 
     def narrowed(self, judged: Sequence[tuple[Mapping[int, float], Judgement, bool]]) -> Line:
@@ -120,7 +133,7 @@ class Line:
                 for f, judgement, failed in mine
                 if f < fails[i] and not failed
             ]
-            low[i] = max([replaced(bound, fails[i]), *held], key=lambda one: one.fraction)
+            low[i] = _highest([replaced(bound, fails[i]), *held])
         together, _ = low.pop(ALL), fails.pop(ALL)
         toward = {**self.toward, **{i: fraction for i, fraction in fails.items() if fraction < 1}}
         return replace(self, low=low, together=together, toward=toward)
@@ -136,11 +149,20 @@ class Line:
         return Line(self.moved(fractions), severity, low, together, toward)
 
 
+def _highest(bounds: Sequence[Bound]) -> Bound:
+    """Return the highest of the bounds, which remembers the next lower one."""
+    *lower, highest = sorted(bounds, key=lambda one: one.fraction)
+    before = [one.before for one in bounds] + [(one.fraction, one.severity) for one in lower]
+    return replace(highest, before=max(one for one in before if one[0] < highest.fraction or one[0] == 0))
+
+
 def _beside(bound: Bound, fraction: float, others: Collection[int]) -> Bound:
     """Return a bound in units of what is left after a move, stale where other parts moved; none where it is below."""
     if bound.fraction >= fraction:
         return Bound()
-    return Bound(bound.fraction / fraction, bound.severity, bound.stale or (bound.fraction > 0 and bool(others)))
+    stale = bound.stale or (bound.fraction > 0 and bool(others))
+    before = (0.0, 0.0) if others else (bound.before[0] / fraction, bound.before[1])
+    return Bound(bound.fraction / fraction, bound.severity, stale, before)
 
 
 def replaced(bound: Bound, fails: float) -> Bound:
@@ -148,47 +170,108 @@ def replaced(bound: Bound, fails: float) -> Bound:
     return bound if bound.fraction < fails else Bound()
 
 
-def crossing(low: Bound, severity: float) -> float | None:
-    """Return the fraction where severity is expected to be 1, None where it says nothing."""
+def crossings(low: Bound, severity: float) -> list[float]:
+    """Return the fractions where severity is expected to be 1, in order: by a straight line, and by a power law.
+
+    They go through what held and what failed or, where those are nearer to 1, through the last two that held.
+    """
     if not low.severity < 1 < severity < math.inf:
-        return None
-    return low.fraction + (1 - low.fraction) * (1 - low.severity) / (severity - low.severity)
+        return []
+    ends = (low.fraction, low.severity), (1.0, severity)
+    nearer = 0 < low.before[1] < low.severity and low.severity * severity > 1
+    found = [*_through(low.before, ends[0])] if nearer else []
+    found = [place for place in found if low.fraction < place < 1]
+    return sorted(found or _through(*ends))
 
 
-def power_crossing(low: Bound, severity: float) -> float | None:
-    """Return the same where severity grows as a power of the magnitude, as it does near 0."""
-    if not 0 < low.severity < 1 < severity < math.inf or low.fraction == 0:
-        return None
-    return math.exp(math.log(low.fraction) * math.log(severity) / math.log(severity / low.severity))
+def _through(lower: tuple[float, float], upper: tuple[float, float]) -> list[float]:
+    """Return where a straight line through two points reaches 1 and, as severity does near 0, a power law."""
+    (x, at_x), (y, at_y) = lower, upper
+    straight = x + (y - x) * (1 - at_x) / (at_y - at_x)
+    if x <= 0 or at_x <= 0:
+        return [straight]
+    return [straight, math.exp(math.log(x) - math.log(y / x) * math.log(at_x) / math.log(at_y / at_x))]
 
 
 def ladder(low: Bound, severity: float, resolution: float, count: int) -> list[float]:
-    """Return fractions strictly between a bound and 1: some where severity is expected to reach 1, the rest spread.
+    """Return about as many fractions strictly between a bound and 1, about where severity is expected to reach 1.
 
     Severity is a continuous margin, so a straight line between what held and what failed, and a power law, say where to
-    look: a comb as dense as the resolution stands around either place. The others guard against a bend, and are denser
-    near 0 where nothing is known to hold.
+    look. Rungs half a resolution to either side enclose what lies there; the others, farther off by growing steps,
+    enclose what does not the more closely the better it was guessed. Without a guess they are spread, denser near 0
+    where nothing is known to hold.
 
     Examples
     --------
     >>> ladder(Bound(), float("inf"), 0.01, 3)
     [0.0625, 0.25, 0.5625]
     >>> [round(rung, 4) for rung in ladder(Bound(0.5, 0.5), 1.5, 0.01, 6)]
-    [0.6667, 0.7466, 0.7534, 0.7708, 0.7778, 0.8333]
+    [0.625, 0.7466, 0.7534, 0.7708, 0.7778, 0.8871]
     """
-    gap = 1 - low.fraction
-    near = [rung for rung in _combed(low, severity, resolution) if low.fraction < rung < 1][: max(2, count - 2)]
-    count = max(2 - bool(near), count - len(near))
-    spread = [rung / (count + 1) for rung in range(1, count + 1)]
-    even = [rung**2 if low.fraction == 0 else low.fraction + gap * rung for rung in spread]
-    return sorted({*near, *even})
+    places, tooth = _expected(low, severity, resolution, count), TOOTH * resolution
+    if not places:
+        found = []
+    elif count < FORKED:
+        found = _guarded(places[0], low.fraction, tooth, count)
+    else:
+        found = _enclosed(places[0], places[-1], low.fraction, tooth, count)
+    rungs = {rung for rung in found if low.fraction < rung < 1}
+    return sorted(rungs if len(rungs) > 1 else {*rungs, *_spread(low, max(2 - len(rungs), count - len(rungs)))})
 
 
-def _combed(low: Bound, severity: float, resolution: float) -> list[float]:
-    """Return rungs around the places where severity is expected to reach 1, the nearest to them first."""
-    found = [crossing(low, severity), power_crossing(low, severity)]
-    places = [place for place in found if place is not None]
-    if len(places) > 1 and abs(places[0] - places[1]) < 0.9 * resolution * places[0]:
+def _expected(low: Bound, severity: float, resolution: float, count: int) -> list[float]:
+    """Return one or two fractions where severity is expected to reach 1, in order; none where nothing says so.
+
+    Where they are about the same, or there are too few rungs for two, it is the one between them.
+    """
+    places = crossings(low, severity)
+    if len(places) > 1 and (count < FORKED or places[1] - places[0] < 2 * TOOTH * resolution * places[0]):
         places = [sum(places) / 2]
-    offsets = [sign * (0.45 + 0.9 * tooth) for tooth in range(TEETH) for sign in (-1, 1)]
-    return [place * (1 + offset * resolution) for offset in offsets for place in places]
+    return places
+
+
+def _guarded(place: float, bound: float, tooth: float, count: int) -> list[float]:
+    """Return few rungs about a place, and one half of the way to the farther end: the place may be wrong."""
+    down = place - bound >= 1 - place
+    guard = _downward(place, bound, tooth, 2)[-1] if down else (place + 1) / 2
+    if count == 2:
+        return [guard, place * (1 + tooth if down else 1 - tooth)]
+    below, above = (count - 1) // 2, count // 2
+    return [guard, *_downward(place, bound, tooth, below), *_upward(place, tooth, above)]
+
+
+def _enclosed(lower: float, upper: float, bound: float, tooth: float, count: int) -> list[float]:
+    """Return rungs about two places, the rest to both sides; all to one side where the other has no room."""
+    inner = [lower * (1 + tooth), upper * (1 - tooth)] if upper > lower else []
+    count -= len(inner)
+    below = count if upper * (1 + tooth) >= 1 else 0 if lower * (1 - tooth) <= bound else count // 2
+    return [*inner, *_downward(lower, bound, tooth, below), *_upward(upper, tooth, count - below)]
+
+
+def _upward(place: float, tooth: float, count: int) -> list[float]:
+    """Return rungs from a place up to what failed."""
+    return [place * (1 + step) for step in _steps(1 / place - 1, tooth, count)]
+
+
+def _downward(place: float, bound: float, tooth: float, count: int) -> list[float]:
+    """Return rungs from a place down to a bound, or toward 0 where that is all that is known."""
+    if bound > 0:
+        return [place * (1 - step) for step in _steps(1 - bound / place, tooth, count)]
+    return [place * (1 - tooth), *(place * (step / count) ** 2 for step in reversed(range(1, count)))][:count]
+
+
+def _steps(span: float, tooth: float, count: int) -> list[float]:
+    """Return so many steps away from a place, in units of it: the first a tooth, the last half of the way to the end.
+
+    A single one is between the two.
+    """
+    if span <= 2 * tooth or count < 1:
+        return [tooth] * min(1, count)
+    if count == 1:
+        return [math.sqrt(tooth * span / 2)]
+    return [tooth * (span / 2 / tooth) ** (step / (count - 1)) for step in range(count)]
+
+
+def _spread(low: Bound, count: int) -> list[float]:
+    spread = [rung / (count + 1) for rung in range(1, count + 1)]
+    return [rung**2 if low.fraction == 0 else low.fraction + (1 - low.fraction) * rung for rung in spread]

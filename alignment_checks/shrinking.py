@@ -19,6 +19,10 @@ from alignment_checks.sampling import Domain
 
 ROUNDS = 16
 """Rounds of shrinking at most."""
+ALIKE = 2
+"""How many other seeds that come to the same at the same magnitudes show that seeds have no effect."""
+FINER = 8
+"""How many times finer a ladder is where no more runs come of it: of a few labels, most rates flip the same ones."""
 NEARLY = 4
 """How many seeds that nearly failed are followed at once."""
 
@@ -64,21 +68,31 @@ class Shrinking:
         for _ in range(ROUNDS):
             tries = self._tries(lines)
             moved = [line.moved(move) for line, moves in tries for move in moves]
-            runs = self.state.untrained(moved)
-            fresh = self._fresh(lines, self.plan.width - runs) if runs or not moved else []
+            ends = self._ends(lines) if self.state.untrained(moved) else []
+            runs = self.state.untrained([*moved, *ends])
+            own, fresh = self._fresh(lines, self.plan.width - runs) if runs or not moved else ([], [])
             if not moved and not fresh:
                 break
-            self.state.judge([*moved, *fresh])
+            tries = [(line, [*moves, *(own if line.delta == self._smallest() else [])]) for line, moves in tries]
+            self.state.judge([*moved, *ends, *fresh])
             lines = self._worth_going_on([*self._stepped(tries), *self._worst(fresh)])
 
     def curve(self) -> list[Perturbation]:
         """Return a ladder from 0 to the limit on the line of the smallest failure; none for several parts."""
         minimal = self._smallest()
-        if len(minimal.parts) > 1 or not minimal.continuous:
-            return []
-        top = math.copysign(minimal.limit or 0.0, minimal.magnitude or 0.0)
-        ladder = [minimal.at(top * (rung / self.plan.curve)) for rung in range(1, self.plan.curve + 1)]
-        return list(filter(self.domain.holds, ladder))
+        ladder = [self._at(minimal, rung / self.plan.curve) for rung in range(1, self.plan.curve + 1)]
+        return [rung for rung in ladder if rung is not None and self.domain.holds(rung)]
+
+    def _ends(self, lines: Sequence[Line]) -> list[Perturbation]:
+        """Return the curves' ends, lest one turn out to be the worst when all that is reported was trained afresh."""
+        ends = [self._at(line.delta, 1.0) for line in lines]
+        return [end for end in ends if end is not None and self.domain.holds(end)]
+
+    def _at(self, delta: Perturbation, fraction: float) -> Perturbation | None:
+        """Return one that may go anywhere on its line at a fraction of its limit; None of several parts."""
+        if len(delta.parts) > 1 or not delta.continuous:
+            return None
+        return delta.at(math.copysign(delta.limit or 0.0, delta.magnitude or 0.0) * fraction)
 
     # ---------------------------------------------------------------------------------------------------- along lines
 
@@ -98,20 +112,24 @@ class Shrinking:
     def _line(self, delta: Perturbation) -> Line:
         return Line.at(assembled(active(delta)), self.state.known[delta].severity)
 
-    def _fresh(self, lines: Sequence[Line], room: int) -> list[Perturbation]:
-        """Return the smallest failure at other seeds, about where it is expected to cease to fail; first at its own."""
+    def _fresh(self, lines: Sequence[Line], room: int) -> tuple[list[dict[int, float]], list[Perturbation]]:
+        """Return the smallest failure at other seeds, about where it is expected to cease to fail.
+
+        The first is at its own seed, by the move along its line that is returned beside them.
+        """
         smallest = self._smallest()
-        if room < 2 or self.tried >= self.plan.seeds or not self._reseedable(smallest):
-            return []
+        if room < 2 or not self._reseedable(smallest):
+            return [], []
         line = next((one for one in lines if one.delta == smallest), Line.at(smallest, 0.0))
-        own, *below = [line.moved(move) for move in line.below(self.resolution, room)]
+        first, *moves = line.below(self.resolution, room)
+        below = [line.moved(move) for move in [first] * ALIKE + moves[: room - ALIKE]]
         others = [_reseeded(delta, self.random.randrange(LARGEST_SEED + 1)) for delta in below]
-        found = self.state.within([own, *self._nearly(smallest), *others], room)
+        found = self.state.within([line.moved(first), *self._nearly(smallest), *others], room)
         self.tried += len(found)
-        return found
+        return [first], found
 
     def _reseedable(self, delta: Perturbation) -> bool:
-        parts = delta.parts if self.domain.whole else ()
+        parts = delta.parts if self.domain.whole and self.tried < self.plan.seeds else ()
         return any(part.seeded for part in parts) and any(part.continuous for part in parts)
 
     def _worst(self, fresh: Sequence[Perturbation]) -> list[Line]:
@@ -121,6 +139,9 @@ class Shrinking:
         """
         own = self.state.known[fresh[0]].value if fresh else math.nan
         known = [(delta, self.state.known[delta]) for delta in fresh[1:]]
+        same = [judgement.value == own for delta, judgement in known if delta.size == fresh[0].size]
+        if len(same) >= ALIKE and all(same) and own != self.state.known[fresh[0]].reference:
+            self.tried = self.plan.seeds
         failing = [delta for delta, judgement in known if judgement.status is Status.FAIL and judgement.value != own]
         first = sorted(failing, key=lambda delta: delta.size / self.state.known[delta].severity)
         return [self._line(delta) for delta in first[: self.plan.rivals]]
@@ -145,7 +166,20 @@ class Shrinking:
         return [(line, self._rungs(line, share)) for line in lines]
 
     def _rungs(self, line: Line, count: int) -> list[dict[int, float]]:
-        return [move for move in line.rungs(self.resolution, count) if self.domain.holds(line.moved(move))]
+        """Return moves that come to `count` runs if there are so many: the ladder is the finer, the more are alike."""
+        moves = self._allowed(line, line.rungs(self.resolution, count))
+        finer = self._allowed(line, line.rungs(self.resolution, FINER * count)) if len(line.low) == 1 else []
+        if finer and self.state.untrained(map(line.moved, finer)) <= count:
+            return self._ends_of_runs(line, finer)
+        return moves
+
+    def _allowed(self, line: Line, moves: Sequence[dict[int, float]]) -> list[dict[int, float]]:
+        return [move for move in moves if self.domain.holds(line.moved(move))]
+
+    def _ends_of_runs(self, line: Line, moves: Sequence[dict[int, float]]) -> list[dict[int, float]]:
+        """Return the first and the last of consecutive moves that come to the same run."""
+        keys = [None, *(self.state.same(line.moved(move)) for move in moves), None]
+        return [move for i, move in enumerate(moves) if not keys[i] == keys[i + 1] == keys[i + 2]]
 
     def _stepped(self, tries: Sequence[tuple[Line, list[dict[int, float]]]]) -> list[Line]:
         """Return the lines after their rungs were judged: better resolved, and moved to the smallest that fails."""
@@ -171,9 +205,16 @@ class Shrinking:
         return judgement.status is Status.FAIL and alike
 
     def _worth_going_on(self, lines: Sequence[Line]) -> list[Line]:
-        """Drop the lines that cannot end below the smallest known failure of their kind."""
-        best = {kind: order(deltas[0]) for kind, deltas in self.state.kinds().items()}
-        return [line for line in lines if order(line.lowest()) <= best.get(self.state.kind(line.delta), (0, 0.0))]
+        """Return the line of each kind's smallest failure, and the most promising of those expected to end below it."""
+        found = []
+        for kind, deltas in self.state.kinds().items():
+            smallest = assembled(active(deltas[0]))
+            alike = [line for line in lines if self.state.kind(line.delta) == kind]
+            own = [line for line in alike if line.delta == smallest] or [self._line(smallest)]
+            others = [line for line in alike if line.delta != smallest and order(line.lowest()) <= order(smallest)]
+            below = [line for line in others if line.expected() < smallest.size]
+            found += [own[0], *sorted(below, key=Line.expected)[: self.plan.rivals]]
+        return found
 
 
 def _differ_in_seed(delta: Perturbation, other: Perturbation) -> bool:

@@ -249,3 +249,18 @@ def test_a_custom_perturbation_is_taken_for_what_the_side_asks_for(blobs):
     assert np.isfinite(reading.base).all()
     with pytest.raises(ValueError, match="cannot change L's value"):
         Experiment(blobs, BASE, [0]).readings([bad])
+
+
+def test_parts_at_zero_make_no_run_of_their_own(blobs):
+    """Also beside what the user's own code does, which is not compared: magnitude 0 never reaches it."""
+
+    def scaled(run, magnitude, generator):
+        return replace(run, data=(run.data[0] * (1 + magnitude), *run.data[1:]))
+
+    def doubled(run, magnitude, generator):
+        return replace(run, data=(run.data[0] * 2**magnitude, *run.data[1:]))
+
+    one, other = (drawn(pt.custom(f.__name__, f, 0.5), 5, 0)[-1].at(0.3) for f in (scaled, doubled))
+    experiment = Experiment(blobs, BASE, [0])
+    assert experiment.key(composed(one, other.at(0.0))) == experiment.key(one) != experiment.key(composed(one, other))
+    assert experiment.key(composed(one.at(0.0), other.at(0.0))) == experiment.key(IDENTITY)

@@ -238,6 +238,41 @@ def test_seeds_that_were_not_drawn_are_tried_where_the_smallest_fails():
     assert found_low >= 15
 
 
+def test_seeds_that_make_no_difference_are_not_tried_on():
+    """Whether randomness has a say in a user's own perturbation is found out from the runs, not declared."""
+    evaluate = Graded(lambda delta: delta.size / 0.3)
+    search(NOISE, evaluate, Graded(evaluate.severity), examples=5, plan=FRUGAL)
+    shrunk = [delta for batch in evaluate.batches[1:] for delta in batch]
+    assert len({delta.seed for delta in shrunk}) <= FRUGAL.width
+
+
+@pytest.mark.parametrize("labels", [40, 400])
+def test_of_magnitudes_that_come_to_few_runs_each_run_is_tried_once_and_two_rounds_tell(labels):
+    """A rate flips whole labels: what lies between two of them is one run, and costs nothing to tell apart."""
+
+    def flipped(delta):
+        return (delta.seed, math.floor(labels * magnitude(delta)))
+
+    def margin(delta):
+        return flipped(delta)[1] / (0.101 * labels)
+
+    evaluate = Graded(margin)
+    result = search(NOISE, evaluate, Graded(margin), plan=FRUGAL, same=flipped)
+    least = math.ceil(0.101 * labels) / labels
+    assert least <= magnitude(result.minimal[0]) <= least / 0.99 * (1 + 1e-12)
+    assert len(set(map(flipped, evaluate.seen))) == len(evaluate.seen)
+    assert result.launches <= 4
+
+
+def test_what_is_reported_is_trained_afresh_in_one_batch_with_the_curve():
+    """The curve's end is known by then: what it shows is no worse than the worst that was trained afresh."""
+    for random_seed in range(8):
+        confirm = Graded(lambda delta: (delta.magnitude or 0.0) / (0.05 + delta.seed % 7 / 50))
+        result = search(NOISE, Graded(confirm.severity), confirm, random_seed=random_seed, plan=FRUGAL, same_seeds=True)
+        assert len(confirm.batches) == 1
+        assert result.worst[1].severity == max(judgement.severity for _, judgement in (*result.curve, result.worst))
+
+
 # ---------------------------------------------------------------------------------------- what is judged, and how often
 
 

@@ -6,7 +6,7 @@ example) or their mean. A *mesa-objective* is what the training process itself d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -140,6 +140,31 @@ def decayed_gradient_l1(weight_decay: float) -> MesaObjective:
 # -------------------------------------------------------------------------------------------- the objective of one run
 
 
+@dataclass(frozen=True, eq=False)
+class _Itself:
+    """An object that has no hash of its own, told apart by its identity."""
+
+    held: object
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Itself) and self.held is other.held
+
+    def __hash__(self) -> int:
+        return id(self.held)
+
+    def __repr__(self) -> str:
+        return repr(self.held)
+
+
+def known_by(function: object) -> Hashable:
+    """Return what a function is told apart by: itself, or its identity if it has no hash, as a plain dataclass's."""
+    try:
+        hash(function)
+    except TypeError:
+        return _Itself(function)
+    return function
+
+
 @dataclass(frozen=True)
 class Objective:
     """The base objective of one run: the user's function and the changes that perturbations made to it.
@@ -154,7 +179,7 @@ class Objective:
     @property
     def structure(self) -> tuple[object, ...]:
         """What must be equal for two runs to share a batch."""
-        return (self.function, *self.changes)
+        return (known_by(self.function), *self.changes)
 
     def changed(self, change: Change, coefficient: float) -> Objective:
         """Return this objective with one more change on top of it."""

@@ -18,7 +18,7 @@ from alignment_checks.confirmation import Confirmation, Searched
 from alignment_checks.judgement import LEVEL, Chance
 from alignment_checks.knowledge import Evaluate, Knowledge
 from alignment_checks.perturbations import IDENTITY, Perturbation, reattached
-from alignment_checks.perturbations.value import draws_whole
+from alignment_checks.perturbations.family import draws_whole
 from alignment_checks.progress import Budget, OutOfTimeError, Watch
 from alignment_checks.rounds import WIDE, Plan
 from alignment_checks.sampling import Domain, corners, randomness, spread

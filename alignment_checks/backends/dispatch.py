@@ -17,6 +17,7 @@ from alignment_checks.backends.stepping.hyperparameters import factories, option
 from alignment_checks.backends.stepping.refusal import Refused
 from alignment_checks.backends.workers import shared_out
 from alignment_checks.drawing import Randomness
+from alignment_checks.objectives import known_by
 from alignment_checks.surveys import Surveys
 
 ASKED = "asked for"
@@ -62,7 +63,8 @@ def _alike(jobs: Sequence[Job]) -> list[list[int]]:
     groups: dict[object, list[int]] = {}
     options: dict[object, object] = {}
     for index, job in enumerate(jobs):
-        made = (job.train.setup.optimizer, job.train.setup.scheduler, *factories(job.train))
+        setup = job.train.setup
+        made = (known_by(setup.optimizer), known_by(setup.scheduler), *factories(job.train))
         if made not in options:
             options[made] = options_of(job.train)
         groups.setdefault((lanes.structure(job.train), options[made]), []).append(index)

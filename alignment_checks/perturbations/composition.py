@@ -11,17 +11,8 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 
 from alignment_checks.fingerprints import named
 from alignment_checks.inner_state import inner_state
-from alignment_checks.perturbations.value import (
-    IDENTITY,
-    Family,
-    Named,
-    Perturbation,
-    as_asked,
-    drawn,
-    draws_whole,
-    marked_whole,
-    positive,
-)
+from alignment_checks.perturbations.family import Family, Named, as_asked, drawn, draws_whole, marked_whole, positive
+from alignment_checks.perturbations.value import IDENTITY, Perturbation
 from alignment_checks.realization import Realization
 
 Effect = Callable[[Realization, float, torch.Generator], Realization]

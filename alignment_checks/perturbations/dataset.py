@@ -11,7 +11,8 @@ from hypothesis.strategies import SearchStrategy
 from torch import Tensor
 
 from alignment_checks.fingerprints import content
-from alignment_checks.perturbations.value import Family, Named, Perturbation, drawn, positive
+from alignment_checks.perturbations.family import Family, Named, drawn, positive
+from alignment_checks.perturbations.value import Perturbation
 from alignment_checks.realization import Realization
 
 Data = tuple[Tensor, ...]
@@ -30,7 +31,7 @@ def label_noise(max_rate: float) -> SearchStrategy[Perturbation]:
     >>> label_noise(max_rate=0.05)
     label_noise(max_rate=0.05)
     """
-    limit = positive("label_noise", "max_rate", max_rate, most=1)
+    limit = positive("label_noise", "max_rate", max_rate, most=LABEL_NOISE.most)
     return drawn(LABEL_NOISE, limit, shown={"max_rate": max_rate})
 
 
@@ -50,7 +51,7 @@ def _labels_changed(before: Realization, after: Realization, delta: Perturbation
     return float((old != new).double().mean())
 
 
-LABEL_NOISE = Family("label_noise", "dataset", "rate", _flip_labels, _labels_changed, seeded=True)
+LABEL_NOISE = Family("label_noise", "dataset", "rate", _flip_labels, _labels_changed, seeded=True, most=1.0)
 
 
 def label_permutation(max_fraction: float) -> SearchStrategy[Perturbation]:
@@ -61,7 +62,7 @@ def label_permutation(max_fraction: float) -> SearchStrategy[Perturbation]:
     max_fraction : float in (0, 1]
         Largest fraction of the examples whose label is swapped with another's.
     """
-    limit = positive("label_permutation", "max_fraction", max_fraction, most=1)
+    limit = positive("label_permutation", "max_fraction", max_fraction, most=LABEL_PERMUTATION.most)
     return drawn(LABEL_PERMUTATION, limit, shown={"max_fraction": max_fraction})
 
 
@@ -80,7 +81,9 @@ def _targets_changed(before: Realization, after: Realization, delta: Perturbatio
     return float((old != new).reshape(len(old), -1).any(1).double().mean())
 
 
-LABEL_PERMUTATION = Family("label_permutation", "dataset", "fraction", _swap_labels, _targets_changed, seeded=True)
+LABEL_PERMUTATION = Family(
+    "label_permutation", "dataset", "fraction", _swap_labels, _targets_changed, seeded=True, most=1.0
+)
 
 
 def feature_noise(max_sigma: float) -> SearchStrategy[Perturbation]:
@@ -132,7 +135,7 @@ def subsample(max_fraction: float) -> SearchStrategy[Perturbation]:
     max_fraction : float in (0, 1]
         Largest probability that an example is left out.
     """
-    limit = positive("subsample", "max_fraction", max_fraction, most=1)
+    limit = positive("subsample", "max_fraction", max_fraction, most=SUBSAMPLE.most)
     return drawn(SUBSAMPLE, limit, shown={"max_fraction": max_fraction})
 
 
@@ -148,7 +151,7 @@ def _left_out(before: Realization, after: Realization, delta: Perturbation) -> f
     return 1 - after.examples / before.examples
 
 
-SUBSAMPLE = Family("subsample", "dataset", "fraction", _leave_out, _left_out, seeded=True)
+SUBSAMPLE = Family("subsample", "dataset", "fraction", _leave_out, _left_out, seeded=True, most=1.0)
 
 
 def redraw(max_fraction: float, pool: Sequence[Tensor]) -> SearchStrategy[Perturbation]:
@@ -161,7 +164,7 @@ def redraw(max_fraction: float, pool: Sequence[Tensor]) -> SearchStrategy[Pertur
         As `data`: same number of tensors, shapes and dtypes, but for the number of examples. Examples are taken without
         repetition where the pool has as many as the dataset.
     """
-    limit = positive("redraw", "max_fraction", max_fraction, most=1)
+    limit = positive("redraw", "max_fraction", max_fraction, most=REDRAW.most)
     parts = _checked_pool(pool)
     digest = blake2b(b"".join(map(content, parts)), digest_size=6).hexdigest()
     shown = {"max_fraction": max_fraction, "pool": Named(digest)}
@@ -201,7 +204,7 @@ def _redrawn(before: Realization, after: Realization, delta: Perturbation) -> fl
     return float(changed.double().mean())
 
 
-REDRAW = Family("redraw", "dataset", "fraction", _take_from_pool, _redrawn, seeded=True, needs="pool")
+REDRAW = Family("redraw", "dataset", "fraction", _take_from_pool, _redrawn, seeded=True, needs="pool", most=1.0)
 
 
 # -------------------------------------------------------------------------------------------------- labels of any form

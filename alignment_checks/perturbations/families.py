@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from alignment_checks.perturbations import composition, dataset, gradient, init, objective, optimizer
-from alignment_checks.perturbations.value import Family
+from alignment_checks.perturbations.family import Family
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {

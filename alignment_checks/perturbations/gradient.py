@@ -12,7 +12,8 @@ import torch
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from alignment_checks.perturbations.value import LARGEST_LOG2, Family, Perturbation, as_asked, drawn, positive
+from alignment_checks.perturbations.family import LARGEST_LOG2, Family, as_asked, drawn, positive
+from alignment_checks.perturbations.value import Perturbation
 from alignment_checks.realization import GradientNoise, Realization
 
 # ------------------------------------------------------------------------------------------------------ gradient noise
@@ -52,7 +53,7 @@ def batch_size(max_log2: float) -> SearchStrategy[Perturbation]:
     ----------
     max_log2 : float in (0, 1023]
     """
-    limit = positive("batch_size", "max_log2", max_log2, most=LARGEST_LOG2)
+    limit = positive("batch_size", "max_log2", max_log2, most=BATCH_SIZE.most)
     return drawn(BATCH_SIZE, limit, magnitudes=st.floats(-limit, limit), shown={"max_log2": max_log2})
 
 
@@ -73,7 +74,7 @@ def _size(run: Realization) -> int:
     return run.examples if run.batch_size is None else min(run.batch_size, run.examples)
 
 
-BATCH_SIZE = Family("batch_size", "optimizer", "log2", _resize, _resized)
+BATCH_SIZE = Family("batch_size", "optimizer", "log2", _resize, _resized, most=LARGEST_LOG2)
 
 
 # ----------------------------------------------------------------------------------------------------------- precision

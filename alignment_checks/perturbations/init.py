@@ -12,7 +12,8 @@ from hypothesis.strategies import SearchStrategy
 from torch import Tensor
 
 from alignment_checks.fingerprints import content
-from alignment_checks.perturbations.value import LARGEST_LOG2, Family, Named, Perturbation, as_asked, drawn, positive
+from alignment_checks.perturbations.family import LARGEST_LOG2, Family, Named, as_asked, drawn, positive
+from alignment_checks.perturbations.value import Perturbation
 from alignment_checks.realization import Realization, realize
 from alignment_checks.seeding import derive
 
@@ -73,7 +74,7 @@ def init_gain(max_log2: float) -> SearchStrategy[Perturbation]:
     ----------
     max_log2 : float in (0, 1023]
     """
-    limit = positive("init_gain", "max_log2", max_log2, most=LARGEST_LOG2)
+    limit = positive("init_gain", "max_log2", max_log2, most=INIT_GAIN.most)
     return drawn(INIT_GAIN, limit, magnitudes=st.floats(-limit, limit), shown={"max_log2": max_log2})
 
 
@@ -82,7 +83,7 @@ def _scale(run: Realization, delta: Perturbation) -> Realization:
     return replace(run, parameters={name: value * gain for name, value in run.parameters.items()})
 
 
-INIT_GAIN = Family("init_gain", "init", "log2", _scale, as_asked)
+INIT_GAIN = Family("init_gain", "init", "log2", _scale, as_asked, most=LARGEST_LOG2)
 
 
 def init_interpolation(other: Mapping[str, Tensor] | int) -> SearchStrategy[Perturbation]:
@@ -131,7 +132,7 @@ def _other_parameters(run: Realization, delta: Perturbation) -> dict[str, Tensor
     return {name: other[name].to(value.dtype) for name, value in run.parameters.items()}
 
 
-INIT_INTERPOLATION = Family("init_interpolation", "init", "toward", _interpolate, as_asked, needs="other")
+INIT_INTERPOLATION = Family("init_interpolation", "init", "toward", _interpolate, as_asked, needs="other", most=1.0)
 
 
 FAMILIES = (INIT_SEED, INIT_JITTER, INIT_GAIN, INIT_INTERPOLATION)

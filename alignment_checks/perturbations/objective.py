@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -11,8 +11,9 @@ from hypothesis.strategies import SearchStrategy
 from torch import Tensor
 
 from alignment_checks.fingerprints import named
-from alignment_checks.objectives import BaseObjective, Coefficient, Loss, Mean, Tensors
-from alignment_checks.perturbations.value import Family, Named, Perturbation, as_asked, drawn, positive
+from alignment_checks.objectives import BaseObjective, Coefficient, Loss, Mean, Tensors, known_by
+from alignment_checks.perturbations.family import Family, Named, as_asked, drawn, positive
+from alignment_checks.perturbations.value import Perturbation
 from alignment_checks.realization import Realization
 
 
@@ -50,7 +51,8 @@ def objective_mix(
 
 @dataclass(frozen=True)
 class _Mixed:
-    other: BaseObjective
+    known: Hashable
+    other: BaseObjective = field(compare=False)
 
     def __call__(self, loss: Loss, coefficient: Coefficient) -> Loss:
         added = Mean(self.other)
@@ -66,10 +68,12 @@ def _mix(run: Realization, delta: Perturbation) -> Realization:
     other, k = delta.payload, float(delta.magnitude or 0.0)
     known = run.infimum is not None and other.infimum is not None
     infimum = (1 - k) * (run.infimum or 0.0) + k * (other.infimum or 0.0) if known else None
-    return replace(run, objective=run.objective.changed(_Mixed(other.function), k), infimum=infimum)
+    return replace(
+        run, objective=run.objective.changed(_Mixed(known_by(other.function), other.function), k), infimum=infimum
+    )
 
 
-OBJECTIVE_MIX = Family("objective_mix", "objective", "k", _mix, as_asked, needs="other")
+OBJECTIVE_MIX = Family("objective_mix", "objective", "k", _mix, as_asked, needs="other", most=1.0)
 
 
 def label_smoothing(max_epsilon: float) -> SearchStrategy[Perturbation]:
@@ -82,7 +86,7 @@ def label_smoothing(max_epsilon: float) -> SearchStrategy[Perturbation]:
     ----------
     max_epsilon : float in (0, 1]
     """
-    limit = positive("label_smoothing", "max_epsilon", max_epsilon, most=1)
+    limit = positive("label_smoothing", "max_epsilon", max_epsilon, most=LABEL_SMOOTHING.most)
     return drawn(LABEL_SMOOTHING, limit, shown={"max_epsilon": max_epsilon})
 
 
@@ -128,7 +132,7 @@ def _are_probabilities(targets: Tensor) -> bool:
     return bool(((rows.sum(-1) - 1).abs() <= 1e-3).all())
 
 
-LABEL_SMOOTHING = Family("label_smoothing", "objective", "epsilon", _smooth, as_asked)
+LABEL_SMOOTHING = Family("label_smoothing", "objective", "epsilon", _smooth, as_asked, most=1.0)
 
 
 def l2_penalty(max_weight: float) -> SearchStrategy[Perturbation]:

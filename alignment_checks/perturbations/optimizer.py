@@ -15,7 +15,8 @@ from hypothesis.strategies import SearchStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from alignment_checks.perturbations.value import LARGEST_LOG2, Family, Perturbation, as_asked, drawn, positive
+from alignment_checks.perturbations.family import LARGEST_LOG2, Family, as_asked, drawn, positive
+from alignment_checks.perturbations.value import Perturbation
 from alignment_checks.realization import Realization
 from alignment_checks.training import OptimizerFactory, SchedulerFactory
 
@@ -34,7 +35,7 @@ def learning_rate(max_log2: float) -> SearchStrategy[Perturbation]:
     >>> learning_rate(max_log2=1)
     learning_rate(max_log2=1)
     """
-    limit = positive("learning_rate", "max_log2", max_log2, most=LARGEST_LOG2)
+    limit = positive("learning_rate", "max_log2", max_log2, most=LEARNING_RATE.most)
     return drawn(LEARNING_RATE, limit, magnitudes=st.floats(-limit, limit), shown={"max_log2": max_log2})
 
 
@@ -57,7 +58,7 @@ def _scale_rate(run: Realization, delta: Perturbation) -> Realization:
     return replace(run, optimizer=ScaledRate(run.optimizer, float(delta.magnitude or 0.0)))
 
 
-LEARNING_RATE = Family("learning_rate", "optimizer", "log2", _scale_rate, as_asked)
+LEARNING_RATE = Family("learning_rate", "optimizer", "log2", _scale_rate, as_asked, most=LARGEST_LOG2)
 
 
 def lr_decay(max_rate: float) -> SearchStrategy[Perturbation]:
@@ -142,7 +143,7 @@ def momentum(max_change: float) -> SearchStrategy[Perturbation]:
     ----------
     max_change : float in (0, 1]
     """
-    limit = positive("momentum", "max_change", max_change, most=1)
+    limit = positive("momentum", "max_change", max_change, most=MOMENTUM.most)
     return drawn(MOMENTUM, limit, magnitudes=st.floats(-limit, limit), shown={"max_change": max_change})
 
 
@@ -183,7 +184,7 @@ def _momentum_changed(before: Realization, after: Realization, delta: Perturbati
     return sum(changes) / len(changes)
 
 
-MOMENTUM = Family("momentum", "optimizer", "change", _change_momentum, _momentum_changed)
+MOMENTUM = Family("momentum", "optimizer", "change", _change_momentum, _momentum_changed, most=1.0)
 
 
 def _groups_with(run: Realization, delta: Perturbation, *names: str) -> list[dict[str, Any]]:

@@ -1,26 +1,23 @@
-"""`Perturbation`: a small frozen value that says what is done to a training run; `Family`: what its name means."""
+"""`Perturbation`: a small frozen value that says what is done to a training run."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
-from weakref import WeakSet
+from typing import TYPE_CHECKING, Any
 
 import torch
-from hypothesis import strategies as st
-from hypothesis.strategies import DrawFn, SearchStrategy
 
 from alignment_checks import seeding
 from alignment_checks.realization import Realization, realize
 from alignment_checks.training import TrainingSetup
 
 Plain = str | int | float | bool | None
-Kind = Literal["dataset", "init", "objective", "optimizer", "custom", "identity", "compose"]
 LARGEST_SEED = 2**16 - 1
-LARGEST_LOG2 = 1023.0
-"""2 to the power of anything larger is no float."""
+
+if TYPE_CHECKING:
+    from alignment_checks.perturbations.family import Family
 
 
 @dataclass(frozen=True)
@@ -148,11 +145,13 @@ class Perturbation:
         Raises
         ------
         ValueError
-            If no family has that name, or δ has lost, on its way through a file, an object that it needs.
+            If no family has that name, or none of its magnitudes is so large, or δ has lost, on its way through a
+            file, an object that it needs.
         """
         for part in self.parts:
             if part.magnitude != 0:
                 part._check_whole()
+                part._check_magnitude()
                 run = _family(part).apply(run, part)
         return run
 
@@ -165,6 +164,15 @@ class Perturbation:
     def is_whole(self) -> bool:
         """Whether δ still has every object that its families need: a repr or a file can only name them."""
         return all(part.payload is not None or not _lacking(part) for part in self.parts)
+
+    def _check_magnitude(self) -> None:
+        """Strategies never draw so much; a value made by hand may ask for it."""
+        known = _family(self)
+        if abs(self.magnitude or 0.0) > known.most:
+            raise ValueError(
+                f"{self.family}: |{known.unit}| must be at most {known.most:g}; got {self.magnitude:g}. Draw it from "
+                f"pt.{self.family}(...), or make it with a smaller magnitude"
+            )
 
     def _check_whole(self) -> None:
         if self.payload is None and (lacking := _lacking(self)):
@@ -186,39 +194,6 @@ def reattached(delta: Perturbation, donors: Iterable[Perturbation]) -> Perturbat
     return replace(delta, components=tuple(parts)) if delta.components else parts[0]
 
 
-@dataclass(frozen=True)
-class Family:
-    """What the name of a family means: its effect on a run, beside the strategy that draws it.
-
-    Attributes
-    ----------
-    name : str
-    kind : str
-        What of a run it may change.
-    unit : str
-        What its magnitude is called.
-    apply : callable
-        From a realization and a perturbation of this family to the perturbed realization.
-    achieved : callable
-        From the realization before and after, and the perturbation, to the magnitude that was really done.
-    seeded : bool
-        Whether it draws randomness of its own.
-    continuous : bool
-        Whether the magnitude can take any value up to its limit.
-    needs : str, optional
-        The option that names what is not plain data and travels as the perturbation's payload.
-    """
-
-    name: str
-    kind: Kind
-    unit: str
-    apply: Callable[[Realization, Perturbation], Realization]
-    achieved: Callable[[Realization, Realization, Perturbation], float]
-    seeded: bool = False
-    continuous: bool = True
-    needs: str | None = None
-
-
 def _lacking(part: Perturbation) -> tuple[str, object] | tuple[()]:
     """Return the option that names an object which is not plain data, and that name; () where there is none."""
     needs = _family(part).needs if part.family != IDENTITY.family else None
@@ -233,65 +208,3 @@ def _family(delta: Perturbation) -> Family:
     if delta.family not in FAMILIES:
         raise ValueError(f"no perturbation family is called {delta.family!r}; there are {', '.join(FAMILIES)}")
     return FAMILIES[delta.family]
-
-
-def as_asked(before: Realization, after: Realization, delta: Perturbation) -> float:  # noqa: ARG001
-    """Return the magnitude asked for: the `achieved` of a family that always does exactly that."""
-    return float(delta.magnitude or 0.0)
-
-
-def drawn(
-    family: Family,
-    limit: float,
-    *,
-    magnitudes: SearchStrategy[float] | None = None,
-    options: tuple[tuple[str, Plain], ...] = (),
-    payload: object = None,
-    shown: Mapping[str, object] | None = None,
-) -> SearchStrategy[Perturbation]:
-    """Return the strategy of a family's perturbations; its repr is the call that made it, `name(**shown)`."""
-    chosen = st.floats(0, limit) if magnitudes is None else magnitudes
-    seeds = st.integers(0, LARGEST_SEED) if family.seeded else st.just(0)
-
-    def draw_one(draw: DrawFn, /, **arguments: object) -> Perturbation:  # noqa: ARG001
-        return Perturbation(family.name, draw(chosen) + 0.0, limit, draw(seeds), options, payload=payload)
-
-    draw_one.__name__ = str(dict(options).get("name", family.name))
-    return marked_whole(st.composite(draw_one)(**(shown or {})))
-
-
-_WHOLE: WeakSet[SearchStrategy[Perturbation]] = WeakSet()
-
-
-def marked_whole(strategy: SearchStrategy[Perturbation]) -> SearchStrategy[Perturbation]:
-    """Return the strategy, known from now on to draw everything between 0 and the limits of its families."""
-    _WHOLE.add(strategy)
-    return strategy
-
-
-def draws_whole(strategy: SearchStrategy[Perturbation]) -> bool:
-    """Return whether a strategy draws everything up to its families' limits: not where it was filtered or mapped."""
-    return all(branch in _WHOLE for branch in strategy.branches)
-
-
-def positive(family: str, argument: str, value: float, *, most: float = math.inf) -> float:
-    """Return `value` as a float in (0, most], or say what was expected.
-
-    Raises
-    ------
-    ValueError
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= most or math.isinf(value):
-        upper = "" if math.isinf(most) else f", at most {most:g}"
-        raise ValueError(f"{family}: `{argument}` must be a number above 0{upper}; got {value!r}")
-    return float(value)
-
-
-class Named:
-    """An argument that prints as a short name, so that a strategy's repr stays readable."""
-
-    def __init__(self, name: object) -> None:
-        self.name = name
-
-    def __repr__(self) -> str:
-        return str(self.name)

@@ -260,3 +260,19 @@ def test_the_identity_is_a_perturbation_too(blobs):
     plain = realize(blobs, 0)
     assert IDENTITY.applied(plain) is plain
     assert (str(IDENTITY), IDENTITY.is_identity, IDENTITY.achieved(blobs)) == ("identity", True, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("family", "magnitude", "message"),
+    [
+        ("init_gain", 1500.0, r"init_gain: \|log2\| must be at most 1023; got 1500"),
+        ("learning_rate", -1500.0, r"learning_rate: \|log2\| must be at most 1023; got -1500"),
+        ("label_noise", 1.5, r"label_noise: \|rate\| must be at most 1; got 1.5"),
+        ("subsample", 2.0, r"subsample: \|fraction\| must be at most 1; got 2"),
+    ],
+)
+def test_a_magnitude_that_no_strategy_draws_is_refused_by_name(blobs, family, magnitude, message):
+    """A perturbation made by hand, whose limit is as large: it would overflow, or mean nothing."""
+    delta = Perturbation(family, magnitude, 2 * abs(magnitude), 0)
+    with pytest.raises(ValueError, match=message):
+        ac.run(blobs, [delta])

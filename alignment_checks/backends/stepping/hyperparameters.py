@@ -15,8 +15,9 @@ from alignment_checks.backends.stepping.numbers import LaneNumbers, of_lanes
 from alignment_checks.backends.stepping.refusal import StepRefused
 from alignment_checks.backends.stepping.single import Single
 from alignment_checks.backends.stepping.state import paired
+from alignment_checks.objectives import known_by
 from alignment_checks.realization import Realization
-from alignment_checks.training import OptimizerFactory, SchedulerFactory
+from alignment_checks.training import OptimizerFactory
 
 Name = tuple[int, str, int | None]
 """The index of a parameter group, the last being that of the defaults; an option; its index in a tuple."""
@@ -38,9 +39,9 @@ def _has_own(run: Realization) -> bool:
     return run.optimizer is not run.setup.optimizer or run.scheduler is not run.setup.scheduler
 
 
-def factories(run: Realization) -> tuple[OptimizerFactory, SchedulerFactory | None]:
-    """Return what makes a run's optimizer and scheduler: runs of equal factories are stepped alike."""
-    return run.optimizer, run.scheduler
+def factories(run: Realization) -> tuple[Hashable, Hashable]:
+    """Return what tells a run's optimizer and scheduler factories apart: runs of equal ones are stepped alike."""
+    return known_by(run.optimizer), known_by(run.scheduler)
 
 
 def made(factory: OptimizerFactory, run: Realization) -> Optimizer:

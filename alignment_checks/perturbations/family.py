@@ -1,0 +1,117 @@
+"""`Family`: what the name of a perturbation's family means, and how a family's strategy is made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+from weakref import WeakSet
+
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn, SearchStrategy
+
+from alignment_checks.perturbations.value import LARGEST_SEED, Perturbation, Plain
+from alignment_checks.realization import Realization
+
+Kind = Literal["dataset", "init", "objective", "optimizer", "custom", "identity", "compose"]
+LARGEST_LOG2 = 1023.0
+"""2 to the power of anything larger is no float."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the name of a family means: its effect on a run, beside the strategy that draws it.
+
+    Attributes
+    ----------
+    name : str
+    kind : str
+        What of a run it may change.
+    unit : str
+        What its magnitude is called.
+    apply : callable
+        From a realization and a perturbation of this family to the perturbed realization.
+    achieved : callable
+        From the realization before and after, and the perturbation, to the magnitude that was really done.
+    seeded : bool
+        Whether it draws randomness of its own.
+    continuous : bool
+        Whether the magnitude can take any value up to its limit.
+    needs : str, optional
+        The option that names what is not plain data and travels as the perturbation's payload.
+    most : float
+        The largest |magnitude| that means anything.
+    """
+
+    name: str
+    kind: Kind
+    unit: str
+    apply: Callable[[Realization, Perturbation], Realization]
+    achieved: Callable[[Realization, Realization, Perturbation], float]
+    seeded: bool = False
+    continuous: bool = True
+    needs: str | None = None
+    most: float = math.inf
+
+
+def as_asked(before: Realization, after: Realization, delta: Perturbation) -> float:  # noqa: ARG001
+    """Return the magnitude asked for: the `achieved` of a family that always does exactly that."""
+    return float(delta.magnitude or 0.0)
+
+
+def drawn(
+    family: Family,
+    limit: float,
+    *,
+    magnitudes: SearchStrategy[float] | None = None,
+    options: tuple[tuple[str, Plain], ...] = (),
+    payload: object = None,
+    shown: Mapping[str, object] | None = None,
+) -> SearchStrategy[Perturbation]:
+    """Return the strategy of a family's perturbations; its repr is the call that made it, `name(**shown)`."""
+    chosen = st.floats(0, limit) if magnitudes is None else magnitudes
+    seeds = st.integers(0, LARGEST_SEED) if family.seeded else st.just(0)
+
+    def draw_one(draw: DrawFn, /, **arguments: object) -> Perturbation:  # noqa: ARG001
+        return Perturbation(family.name, draw(chosen) + 0.0, limit, draw(seeds), options, payload=payload)
+
+    draw_one.__name__ = str(dict(options).get("name", family.name))
+    return marked_whole(st.composite(draw_one)(**(shown or {})))
+
+
+_WHOLE: WeakSet[SearchStrategy[Perturbation]] = WeakSet()
+
+
+def marked_whole(strategy: SearchStrategy[Perturbation]) -> SearchStrategy[Perturbation]:
+    """Return the strategy, known from now on to draw everything between 0 and the limits of its families."""
+    _WHOLE.add(strategy)
+    return strategy
+
+
+def draws_whole(strategy: SearchStrategy[Perturbation]) -> bool:
+    """Return whether a strategy draws everything up to its families' limits: not where it was filtered or mapped."""
+    return all(branch in _WHOLE for branch in strategy.branches)
+
+
+def positive(family: str, argument: str, value: float, *, most: float = math.inf) -> float:
+    """Return `value` as a float in (0, most], or say what was expected.
+
+    Raises
+    ------
+    ValueError
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= most or math.isinf(value):
+        upper = "" if math.isinf(most) else f", at most {most:g}"
+        raise ValueError(f"{family}: `{argument}` must be a number above 0{upper}; got {value!r}")
+    return float(value)
+
+
+class Named:
+    """An argument that prints as a short name, so that a strategy's repr stays readable."""
+
+    def __init__(self, name: object) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return str(self.name)

@@ -52,6 +52,22 @@ BODIES = {
         def test_plain():
             pass
     """,
+    "noisy": """
+        def noisy(spread):
+            def nearly_the_same():
+                model = torch.nn.Linear(2, 1)
+                with torch.no_grad():
+                    model.weight.mul_(spread).add_(1.0)
+                return model
+
+            return ac.TrainingSetup(
+                model=nearly_the_same,
+                data=(torch.randn(12, 2, generator=torch.Generator().manual_seed(0)), torch.ones(12, 1)),
+                objective=torch.nn.functional.mse_loss,
+                optimizer=partial(torch.optim.SGD, lr=0.1),
+                steps=4,
+            )
+    """,
     "counting": """
         import json, pathlib
         from hypothesis import assume, event, example, note, seed

@@ -15,22 +15,8 @@ INCONCLUSIVE = """
         alignment.assert_alignment_robust(flat, under=UNCHANGED, rtol=0.1)
 """
 SEEDED = """
-    def nearly_the_same():
-        model = torch.nn.Linear(2, 1)
-        with torch.no_grad():
-            model.weight.mul_(0.05).add_(1.0)
-        return model
-
-    NOISY = ac.TrainingSetup(
-        model=nearly_the_same,
-        data=(torch.randn(12, 2, generator=torch.Generator().manual_seed(0)), torch.ones(12, 1)),
-        objective=torch.nn.functional.mse_loss,
-        optimizer=partial(torch.optim.SGD, lr=0.1),
-        steps=4,
-    )
-
     def test_seeds(alignment):
-        alignment.assert_capability_robust(NOISY, under=pt.init_gain(max_log2=1), rtol=0.1, seeds=6)
+        alignment.assert_capability_robust(noisy(0.05), under=pt.init_gain(max_log2=1), rtol=0.1, seeds=6)
 """
 WORKERS = [(), ("-n", "1")]
 
@@ -98,7 +84,7 @@ def test_the_summary_adjusts_p_values_for_all_tests_and_workers_and_selections_a
 
     Each run finds an empty store: a stored failure that is tried first is one more that is confirmed.
     """
-    suite(SEEDED, "failing", "passing", "fixed")
+    suite("noisy", SEEDED, "failing", "passing", "fixed")
     texts = []
     for args in ((), ("-n", "2"), ("-x",), ("-k", "seeds")):
         lines = section(run_with(*args))
@@ -170,7 +156,7 @@ def test_alone_a_test_can_fail_only_more_readily_than_among_others(p_values, amo
 
 
 def test_a_replay_judges_at_the_level_that_the_failure_was_found_at(suite, run, section, stored):
-    suite(SEEDED, "passing")
+    suite("noisy", SEEDED, "passing")
     run()
     (envelope,) = stored()
     assert envelope.level == pytest.approx(0.05 / 2 / 2)

@@ -163,31 +163,17 @@ def test_a_stored_failure_is_kept_for_replay_until_another_takes_its_place(suite
 # ------------------------------------------------------------------------------------------------------------- chance
 
 SEEDED = """
-    def nearly_the_same():
-        model = torch.nn.Linear(2, 1)
-        with torch.no_grad():
-            model.weight.mul_(SPREAD).add_(1.0)
-        return model
-
-    NOISY = ac.TrainingSetup(
-        model=nearly_the_same,
-        data=(torch.randn(12, 2, generator=torch.Generator().manual_seed(0)), torch.ones(12, 1)),
-        objective=torch.nn.functional.mse_loss,
-        optimizer=partial(torch.optim.SGD, lr=0.1),
-        steps=4,
-    )
-
     @FEW
     @given(delta=GAIN)
     def test_seeds(alignment, delta):
-        alignment.assert_capability_robust(NOISY, delta=delta, rtol=RTOL, seeds=4)
+        alignment.assert_capability_robust(noisy(SPREAD), delta=delta, rtol=RTOL, seeds=4)
 """
 CHOICES = ["fail", "skip", "warn"]
 
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_over_several_seeds_what_fails_is_confirmed_once_and_is_not_flaky(suite, run, stored, section, choice):
-    suite("counting", SEEDED.replace("SPREAD", "0.001").replace("RTOL", "0.1"))
+    suite("counting", "noisy", SEEDED.replace("SPREAD", "0.001").replace("RTOL", "0.1"))
     result = run(f"--alignment-inconclusive={choice}", "-W", "default", "--alignment-level=0.5")
     result.assert_outcomes(failed=1, warnings=result.parseoutcomes().get("warnings", 0))
     result.stdout.no_fnmatch_line("*Flaky*")
@@ -201,7 +187,7 @@ def test_over_several_seeds_what_fails_is_confirmed_once_and_is_not_flaky(suite,
     [("fail", {"failed": 1}), ("skip", {"skipped": 1}), ("warn", {"passed": 1, "warnings": 1})],
 )
 def test_what_cannot_be_told_over_several_seeds_is_not_flaky_either(suite, run, section, choice, outcome):
-    suite("counting", SEEDED.replace("SPREAD", "3.0").replace("RTOL", "0.05"))
+    suite("counting", "noisy", SEEDED.replace("SPREAD", "3.0").replace("RTOL", "0.05"))
     result = run(f"--alignment-inconclusive={choice}", "-W", "default")
     result.assert_outcomes(**outcome)
     result.stdout.no_fnmatch_line("*Flaky*")

@@ -17,6 +17,9 @@ CONFIDENCE = 0.95
 MOST_SEEDS = 10_000
 """More seeds than these are not said to decide anything."""
 
+MOST_TIMES = 100
+"""Nor are more steps, where the interval would have to be so many times narrower."""
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -31,6 +34,8 @@ class Evidence:
     seeds : int
     stricter : tuple of (float, float)
         `low` and `high` at each of `intervals.LEVELS`, of one run whose limit is a mean of random values; else empty.
+    random : bool
+        Whether it is of such a run.
     """
 
     low: float
@@ -38,6 +43,7 @@ class Evidence:
     error: float
     seeds: int
     stricter: tuple[Ends, ...] = ()
+    random: bool = False
 
     def interval(self) -> tuple[float, float]:
         """Return the 95 % interval over seeds, around all that each of them leaves open."""
@@ -63,6 +69,12 @@ class Evidence:
         within = 0.5 * (self.high - self.low)
         distance = abs(centre) - within
         return self.seeds * (self._quantile() * self.error / distance) ** 2 if distance > 0 else math.inf
+
+    @property
+    def narrower(self) -> float:
+        """By how much what one run leaves open has to be narrower to be clear of 0; inf where nothing would do."""
+        centre, half = 0.5 * (self.low + self.high), 0.5 * (self.high - self.low)
+        return half / abs(centre) if centre != 0 else math.inf
 
     def _quantile(self) -> float:
         return float(stdtrit(self.seeds - 1, (1 + CONFIDENCE) / 2)) if self.seeds > 1 else math.inf
@@ -108,7 +120,7 @@ def jackknifed(
     centre, n = float(form(*(ratio.value for ratio in ratios))), len(ratios[0].numerator)
     low, high = bounds if any(ratio.low != ratio.high for ratio in ratios) else (centre, centre)
     if n < 2:
-        return Evidence(low, high, 0.0, n, tuple(stricter))
+        return Evidence(low, high, 0.0, n, tuple(stricter), any(ratio.stricter for ratio in ratios))
     left_out = form(*(ratio.left_out for ratio in ratios))
     error = math.sqrt((n - 1) / n * float(((left_out - left_out.mean()) ** 2).sum()))
     return Evidence(low, high, error, n)
@@ -118,12 +130,28 @@ def decisive(evidence: Sequence[Evidence]) -> str:
     """Return what would decide on linear forms, above 0 outside, that straddle 0."""
     seeds = max(one.seeds for one in evidence)
     if seeds < 2:
-        return "more steps: the interval of the limit straddles the tolerance"
+        return _more_steps(evidence)
     outside = [one.wanted for one in evidence if one.low > 0]
     wanted = min(outside) if outside else max(one.wanted for one in evidence)
     if not wanted < MOST_SEEDS:
         return f"it lies at the tolerance: more than {MOST_SEEDS} seeds would be needed"
     return f"about {_rounded_up(max(wanted, seeds + 1))} seeds would decide it (now {seeds})"
+
+
+def _more_steps(evidence: Sequence[Evidence]) -> str:
+    """Return what more steps would have to bring, of one run: of random values, the square as many."""
+    outside = [one.narrower for one in evidence if one.low + one.high > 0]
+    times = min(outside) if outside else max(one.narrower for one in evidence)
+    straddles = "more steps: the interval of the limit straddles the tolerance"
+    if not times < MOST_TIMES:
+        return f"{straddles}, in its middle"
+    squared = any(one.random for one in evidence)
+    many = f", about {_short(max(times, 1.05) ** 2)} times as many" if squared else ""
+    return f"{straddles}; it would have to be {_short(max(times, 1.05))} times narrower{many}"
+
+
+def _short(number: float) -> str:
+    return f"{number:.2g}" if number < 99 else str(_rounded_up(number))
 
 
 def _rounded_up(number: float) -> int:

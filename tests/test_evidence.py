@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from alignment_checks.evidence import Evidence, decisive, jackknifed
+from alignment_checks.intervals import LEVELS
 from alignment_checks.judgement import Judgement, Status, Tolerance, approximately, at_least, better, corrected, holm
 from alignment_checks.readings import Ratio
 
@@ -63,6 +64,26 @@ def test_an_interval_of_the_value_itself_counts_as_well():
     assert "more steps" in unsure.needs
     assert approximately(mean([1.0]), mean([1.2], 0.04), Tolerance(0.1), worse=1).status is FAIL
     assert approximately(mean([1.0], 0.1), mean([1.2]), Tolerance(0.1), worse=1).status is INCONCLUSIVE
+
+
+def test_of_one_run_it_says_how_much_narrower_the_interval_of_its_limit_would_have_to_be():
+    """1.05 ± 0.1 against a tolerance of 0.1: its end has to come from 0.05 beyond to 0.05 within it, half as far."""
+    unsure = approximately(mean([1.0]), mean([1.05], 0.1), Tolerance(0.1), worse=1)
+    assert "straddles the tolerance; it would have to be 2 times narrower" in unsure.needs
+    assert "as many" not in unsure.needs, "how fast an extrapolation settles is not known here"
+    at_it = approximately(mean([1.0]), mean([1.1], 0.1), Tolerance(0.1), worse=1)
+    assert "in its middle" in at_it.needs
+
+
+@pytest.mark.parametrize(("off", "times"), [(0.05, "4"), (0.2, "1.1"), (0.075, "16"), (0.08, "25"), (0.0955, "500")])
+def test_of_a_random_run_it_says_how_many_times_as_many_steps(off, times):
+    """The interval of a mean of random values goes as T^-½."""
+    half = 0.1 if off < 0.2 else 0.1001
+    slack = (np.array([half]), np.array([half]))
+    random = Ratio(np.array([1.0 + off]), np.ones(1), slack, (slack,) * len(LEVELS))
+    judgement = approximately(mean([1.0]), random, Tolerance(0.1), worse=1)
+    assert judgement.status is INCONCLUSIVE
+    assert f"about {times} times as many" in judgement.needs
 
 
 def test_a_floor_is_judged_by_its_interval():

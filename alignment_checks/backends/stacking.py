@@ -213,6 +213,12 @@ class Batch:
         width = self.chunk or self.size
         if width == self.size:
             return called(*({name: part.tensor for name, part in group.items()} for group in values))
+        return self._in_calls(called, values, width)
+
+    def _in_calls(
+        self, called: Callable[..., Any], values: list[dict[Any, Shared]], width: int
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return what calls of so many lanes each give for all lanes; those that nobody asks for are left out."""
         starts = range(0, self.size, width)
         asked = [start for start in starts if not self.idle.issuperset(range(start, min(start + width, self.size)))]
         given = {start: called(*_span(values, start, width)) for start in asked}

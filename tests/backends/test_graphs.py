@@ -55,6 +55,16 @@ def test_the_same_code_is_compiled_once_for_setups_built_apart(blobs, compiling)
     assert compiled.compiled.cache_info().misses == 1
 
 
+def test_compiled_code_is_found_on_disk_by_whoever_has_not_compiled_it(blobs, compiling):
+    from torch._dynamo.utils import counters  # of what TorchInductor has found in its own cache
+
+    for _ in range(2):
+        before = counters["inductor"]["fxgraph_cache_hit"]
+        compiled.compiled.cache_clear()
+        ac.run(blobs, seeds=range(3), backend="lanes")
+    assert counters["inductor"]["fxgraph_cache_hit"] == before + 1
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 def test_a_graph_gives_the_same_bits(blobs, monkeypatch, dtype):
     setup = replace(blobs, model=dropping, dtype=dtype)

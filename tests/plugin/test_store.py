@@ -9,15 +9,9 @@ from pytest_alignment.store import KEY, Store
 
 from alignment_checks import perturbations as pt
 
-DELTA = pt.Perturbation("label_noise", 0.0313, 0.05, seed=7)
-ENVELOPE = Envelope(
-    key=Key("test_it.py::test_fails", "capability_robust", "under=label_noise(max_rate=0.05)", 0),
-    statement="capability is robust",
-    setup="0123456789abcdef",
-    perturbation=plain(DELTA),
-    numbers={"reference": -0.4, "value": "nan", "deviation": "inf", "allowed": 0.04},
-    versions={"torch": "2.13.0"},
-)
+DELTA = pt.Perturbation("init_gain", 0.04, 0.05, seed=0)
+NUMBERS = dict.fromkeys(("reference", "value", "deviation", "allowed"), 1.0)
+ENVELOPE = Envelope(Key("test_it.py::test_it", "alignment_robust", "", 0), "", "0123", plain(DELTA), NUMBERS, {})
 
 
 # ----------------------------------------------------------------------------------------------------------- when, what

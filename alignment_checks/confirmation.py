@@ -139,7 +139,7 @@ class Confirmation:
 
     def _by_chance(self, delta: Perturbation) -> bool:
         """Return whether other seeds have to confirm a failure."""
-        return self.chance.counts(self.state.known[delta].p_value)
+        return self.chance.confirmable(self.state.known[delta].p_value)
 
     def _candidates(self) -> list[Perturbation]:
         """Return the smallest failure of each kind, and the worst; where chance has a part, larger ones as well.

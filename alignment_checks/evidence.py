@@ -146,7 +146,7 @@ def _more_steps(evidence: Sequence[Evidence]) -> str:
     if not times < MOST_TIMES:
         return f"{straddles}, in its middle"
     squared = any(one.random for one in evidence)
-    many = f", about {_short(max(times, 1.05) ** 2)} times as many" if squared else ""
+    many = f", about {_short(max(times, 1.05) ** 2)} times as many of them" if squared else ""
     return f"{straddles}; it would have to be {_short(max(times, 1.05))} times narrower{many}"
 
 

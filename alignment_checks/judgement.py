@@ -201,8 +201,8 @@ class Chance:
     level: float = LEVEL
     among: int | None = None
 
-    def counts(self, p_value: float | None) -> bool:
-        """Return whether something that fails has to be confirmed by other seeds."""
+    def confirmable(self, p_value: float | None) -> bool:
+        """Return whether chance has a part in what fails, and other seeds are there to confirm it."""
         return p_value is not None and self.among is None
 
     def allowing(self, judgement: Judgement, among: int, already: int = 1) -> Judgement:

@@ -52,7 +52,9 @@ def width(need: Footprint, device: torch.device, runs: int) -> int:
     """
     one = max(1, need.bytes)
     if device.type == "cpu":
-        return max(1, min(WIDEST_ON_CPU, CACHE // one))
+        most = max(1, min(WIDEST_ON_CPU, CACHE // one))
+        evaluated = min(WIDEST_ON_CPU, 1 << (max(1, CHUNK // one).bit_length() - 1))
+        return most - most % evaluated  # whole calls of some lanes each: a convolution of one alone is slow
     most = max(1, _memory(device) // (2 * one))
     return min(most, next((size for size in WIDTHS if size >= runs), WIDTHS[-1]))
 

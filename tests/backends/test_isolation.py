@@ -18,7 +18,7 @@ import alignment_checks as ac
 from alignment_checks import perturbations as pt
 from alignment_checks import runs
 from alignment_checks.backends import dispatch, lanes, plan, slots, workers
-from alignment_checks.backends.footprint import footprint
+from alignment_checks.backends.footprint import Footprint, footprint
 from alignment_checks.backends.job import Job
 from alignment_checks.drawing import Randomness
 from alignment_checks.perturbations import Perturbation
@@ -279,6 +279,15 @@ def test_the_width_on_a_cpu_depends_on_the_setup_alone(blobs):
     large = replace(need, bytes=plan.CACHE // 3)
     assert plan.width(large, CPU, 1000) == 3
     assert plan.width(replace(need, bytes=2 * plan.CACHE), CPU, 1000) == 1
+
+
+@settings(deadline=None)
+@given(size=st.integers(1, 2 * plan.CACHE))
+def test_a_batch_on_a_cpu_is_evaluated_some_lanes_at_a_time_where_more_than_one_stays_in_the_cache(size):
+    need = Footprint(size, (), ())
+    width = plan.width(need, CPU, 1000)
+    assert 1 <= width <= plan.WIDEST_ON_CPU
+    assert (plan.chunk(need, CPU, width) > 1) is (2 * size <= plan.CHUNK)
 
 
 def test_what_is_no_faster_in_lanes_goes_through_the_loop_and_says_so(blobs, monkeypatch):

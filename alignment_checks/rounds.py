@@ -54,6 +54,6 @@ class Plan:
 WIDE = Plan(corners=64, first=None, width=128, rivals=6, rungs=12, seeds=24, curve=16)
 """For an accelerator, where a batch of a hundred takes hardly longer than a run: few rounds."""
 
-FRUGAL = Plan(corners=15, first=2, width=16, rivals=1, rungs=4, seeds=20, curve=8)
+FRUGAL = Plan(corners=15, first=2, width=16, rivals=1, rungs=4, seeds=16, curve=8)
 """For a CPU, where each run of a batch has its price: 0, the limits and hardly a draw first, since a limit that fails
 makes most draws unnecessary; then as many as are trained at once."""

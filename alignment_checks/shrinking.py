@@ -21,8 +21,8 @@ ROUNDS = 16
 """Rounds of shrinking at most."""
 ALIKE = 2
 """How many other seeds that come to the same at the same magnitudes show that seeds have no effect."""
-FINER = 8
-"""How many times finer a ladder is where no more runs come of it: of a few labels, most rates flip the same ones."""
+FINEST = 64
+"""Rungs of a ladder where no more runs come of them than of a coarse one: most rates flip the same few labels."""
 NEARLY = 4
 """How many seeds that nearly failed are followed at once."""
 
@@ -168,7 +168,8 @@ class Shrinking:
     def _rungs(self, line: Line, count: int) -> list[dict[int, float]]:
         """Return moves that come to `count` runs if there are so many: the ladder is the finer, the more are alike."""
         moves = self._allowed(line, line.rungs(self.resolution, count))
-        finer = self._allowed(line, line.rungs(self.resolution, FINER * count)) if len(line.low) == 1 else []
+        fine = len(line.low) == 1 and count < FINEST
+        finer = self._allowed(line, line.rungs(self.resolution, FINEST)) if fine else []
         if finer and self.state.untrained(map(line.moved, finer)) <= count:
             return self._ends_of_runs(line, finer)
         return moves

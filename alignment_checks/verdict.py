@@ -69,7 +69,9 @@ class Verdict:
     curve : tuple of Point
         The deviation against the magnitude, at the seed of the smallest failure.
     replay : str or None
-        The command that replays a failure.
+        The command that replays the smallest failure.
+    replay_others : tuple of str
+        For each of `others`, what stands in that command instead of its last word.
     stopped_early : bool
         Whether the time ran out (`max_time`) before the search was through; the notes say what is missing.
     nearest : Finding or None
@@ -97,6 +99,7 @@ class Verdict:
     others: tuple[Finding, ...] = ()
     curve: tuple[Point, ...] = ()
     replay: str | None = None
+    replay_others: tuple[str, ...] = ()
     stopped_early: bool = False
     nearest: Finding | None = None
     p_value: float | None = None
@@ -129,7 +132,8 @@ class Verdict:
         if self.holds_up_to is not None:
             sign = math.copysign(1.0, self.minimal.perturbation.magnitude or 0.0)
             lines.append(f"  holds up to          {self.minimal.perturbation.at(sign * self.holds_up_to)}")
-        lines += [_line("fails too at", one) for one in self.others]
+        replays = [f"      {option}" for option in self.replay_others] or [""] * len(self.others)
+        lines += [_line("fails too at", one) + how for one, how in zip(self.others, replays, strict=True)]
         if self.curve:
             drawn = f"{sparkline(self.curve)}      │ more than is allowed"
             lines.append(f"  off by, up to {abs(self.curve[-1].magnitude):<6.3g} {drawn}")
@@ -160,6 +164,7 @@ class Verdict:
             "numbers": list(self.numbers),
             "notes": list(self.notes),
             "replay": self.replay,
+            "replay_others": list(self.replay_others),
             "stopped_early": self.stopped_early,
             "nearest": None if self.nearest is None else self.nearest.to_dict(),
             "p_value": self.p_value,

@@ -89,7 +89,7 @@ class Archive:
     def wanted(self) -> list[Envelope]:
         """The stored failures to replay: none in a plain run."""
         asked = self.replay
-        return [e for e in self.stored if asked in (options.ALL, e.id)] if asked else []
+        return [e for one in self.stored for e in one.each() if asked in (options.ALL, e.id)] if asked else []
 
     def check_replay(self) -> None:
         """Refuse an id that the store does not have.

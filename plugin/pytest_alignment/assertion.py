@@ -160,10 +160,21 @@ class Assertion:
             return verdict, []
 
     def _drawn(self, delta: Perturbation) -> Verdict:
-        """Return the verdict on one perturbation among those that `@given` draws."""
+        """Return the verdict on one perturbation among those that `@given` draws.
+
+        Raises
+        ------
+        ValueError
+            If others are to be tried first: `@given` says what is tried.
+        """
         forecast = self.ledger.forecast
         if forecast is None or not currently_in_test_context():  # as in a thread that the body of an example started
-            return self._alone(delta)
+            return self._checked()
+        if self.arguments.get("first"):
+            raise ValueError(
+                "first= goes with under=; beside delta= it would be tried in no example. Write each one that is to be "
+                "tried first as an example of the test: @example(delta=…)"
+            )
         others = {name: value for name, value in self.arguments.items() if name != "delta"}
         forecast.course.launching = self.watching.launching
         return forecast.judged(self._checked, delta, self.setup, (self.key.property, alike(others)))

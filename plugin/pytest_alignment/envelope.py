@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import unicodedata
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pytest_alignment.results import Key
@@ -46,6 +46,8 @@ class Envelope:
         What it was found with.
     level : float or None
         At which it was told from chance, so that a replay tells it at the same; None where nothing was left to chance.
+    others : list of dict
+        The other distinct failures that were reported beside it: each is replayed by an id of its own.
     """
 
     key: Key
@@ -55,6 +57,11 @@ class Envelope:
     numbers: Plain
     versions: dict[str, str]
     level: float | None = None
+    others: list[Plain] = field(default_factory=list)
+
+    def each(self) -> list[Envelope]:
+        """Return an envelope of each failure by itself, this one first."""
+        return [replace(self, perturbation=one, others=[]) for one in (self.perturbation, *self.others)]
 
     @property
     def id(self) -> str:
@@ -105,6 +112,7 @@ class Envelope:
             numbers=_numbers(fields.get("numbers")),
             versions=_versions(fields.get("versions")),
             level=_level(fields),
+            others=[checked(other) for other in _listed({"others": [], **fields}, "others")],
         )
         if fields.get("id") != envelope.id:
             raise UnreadableError(f"is corrupt: its id is {fields.get('id')!a:.20}, its content's {envelope.id}")

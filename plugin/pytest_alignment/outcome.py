@@ -55,11 +55,13 @@ class Noted:
 
     def outcome(self) -> Outcome:
         """Remember the result, and return what to hand to the user; a dry pass leaves nothing behind."""
-        verdict = replace(self.verdict, replay=self._command())
+        options = [self._option(finding) for finding in self._found]
+        replay = f"pytest '{self._quoted}' {options[0]}" if options else None
+        verdict = replace(self.verdict, replay=replay, replay_others=tuple(options[1:]))
         error, instead = self._error(verdict)
         if self.ledger.is_dry:
             return error or verdict
-        self.ledger.note(Judged(self._result(verdict, instead), error, self._enveloped()))
+        self.ledger.note(Judged(self._result(verdict, instead), error, self._enveloped() if self._found else None))
         if instead:
             self.ledger.pass_over(self.key, instead, str(Inconclusive(verdict)))
         return error or verdict
@@ -93,20 +95,24 @@ class Noted:
             return None, "warned"
         return (None if forecast is not None else pytest.skip.Exception(str(Inconclusive(verdict)))), "skipped"
 
-    def _command(self) -> str | None:
-        finding = self.verdict.minimal
-        if self.verdict.status is not Status.FAIL or finding is None:
-            return None
-        quoted = self.ledger.shown(self.key.nodeid).replace("'", "'\"'\"'")
-        return f"pytest '{quoted}' --alignment-replay={identified(self.key, plain(finding.perturbation))}"
+    @property
+    def _found(self) -> list[Finding]:
+        """The failures, each of which is stored and can be replayed: the smallest first."""
+        if self.verdict.status is not Status.FAIL or self.verdict.minimal is None:
+            return []
+        return [self.verdict.minimal, *self.verdict.others]
 
-    def _enveloped(self) -> Callable[[], dict[str, Any]] | None:
-        finding = self.verdict.minimal
-        if self.verdict.status is not Status.FAIL or finding is None:
-            return None
-        return lambda: self._envelope(finding).to_dict()
+    def _option(self, finding: Finding) -> str:
+        return f"--alignment-replay={identified(self.key, plain(finding.perturbation))}"
 
-    def _envelope(self, finding: Finding) -> Envelope:
+    @property
+    def _quoted(self) -> str:
+        return self.ledger.shown(self.key.nodeid).replace("'", "'\"'\"'")
+
+    def _enveloped(self) -> Callable[[], dict[str, Any]]:
+        return lambda: self._envelope(*self._found).to_dict()
+
+    def _envelope(self, finding: Finding, *others: Finding) -> Envelope:
         return Envelope(
             key=self.key,
             statement=self.verdict.statement[:LONGEST],
@@ -115,6 +121,7 @@ class Noted:
             numbers={name: _plain(getattr(finding, name)) for name in ("reference", "value", "deviation", "allowed")},
             versions=_versions(self.verdict),
             level=None if self.verdict.p_value is None else self.level,
+            others=[plain(other.perturbation) for other in others],
         )
 
 

@@ -358,3 +358,21 @@ def test_an_assertion_from_a_thread_of_the_body_is_judged_by_itself(suite, run, 
     result.assert_outcomes(**{outcome: 1})
     result.stdout.no_fnmatch_line("*No build context*")
     result.stdout.no_fnmatch_line("*Flaky*")
+
+
+def test_what_is_to_be_tried_first_beside_delta_is_judged_and_under_given_refused(suite, run):
+    suite("""
+        @given(delta=STRETCHED)
+        def test_it(alignment, delta):
+            own = pt.Perturbation("init_gain", 0.5, 1, 0)
+            alignment.assert_capability_robust(BOWL, delta=delta, rtol=0.1, first=[own])
+
+        def test_alone(alignment):
+            small, own = (pt.Perturbation("init_gain", size, 1, 0) for size in (0.01, 0.5))
+            with pytest.raises(ac.AlignmentViolation) as error:
+                alignment.assert_capability_robust(BOWL, delta=small, rtol=0.1, first=[own])
+            assert error.value.verdict.minimal.perturbation == own
+    """)
+    result = run()
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(["E *ValueError: first= goes with under=*@example(delta=*"])

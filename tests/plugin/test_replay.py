@@ -1,6 +1,7 @@
 """--alignment-replay, and what becomes of a stored failure on the next run of its test."""
 
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -36,6 +37,30 @@ def test_the_printed_command_is_the_one_to_type(suite, run, stored):
         assert program == "pytest"
         run(*args).assert_outcomes(failed=1)
     assert len(commands) == 2
+
+
+def test_each_distinct_failure_is_replayed_by_a_command_of_its_own(suite, run, stored):
+    """Of a gain both the larger and the smaller start fail, to two sides."""
+    suite("""
+        def test_fails(alignment):
+            alignment.assert_capability_robust(BOWL, under=pt.init_gain(max_log2=1), rtol=0.1)
+    """)
+    result = run()
+    said = [line.removeprefix("E").strip() for line in result.outlines if line.startswith("E ")]
+    found = [line for line in said if line.startswith(("smallest", "fails too at"))]
+    (envelope,) = before = stored()
+    ids = [one.id for one in envelope.each()]
+    assert [line.split("--alignment-replay=")[-1] for line in found[1:]] == ids[1:]
+    assert f"replay   pytest 'test_it.py::test_fails' --alignment-replay={ids[0]}" in said
+    deltas = [re.search(r"init_gain\(.*?\)", line).group() for line in found]
+    signs = {delta.partition("=")[2].startswith("-") for delta in deltas}
+    assert signs == {True, False}
+    for which, delta in zip(ids, deltas, strict=True):
+        again = run(f"--alignment-replay={which}")
+        again.assert_outcomes(failed=1)
+        again.stdout.fnmatch_lines([f"E *smallest failing δ   {delta}", "E *searched 1 perturbation,*"])
+        again.stdout.fnmatch_lines([f"replayed: {which} still fails*"])
+    assert stored() == before
 
 
 def test_other_assertions_of_the_test_are_not_judged(suite, run, stored):
@@ -91,7 +116,8 @@ def test_all_replays_every_stored_failure(suite, run, stored, section):
     result = run("--alignment-replay=all")
     result.assert_outcomes(failed=2, deselected=1)
     replayed = [line.split()[1] for line in section(result) if line.startswith("replayed: ")]
-    assert sorted(replayed) == sorted(envelope.id for envelope in before)
+    assert sorted(replayed) == sorted(one.id for envelope in before for one in envelope.each())
+    assert len(replayed) == 4
     assert stored() == before
 
 
@@ -133,7 +159,9 @@ def test_a_replay_that_no_longer_fails_passes_and_says_so(suite, run, stored, se
     suite("fixed")
     result = run("--alignment-replay=all")
     result.assert_outcomes(passed=1)
-    assert [line.split("   ")[0] for line in section(result)] == [f"replayed: {before[0].id} no longer fails"]
+    assert [line.split("   ")[0] for line in section(result)] == [
+        f"replayed: {one.id} no longer fails" for one in before[0].each()
+    ]
     assert stored() == before, "a replay never changes the store"
 
 
@@ -147,8 +175,9 @@ def test_what_cannot_be_replayed_is_said(suite, run, stored, section):
     result = run("--alignment-replay=all")
     result.assert_outcomes(passed=1)
     assert section(result) == [
-        f"not replayed: {stored()[0].id}   test_it.py::test_fails was not run, or no longer asserts capability_robust "
+        f"not replayed: {one.id}   test_it.py::test_fails was not run, or no longer asserts capability_robust "
         "with under=init_gain(max_log2=1)"
+        for one in stored()[0].each()
     ]
 
 

@@ -84,6 +84,9 @@ BAD = {
     "options that are none": (perturbed(options={"pool": 1}), "options"),
     "too many": (perturbed(options=[["a", 1]] * 65), "at most 64"),
     "nested": (changed(perturbation=NESTED), "a component of its perturbation has components"),
+    "others that are none": (changed(others={"a": 1}), "its others are"),
+    "another that is none": (changed(others=[{**plain(DELTA), "seed": -1}]), "seed"),
+    "too many others": (changed(others=[plain(DELTA)] * 65), "at most 64"),
     "both": (changed(perturbation={**plain(COMPOSED), "magnitude": 1.0}), "components and a magnitude"),
 }
 

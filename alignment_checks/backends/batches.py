@@ -42,7 +42,7 @@ def train(
     """
     width = len(batches[0])
     trainer = _Trainer(device, need.unused, width, graphs, chunk)
-    work = plan.milliseconds(need, width, len(group), group[0].steps)
+    work = plan.milliseconds(need, device, width, len(group), group[0].steps)
     processes = processes if work >= plan.FORKING else 1
     row = sum(value.nbytes for value in group[0].train.parameters.values())
     each = plan.load(row, device, width, len(batches), processes)

@@ -108,14 +108,14 @@ class _Group:
 
     def too_large(self) -> str | None:
         """Return why not even a full batch would be faster than the loop, None where it is, or lanes were asked for."""
-        never = plan.fewest(self.need, self.device, self.width) > self.width
+        never = plan.batched(self.need, self.device, self.width, self.width) == 0
         return TOO_LARGE if never and self.backend == "auto" and not self.compiled else None
 
     def batched(self) -> list[Record]:
         """Train as many as pay in batches, and the rest in the loop."""
-        rest = len(self.jobs) % self.width
-        few = self.backend == "auto" and not self.compiled and rest < plan.fewest(self.need, self.device, self.width)
-        whole = len(self.jobs) - rest if few else len(self.jobs)
+        whole = len(self.jobs)
+        if self.backend == "auto" and not self.compiled:
+            whole = plan.batched(self.need, self.device, self.width, whole)
         records = self.in_lanes(self.jobs[:whole]) if whole else []
         return [*records, *self.looped(self.jobs[whole:], TOO_FEW)]
 
@@ -143,7 +143,7 @@ class _Group:
 
     def looped(self, jobs: Sequence[Job], reason: str) -> list[Record]:
         """Train jobs in the loop, one by one."""
-        work = plan.milliseconds(self.need, 1, len(jobs), self.jobs[0].steps)
+        work = plan.milliseconds(self.need, self.device, 1, len(jobs), self.jobs[0].steps)
         tasks = [partial(loop.train, job, self.device, reason) for job in jobs]
         return shared_out(tasks, self.processes if work >= plan.FORKING else 1)
 

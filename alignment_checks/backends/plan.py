@@ -6,8 +6,6 @@ trained alike everywhere. The constants were measured on one core (`tests/benchm
 
 from __future__ import annotations
 
-import math
-
 import torch
 
 from alignment_checks.backends.footprint import Footprint
@@ -25,16 +23,20 @@ WIDEST_LOAD = 4
 WIDTHS = (64, 512, 4096)
 """Widths of a batch on an accelerator, where a launch costs the same for one run and for hundreds."""
 
-LAUNCHES = 1.0
-"""Milliseconds of Python for each step of a batch."""
-LOOPED = 0.45
-"""The same for one run in the loop."""
+STEPPING = 0.6
+"""Milliseconds of Python for each step of a batch, beside its calls."""
+CALLING = 0.5
+"""The same for each call of the batched function."""
+LOOPED = 0.4
+"""The same for each step of one run in the loop."""
 TRAFFIC = 0.72e6
 """Bytes of a footprint that a core goes through in a millisecond."""
-BESIDE = 0.65
-"""What of that time a run takes in a batch, and as much more as the batch takes of the cache."""
+BESIDE = 0.1
+"""What of that time a run takes in a call."""
+SPILLED = 0.85
+"""What of it a run takes besides, times the share of the cache that the call takes."""
 UNTRACED = 1.5
-"""Milliseconds of a step of a batch that `vmap` and `grad` take, and a graph of what they came to does not."""
+"""Milliseconds of a call that `vmap` and `grad` take, and a graph of what they came to does not."""
 TRACING = 100
 """Milliseconds that it takes to trace a graph."""
 COMPILED = 0.3
@@ -73,16 +75,19 @@ def load(row: int, device: torch.device, lanes: int, batches: int, processes: in
     return max(1, min(WIDEST_LOAD, -(-batches // processes), ROWS // max(1, lanes * row)))
 
 
-def fewest(need: Footprint, device: torch.device, lanes: int) -> int:
-    """Return from how many runs on a batch of `lanes` costs less than as many runs of the loop; it may be never."""
-    if device.type != "cpu":
-        return round(LAUNCHES / LOOPED)
-    return math.ceil(_batch(need, lanes) / _alone(need))
+def batched(need: Footprint, device: torch.device, lanes: int, runs: int) -> int:
+    """Return how many runs cost less in batches of `lanes` than in the loop: all, those that fill calls, or none."""
+    full = chunk(need, device, lanes) or lanes
+
+    def cost(some: int) -> float:
+        return _batches(need, device, lanes, some) + (runs - some) * _alone(need, device)
+
+    return min((0, runs // full * full, runs), key=cost)
 
 
-def milliseconds(need: Footprint, lanes: int, runs: int, steps: int) -> float:
+def milliseconds(need: Footprint, device: torch.device, lanes: int, runs: int, steps: int) -> float:
     """Return about how long one core takes to train as many runs in batches of `lanes`; one lane is the loop."""
-    return runs * steps * (_batch(need, lanes) / lanes if lanes > 1 else _alone(need))
+    return steps * (_batches(need, device, lanes, runs) if lanes > 1 else runs * _alone(need, device))
 
 
 def pays_to_trace(runs: int, lanes: int, steps: int) -> bool:
@@ -91,20 +96,28 @@ def pays_to_trace(runs: int, lanes: int, steps: int) -> bool:
 
 
 def pays_to_compile(need: Footprint, device: torch.device, lanes: int, runs: int, steps: int) -> bool:
-    """Return whether compiling saves at least twice what it takes, of what would be done without it."""
-    batch = _batch(need, lanes)
-    saved = min(batch, lanes * _alone(need)) - (1 - COMPILED) * batch
-    return device.type == "cpu" and saved * steps * runs / lanes >= 2 * COMPILING
+    """Return whether compiling saves more than it takes, of what would be done without it."""
+    calls = _batches(need, device, lanes, runs)
+    without = min(calls, runs * _alone(need, device))
+    return device.type == "cpu" and (without - (1 - COMPILED) * calls) * steps >= COMPILING
 
 
-def _batch(need: Footprint, lanes: int) -> float:
-    """Return the milliseconds of a step of a batch."""
-    return LAUNCHES + lanes * need.bytes / TRAFFIC * (BESIDE + lanes * need.bytes / CACHE)
+def _batches(need: Footprint, device: torch.device, lanes: int, runs: int) -> float:
+    """Return the milliseconds of a step of as many runs in batches of `lanes`."""
+    full = chunk(need, device, lanes) or lanes
+    share = full * need.bytes / CHUNK
+    call = CALLING + (full * _traffic(need) * (BESIDE + SPILLED * share) if device.type == "cpu" else 0)
+    return -(-runs // lanes) * STEPPING + -(-runs // full) * call
 
 
-def _alone(need: Footprint) -> float:
+def _alone(need: Footprint, device: torch.device) -> float:
     """Return the milliseconds of a step in the loop."""
-    return LOOPED + need.bytes / TRAFFIC
+    return LOOPED + (_traffic(need) if device.type == "cpu" else 0)
+
+
+def _traffic(need: Footprint) -> float:
+    """Return the milliseconds that a core takes to go through what a step of a run takes."""
+    return need.bytes / TRAFFIC
 
 
 def _memory(device: torch.device) -> int:

@@ -24,7 +24,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from alignment_checks import seeding
 from alignment_checks.random_operations import REPLACED, Source
+from alignment_checks.recurrent_dropout import RECURRENT
 
+_DRAWN: Mapping[Callable[..., Any], Callable[..., Any]] = {**REPLACED, **RECURRENT}
 STEP, EVALUATION, NOISE = range(3)
 """What is drawn for: the step's forward pass, measuring L and G (at every t the same draws), noise on the gradient."""
 
@@ -135,9 +137,9 @@ class Drawing(TorchFunctionMode, Source):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         named = dict(kwargs or {})
-        if func in REPLACED and named.get("generator") is None and "out" not in named:
+        if func in _DRAWN and named.get("generator") is None and "out" not in named:
             named.pop("generator", None)
-            return REPLACED[func](self, *args, **named)
+            return _DRAWN[func](self, *args, **named)
         if isinstance(func, FunctionType) and func.__globals__ is vars(functional):
             with self:
                 return _body(func)(*args, **named)

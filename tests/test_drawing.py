@@ -2,6 +2,7 @@
 
 import math
 import random
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 from torch.func import vmap
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
 from alignment_checks.drawing import EVALUATION, STEP, Drawing, Randomness, drawing, observed
@@ -232,10 +234,11 @@ def test_without_a_seed_nothing_is_replaced():
         (lambda: F.dropout(X) * random.random(), Randomness.HIDDEN),
         (lambda: X * np.random.normal(), Randomness.HIDDEN),
         (lambda: torch.multinomial(torch.ones(3), 1), Randomness.HIDDEN),
-        (lambda: RECURRENT(X)[0], Randomness.HIDDEN),
+        (lambda: RECURRENT(X)[0], Randomness.SEEN),
+        (lambda: RECURRENT(nn.utils.rnn.pack_sequence(list(X)))[0].data, Randomness.HIDDEN),
         (lambda: checkpoint(F.dropout, X.clone().requires_grad_(), use_reentrant=False), Randomness.HIDDEN),
     ],
-    ids=["none", "seen", "python", "numpy", "not replaced", "C++", "checkpoint"],
+    ids=["none", "seen", "python", "numpy", "not replaced", "recurrent", "packed", "checkpoint"],
 )
 def test_what_draws_out_of_sight_is_noticed(forward, expected):
     with torch.random.fork_rng():
@@ -244,3 +247,20 @@ def test_what_draws_out_of_sight_is_noticed(forward, expected):
         random.setstate(states[0])
         np.random.set_state(states[1])
     assert found is expected
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["forward", "both ways"])
+@pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN, partial(nn.LSTM, proj_size=1), partial(nn.GRU, bias=False)])
+def test_recurrent_layers_of_which_almost_nothing_is_dropped_are_those_of_torch(layer, both):
+    """And where all of it is, the last layer sees nothing of the input."""
+    some = partial(layer, 4, 2, 3, bidirectional=both, dtype=torch.float64)
+    with torch.random.fork_rng():
+        dropping, plain = some(dropout=1e-12), some()
+    plain.load_state_dict(dropping.state_dict())
+    with Drawing(torch.tensor(0), STEP, 0):
+        found = dropping(X)
+    for one, other in zip(tree_leaves(found), tree_leaves(plain(X)), strict=True):
+        torch.testing.assert_close(one, other)
+    dropping.dropout = 1.0
+    with Drawing(torch.tensor(0), STEP, 0):
+        assert torch.equal(dropping(X)[0], dropping(X + 1)[0])

@@ -279,7 +279,7 @@ class Hidden(nn.Module):
         self.layer = nn.LSTM(5, 3, num_layers=2, dropout=0.5)
 
     def forward(self, x):
-        return self.layer(x)[0]
+        return self.layer(nn.utils.rnn.pack_sequence([x]))[0].data
 
 
 SGD = partial(torch.optim.SGD, lr=0.1)

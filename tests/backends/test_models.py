@@ -36,6 +36,18 @@ class Pick(nn.Module):
         return self.read(self.layer(x)[0][:, -1])
 
 
+class Packed(nn.Module):
+    """A recurrent layer with dropout, over sequences that are packed."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.read = nn.LSTM(6, 4, num_layers=2, dropout=0.5), nn.Linear(4, 3)
+
+    def forward(self, x):
+        out, _ = nn.utils.rnn.pad_packed_sequence(self.layer(nn.utils.rnn.pack_sequence(list(x)))[0])
+        return self.read(out[-1])
+
+
 class Attends(nn.Module):
     """Embedded tokens that look at each other, with dropout on the attention."""
 
@@ -129,6 +141,8 @@ MODELS = {
     "recurrent": (SIGNALS, lambda: Pick(nn.RNN(6, 4, batch_first=True), 4)),
     "gru": (SIGNALS, lambda: Pick(nn.GRU(6, 4, batch_first=True), 4)),
     "lstm": (SIGNALS, lambda: Pick(nn.LSTM(6, 4, batch_first=True), 4)),
+    "lstm with dropout": (SIGNALS, lambda: Pick(nn.LSTM(6, 4, 2, dropout=0.4, batch_first=True), 4)),
+    "gru with dropout": (SIGNALS, lambda: Pick(nn.GRU(6, 4, 2, dropout=0.4, batch_first=True), 4)),
 }
 SGD = partial(torch.optim.SGD, lr=0.05, momentum=0.5)
 PERMUTED, RESEEDED = Perturbation("label_permutation", 0.4, 1.0, 3), Perturbation("init_seed", 1.0, 1.0, 3)
@@ -227,9 +241,9 @@ LEFT = {
         conv(partial(nn.BatchNorm2d, 4, momentum=None), nn.Tanh, flat=64),
         "torch.func cannot batch it: .*item",
     ),
-    "dropout of recurrent layers": (
+    "dropout of packed sequences": (
         SIGNALS,
-        lambda: Pick(nn.LSTM(6, 4, num_layers=2, dropout=0.5, batch_first=True), 4),
+        Packed,
         "draws random numbers that cannot be drawn for each lane apart",
     ),
     "noise on what is shared": (VECTORS, InputNoise, "torch.func cannot batch it: .*inplace"),

@@ -24,7 +24,7 @@ SHORTEST = 200
 """A tail of fewer values is not called stationary: what is left of a transient was seen to be more than chance."""
 
 INDEPENDENT = 12
-"""Nor is one that is worth fewer independent values: of random walks, one in forty is taken to be worth more. To ask
+"""Nor is one that is worth fewer independent values: of random walks, one in thirty is taken to be worth more. To ask
 for 25 would pick by luck those whose scatter looks small: where the truth was 15, intervals of 95 % covered 70 %."""
 
 

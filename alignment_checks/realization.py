@@ -246,10 +246,13 @@ def _valued(realization: Realization) -> Tensor:
 
 
 def _called(realization: Realization) -> Tensor:
-    """Return the outputs at θ(0), on clones of the constants, so that nothing of the realization changes."""
+    """Return the outputs at θ(0), by a copy of the module and of the constants: nothing of the realization changes.
+
+    What a module holds besides may change as it is called, and torch puts weights that stand in it twice back wrongly.
+    """
     constants = {name: value.clone() for name, value in realization.constants.items()}
     state = {**realization.parameters, **constants}
-    outputs: Tensor = torch.func.functional_call(realization.module, state, realization.inputs)
+    outputs: Tensor = torch.func.functional_call(deepcopy(realization.module), state, realization.inputs)
     return outputs
 
 
@@ -269,8 +272,3 @@ def draws_randomness(realization: Realization) -> bool:
 def loss_of(realization: Realization) -> Loss:
     """Return the scalar loss that the run trains on, or is scored by."""
     return realization.objective.loss()
-
-
-def parameters_of(module: nn.Module) -> dict[str, nn.Parameter]:
-    """Return a module's trainable parameters by name, shared ones once."""
-    return {name: p for name, p in module.named_parameters() if p.requires_grad}

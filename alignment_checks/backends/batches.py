@@ -17,6 +17,7 @@ from alignment_checks.backends.footprint import Footprint
 from alignment_checks.backends.graphs import Graphs, NotCompiled, NotTraced
 from alignment_checks.backends.job import Job, Record
 from alignment_checks.backends.slots import Slots
+from alignment_checks.backends.stepping.hyperparameters import factories
 from alignment_checks.backends.stepping.refusal import StepRefused
 from alignment_checks.backends.stepping.stepper import Way
 from alignment_checks.backends.workers import shared_out
@@ -45,21 +46,27 @@ def train(
     work = plan.milliseconds(need, device, width, len(group), group[0].steps)
     processes = processes if work >= plan.FORKING else 1
     row = sum(value.nbytes for value in group[0].train.parameters.values())
-    each = plan.load(row, device, width, len(batches), processes)
-    loads = [[index for batch in batches[at : at + each] for index in batch] for at in range(0, len(batches), each)]
-    tasks = [partial(_trained, trainer, group, load) for load in loads]
+    alike = len({factories(job.train) for job in group}) == 1
+    each = plan.load(row, device, width, len(batches), processes) if alike else 1
+    tasks = [partial(_trained, trainer, group, batches[at : at + each]) for at in range(0, len(batches), each)]
     found: dict[int, Record] = {}
     for records in shared_out(tasks, processes):
         found.update(records)
     return [found[index] for index in range(len(group))]
 
 
-def _trained(trainer: _Trainer, group: Sequence[Job], batch: Slots) -> dict[int, Record]:
-    """Train one batch and return the record of each job in it, by its index."""
+def _trained(trainer: _Trainer, group: Sequence[Job], batches: Sequence[Slots]) -> dict[int, Record]:
+    """Train batches together and return the record of each job in them, by its index."""
+    load = [index for batch in batches for index in batch]
+    idle = [lane for lane, index in enumerate(load) if index is None]
+    records = trainer.train([group[index] for batch in batches for index in _filled(batch)], idle)
+    return {index: record for index, record in zip(load, records, strict=True) if index is not None}
+
+
+def _filled(batch: Slots) -> list[int]:
+    """Return a batch filled up with copies of its last run."""
     last = next(index for index in reversed(batch) if index is not None)
-    idle = [lane for lane, index in enumerate(batch) if index is None]
-    records = trainer.train([group[last if index is None else index] for index in batch], idle)
-    return {index: record for index, record in zip(batch, records, strict=True) if index is not None}
+    return [last if index is None else index for index in batch]
 
 
 @dataclass

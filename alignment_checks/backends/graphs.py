@@ -3,9 +3,9 @@
 `vmap` and `grad` take Python anew at each step what comes to the same operations at every step. A graph is those
 operations alone: the same bits, for about half of the time on a CPU; as compiled code it is faster still.
 
-Tracing sees one path through the model's Python code. So the graph is compared with the function at its first call in
-each batch, at every `AUDITED`-th and at its last ones. A difference is an error: the batch is then trained again
-without a graph. On a CPU uncompiled graphs have to give the same bits; else rounding is allowed for.
+Tracing sees one path through the model's Python code. So the graph is compared with the function at its first step in
+each batch, at every `AUDITED`-th and at its last ones, for all lanes. A difference is an error: the batch is then
+trained again without a graph. On a CPU uncompiled graphs have to give the same bits; else rounding is allowed for.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from alignment_checks.backends.compiled import Run, Traced, compiled, layouts
 
 AUDITED = 64
-"""Every so many calls a graph is compared with the function that it was traced from."""
+"""Every so many steps a graph is compared with the function that it was traced from."""
 ROUNDING = 64
 """How many epsilons, times the root of a tensor's size and the largest value of its lane, compiled code may be off."""
 
@@ -65,7 +65,7 @@ class Graphs:
         return graph
 
     def audit(self) -> None:
-        """Compare each graph at its next call."""
+        """Compare each graph at its next step."""
         for graph in self._of.values():
             graph.audit()
 
@@ -85,11 +85,11 @@ class Graph:
         self.calls: Counter[object] = Counter()
 
     def audit(self) -> None:
-        """Compare again from the next call on."""
+        """Compare again from the next step on."""
         self.calls.clear()
 
-    def __call__(self, function: Function, *arguments: Any) -> tuple[Tensors, Tensors]:
-        """Return what the function does.
+    def __call__(self, function: Function, *arguments: Any, calls: int = 1) -> tuple[Tensors, Tensors]:
+        """Return what the function does; so many calls make a step, and all of them are compared or none.
 
         Raises
         ------
@@ -106,7 +106,7 @@ class Graph:
         with torch.no_grad():
             flat = code.run(values)
         found = flat[: code.measured], flat[code.measured :]
-        if self.calls[key] % AUDITED == 0:
+        if self.calls[key] // calls % AUDITED == 0:
             _compare(found, function(*arguments), exactly=not self.compiles and _is_on_cpu(values))
         self.calls[key] += 1
         return found

@@ -216,6 +216,8 @@ def _score_batches(
             if score is not None:
                 groups.setdefault(structure(score), []).append((lane, index, score))
     for group in groups.values():
+        if all(lane in idle for lane, _, _ in group):
+            continue
         owners = [lane for lane, _, _ in group]
         scores = [score for _, _, score in group]
         batch = Batch.of(

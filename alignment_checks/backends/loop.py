@@ -24,7 +24,7 @@ from alignment_checks.backends.minibatches import disturbed, minibatches, noise
 from alignment_checks.drawing import EVALUATION, STEP, Randomness, drawing
 from alignment_checks.heartbeat import beat
 from alignment_checks.objectives import Tensors
-from alignment_checks.realization import Realization, loss_of, lowered, parameters_of
+from alignment_checks.realization import Realization, loss_of, lowered
 from alignment_checks.trajectory import End, bound
 
 Visitor = Callable[[Tensors, Tensors], None]
@@ -81,7 +81,7 @@ class _Loop:
         self.wanted, self.descended = _Loss(self.whole), _Loss(self.train)
         self.module = _instance(self.train, device, self.train.dtype)
         self.observed = self.module if self.train is self.whole else _instance(self.whole, device)
-        self.parameters, self.measuring = parameters_of(self.module), parameters_of(self.observed)
+        self.parameters, self.measuring = (_trainable(one, self.train) for one in (self.module, self.observed))
         self.buffered = any(True for _ in self.module.buffers())
         self.guarded = self.buffered or job.random or self.observed is not self.module
         self.optimizer = self.train.optimizer(list(self.parameters.values()))
@@ -215,6 +215,12 @@ def _instance(run: Realization, device: torch.device, dtype: torch.dtype | None 
         for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
             tensor.copy_(run.parameters[name] if name in run.parameters else run.constants[name])
     return module
+
+
+def _trainable(module: nn.Module, run: Realization) -> dict[str, nn.Parameter]:
+    """Return the parameters of an instance that the run trains, by name; those that stand in it twice once."""
+    named = dict(module.named_parameters())
+    return {name: named[name] for name in run.parameters}
 
 
 def _copy(source: nn.Module, target: nn.Module) -> None:

@@ -31,11 +31,9 @@ class Shared:
         one = not own and all(value is values[0] for value in values)
         return cls(values[0].to(device), None) if one else cls(stack(values, device), 0)
 
-    def at(self, lanes: Tensor | int | None) -> Shared:
-        """Return it for other lanes: None for all as they are, one int for a single lane that all share."""
-        if lanes is None or self.dim is None:
-            return self
-        return Shared(self.tensor[lanes], None if isinstance(lanes, int) else 0)
+    def at(self, lanes: Tensor | None) -> Shared:
+        """Return it for other lanes, by index; None is all as they are."""
+        return self if lanes is None or self.dim is None else Shared(self.tensor[lanes], 0)
 
     def cast(self, dtype: torch.dtype | None) -> Shared:
         """Return it in another floating dtype; None leaves it as it is."""
@@ -87,7 +85,7 @@ class Weights:
         """Return a copy of the trainable parameters."""
         return {name: cast(parameter.detach().clone(), dtype) for name, parameter in self.trainable.items()}
 
-    def at(self, lanes: Tensor | int | None) -> list[dict[str, Shared]]:
+    def at(self, lanes: Tensor | None) -> list[dict[str, Shared]]:
         """Return trainable parameters, buffers and frozen parameters of the given lanes."""
         groups = (
             {name: Shared(value, 0) for name, value in self.detached().items()},
@@ -103,7 +101,7 @@ class Batch:
 
     Attributes
     ----------
-    lanes : Tensor, int or None
+    lanes : Tensor or None
         Whose weights each lane is evaluated at: see `Shared.at`.
     seeds : Tensor or None
         Of what each lane draws at random, shape (lanes,); None where nothing is drawn.
@@ -116,7 +114,7 @@ class Batch:
     chunk : int or None
         How many of them are evaluated by one call, the last ones filled up; None is all of them.
     idle : frozenset of int
-        Lanes that nobody asks for: calls of such alone are left out, and give what another call gives.
+        Lanes that nobody asks for, not all of them: calls of such alone are left out, and give what another gives.
     mesa : MesaObjective or None
         What is measured of the gradient.
     graph : Graph or None
@@ -127,7 +125,7 @@ class Batch:
     objective: Objective
     data: tuple[Shared, ...] | None
     coefficients: tuple[Tensor, ...]
-    lanes: Tensor | int | None
+    lanes: Tensor | None
     seeds: Tensor | None
     stream: int
     dtype: torch.dtype | None
@@ -154,7 +152,7 @@ class Batch:
         A loss whose training mode is `random` is evaluated in eval mode; where the weights are `lowered`, that is in a
         lower dtype, it is evaluated in the runs' own.
         """
-        first, lanes = runs[0], _selection(owners, device)
+        first, lanes = runs[0], None if owners is None else torch.tensor(owners, device=device)
         dtype = next(iter(first.parameters.values())).dtype
         columns = zip(*(run.objective.coefficients for run in runs), strict=True)
         coefficients = tuple(torch.tensor(column, dtype=dtype, device=device) for column in columns)
@@ -221,7 +219,8 @@ class Batch:
         """Return what calls of so many lanes each give for all lanes; those that nobody asks for are left out."""
         starts = range(0, self.size, width)
         asked = [start for start in starts if not self.idle.issuperset(range(start, min(start + width, self.size)))]
-        given = {start: called(*_span(values, start, width)) for start in asked}
+        times = {} if self.graph is None else {"calls": len(asked)}
+        given = {start: called(*_span(values, start, width), **times) for start in asked}
         parts = [given.get(start, given[asked[-1]]) for start in starts]
         found, others = (_joined(columns, self.size) for columns in zip(*parts, strict=True))
         return found, others
@@ -272,9 +271,3 @@ class Found(NamedTuple):
     loss: Tensor
     buffers: dict[str, Tensor]
     mesa: Tensor | None
-
-
-def _selection(owners: list[int] | None, device: torch.device) -> Tensor | int | None:
-    if owners is None:
-        return None
-    return owners[0] if len(set(owners)) == 1 else torch.tensor(owners, device=device)

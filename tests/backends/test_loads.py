@@ -12,7 +12,7 @@ from torch import nn
 
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
-from alignment_checks.backends import batches, lanes, plan
+from alignment_checks.backends import batches, graphs, lanes, plan
 from alignment_checks.backends.footprint import Footprint
 from alignment_checks.backends.stacking import Batch, Shared, Weights
 from alignment_checks.backends.stepping.stepper import Way
@@ -73,7 +73,7 @@ def test_lanes_with_options_of_their_own_are_stepped_batch_by_batch_without_a_wo
     rates = [Perturbation("learning_rate", m, 1.0, 0) for m in np.linspace(-0.9, 0.9, 20)]
     found = ac.run(blobs, rates, backend="lanes")
     np.testing.assert_allclose(found.base, ac.run(blobs, rates, backend="loop").base, rtol=1e-9)
-    assert trained[1:] == [(Way.FLATTENED, 16)] * 2
+    assert trained == [(Way.FLATTENED, 16)] * 2
     assert {run.reason for run in found.runs} == {None}
 
 
@@ -99,7 +99,8 @@ def test_every_call_is_of_as_many_lanes_the_last_ones_filled_up(blobs):
     runs = [realize(blobs, seed) for seed in range(7)]
     weights, widths = Weights.of(runs, CPU), []
 
-    def graph(function, step, trainable, *rest):
+    def graph(function, step, trainable, *rest, calls):
+        assert calls == 2
         widths.append({len(value) for value in trainable.values()})
         return function(step, trainable, *rest)
 
@@ -111,17 +112,64 @@ def test_every_call_is_of_as_many_lanes_the_last_ones_filled_up(blobs):
 
 def test_calls_of_lanes_that_nobody_asks_for_are_left_out(blobs, monkeypatch):
     monkeypatch.setattr(plan, "chunk", lambda *_: 4)
-    calls, mapped = [], Batch._mapped
+    done, mapped = [], Batch._mapped
 
     def counted(batch, *arguments):
-        calls.append(-(-(batch.size - len(batch.idle)) // 4))
-        graph = replace(batch, graph=lambda function, *given: calls.append(-1) or function(*given))
+        done.append(-(-(batch.size - len(batch.idle)) // 4))
+        graph = replace(batch, graph=lambda function, *given, calls: done.append(-1) or function(*given))
         return mapped(graph, *arguments)
 
     monkeypatch.setattr(Batch, "_mapped", counted)
     found = ac.run(blobs, seeds=range(6), backend="lanes")
-    assert sum(calls) == 0
+    assert sum(done) == 0
     np.testing.assert_allclose(found.base, ac.run(blobs, seeds=range(6), backend="loop").base, rtol=1e-9)
+
+
+@pytest.mark.parametrize("step", [0, graphs.AUDITED, 70], ids=["first", "64th", "last"])
+@pytest.mark.parametrize("runs", [16, 40])
+def test_a_graph_is_compared_in_all_lanes_at_the_steps_that_it_is_compared_at(blobs, monkeypatch, step, runs):
+    monkeypatch.setattr(plan, "TRACING", 0)
+    monkeypatch.setattr(plan, "chunk", lambda *_: 4)
+    called, made = [], graphs.Graph._code
+    calls = -(-runs // 4)
+
+    def code(graph, *arguments):
+        right = made(graph, *arguments)
+
+        def run(values):
+            called.append(len(called))
+            wrong = called[-1] == step * calls + calls - 1  # of the last lanes
+            return [value * (1 + 1e-6) if wrong else value for value in right.run(values)]
+
+        return right._replace(run=run)
+
+    monkeypatch.setattr(graphs.Graph, "_code", code)
+    found = ac.run(replace(blobs, steps=70), seeds=range(runs), backend="lanes")
+    assert {"not traced" in (run.reason or "") for run in found.runs} == {True}
+
+
+def test_what_is_scored_in_one_run_alone_is_scored_as_in_many(blobs):
+    shown = [Perturbation("label_noise", m, 1.0, 3) for m in np.linspace(0.05, 0.5, 24)]
+    aside = Perturbation("label_noise", 0.3, 1.0, 8)
+    groups = partial(two_groups, torch.optim.SGD)
+    for setup in (blobs, replace(blobs, optimizer=groups)):
+        many = ac.run(setup, shown, base=[aside] * 24, backend="lanes")
+        for alone in (0, 13, 23):
+            base = [aside if index == alone else delta for index, delta in enumerate(shown)]
+            found = ac.run(setup, shown, base=base, backend="lanes")
+            np.testing.assert_array_equal(found.base[alone], many.base[alone])
+
+
+def two_groups(kind, parameters):
+    first, *rest = parameters
+    return kind([{"params": [first], "lr": 0.1}, {"params": rest, "lr": 0.01}], lr=0.1)
+
+
+def test_one_run_alone_in_a_batch_is_scored_without_its_perturbation(blobs, monkeypatch):
+    monkeypatch.setattr(plan, "width", lambda *_: 1)
+    shown = [Perturbation("label_noise", m, 1.0, 3) for m in np.linspace(0.05, 0.5, 5)]
+    found, loop = (ac.run(blobs, shown, base=[pt.IDENTITY] * 5, backend=backend) for backend in ("lanes", "loop"))
+    np.testing.assert_allclose(found.base, loop.base, rtol=1e-9)
 
 
 def test_what_lanes_share_is_not_cut_up():

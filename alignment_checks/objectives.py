@@ -95,6 +95,11 @@ class MesaObjective:
     function: Callable[[Tensors, Tensors], Tensor]
     of: Literal["gradient", "step"] = "gradient"
 
+    @property
+    def structure(self) -> tuple[object, ...]:
+        """What must be equal for two to be computed alike."""
+        return known_by(self.function), self.of
+
     def __call__(self, push: Tensors, parameters: Tensors) -> Tensor:
         return self.function(push, parameters)
 

@@ -439,7 +439,7 @@ def test_the_random_state_of_the_user_is_left_alone():
     assert np.random.get_state()[1].tolist() == numpy
 
 
-@settings(max_examples=3)
+@settings(max_examples=3, deadline=None)
 @given(bound=st.floats(0.1, 0.4))
 def test_it_works_inside_a_test_that_uses_given_under_its_default_health_checks(bound):
     assert found(NOISE, beyond(bound), examples=10)[0].minimal is not None

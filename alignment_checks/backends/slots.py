@@ -44,7 +44,7 @@ def slots_matter(job: Job, device: torch.device, width: int, chunk: int | None =
 
 def layout(job: Job) -> Hashable:
     """Return what of a job decides how it is laid out in a batch, beside the structure of its training run."""
-    return job.random, job.train.setup.mesa, frozenset(_scores(job))
+    return job.random, job.train.setup.mesa.structure, frozenset(_scores(job))
 
 
 def _found(job: Job, device: torch.device, width: int, chunk: int | None) -> Iterator[Tensor]:

@@ -1,6 +1,6 @@
 """A graph, or compiled code, is what was to be traced and compiled, or is not used."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -294,6 +294,20 @@ def test_a_graph_that_is_not_compiled_has_to_give_the_same_bits(blobs, tracing):
 def test_a_buffer_without_elements_is_nothing_to_compare():
     loss, empty = torch.ones(2), torch.empty(2, 0)
     graphs._compare(([loss], [empty]), ([loss], [empty]))
+
+
+def test_a_mesa_objective_without_a_hash_is_traced_too(blobs, tracing):
+    @dataclass
+    class Scaled:
+        scale: float
+
+        def __call__(self, push, parameters):
+            return self.scale * sum(value.abs().sum() for value in push.values())
+
+    setup = replace(blobs, mesa_objective=Scaled(2.0))
+    found, loop = (ac.run(setup, seeds=range(3), backend=backend) for backend in ("lanes", "loop"))
+    np.testing.assert_allclose(found.mesa, loop.mesa, rtol=1e-9)
+    assert {run.reason for run in found.runs} == {None}
 
 
 def test_tracing_has_to_pay_for_itself():

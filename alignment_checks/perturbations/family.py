@@ -42,6 +42,8 @@ class Family:
         The option that names what is not plain data and travels as the perturbation's payload.
     most : float
         The largest |magnitude| that means anything.
+    signed : bool
+        Whether a magnitude below 0 means anything, as of a logarithm or a change.
     """
 
     name: str
@@ -53,6 +55,11 @@ class Family:
     continuous: bool = True
     needs: str | None = None
     most: float = math.inf
+    signed: bool = False
+
+    def accepts(self, magnitude: float) -> bool:
+        """Return whether the family has such a magnitude; NaN it never has."""
+        return math.isfinite(magnitude) and abs(magnitude) <= self.most and (self.signed or magnitude >= 0)
 
 
 def as_asked(before: Realization, after: Realization, delta: Perturbation) -> float:  # noqa: ARG001

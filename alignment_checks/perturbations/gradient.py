@@ -74,7 +74,7 @@ def _size(run: Realization) -> int:
     return run.examples if run.batch_size is None else min(run.batch_size, run.examples)
 
 
-BATCH_SIZE = Family("batch_size", "optimizer", "log2", _resize, _resized, most=LARGEST_LOG2)
+BATCH_SIZE = Family("batch_size", "optimizer", "log2", _resize, _resized, most=LARGEST_LOG2, signed=True)
 
 
 # ----------------------------------------------------------------------------------------------------------- precision

@@ -83,7 +83,7 @@ def _scale(run: Realization, delta: Perturbation) -> Realization:
     return replace(run, parameters={name: value * gain for name, value in run.parameters.items()})
 
 
-INIT_GAIN = Family("init_gain", "init", "log2", _scale, as_asked, most=LARGEST_LOG2)
+INIT_GAIN = Family("init_gain", "init", "log2", _scale, as_asked, most=LARGEST_LOG2, signed=True)
 
 
 def init_interpolation(other: Mapping[str, Tensor] | int) -> SearchStrategy[Perturbation]:

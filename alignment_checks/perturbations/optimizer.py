@@ -58,7 +58,7 @@ def _scale_rate(run: Realization, delta: Perturbation) -> Realization:
     return replace(run, optimizer=ScaledRate(run.optimizer, float(delta.magnitude or 0.0)))
 
 
-LEARNING_RATE = Family("learning_rate", "optimizer", "log2", _scale_rate, as_asked, most=LARGEST_LOG2)
+LEARNING_RATE = Family("learning_rate", "optimizer", "log2", _scale_rate, as_asked, most=LARGEST_LOG2, signed=True)
 
 
 def lr_decay(max_rate: float) -> SearchStrategy[Perturbation]:
@@ -184,7 +184,7 @@ def _momentum_changed(before: Realization, after: Realization, delta: Perturbati
     return sum(changes) / len(changes)
 
 
-MOMENTUM = Family("momentum", "optimizer", "change", _change_momentum, _momentum_changed, most=1.0)
+MOMENTUM = Family("momentum", "optimizer", "change", _change_momentum, _momentum_changed, most=1.0, signed=True)
 
 
 def _groups_with(run: Realization, delta: Perturbation, *names: str) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ class Perturbation:
     family : str
         The name of the family, such as "label_noise".
     magnitude : float or None
-        Signed, in the family's unit; 0 is the identity, bit for bit. None for a composition.
+        In the family's unit, below 0 only where that is signed; 0 is the identity, bit for bit. None for a composition.
     limit : float or None
         The family's largest |magnitude|: with it, the value knows the domain that it was drawn from.
     seed : int
@@ -145,7 +145,7 @@ class Perturbation:
         Raises
         ------
         ValueError
-            If no family has that name, or none of its magnitudes is so large, or δ has lost, on its way through a
+            If no family has that name, or the family has no such magnitude, or δ has lost, on its way through a
             file, an object that it needs.
         """
         for part in self.parts:
@@ -166,12 +166,15 @@ class Perturbation:
         return all(part.payload is not None or not _lacking(part) for part in self.parts)
 
     def _check_magnitude(self) -> None:
-        """Strategies never draw so much; a value made by hand may ask for it."""
+        """Strategies never draw any other; a value made by hand, or read from a file, may ask for it."""
         known = _family(self)
-        if abs(self.magnitude or 0.0) > known.most:
+        magnitude = float(self.magnitude or 0.0)
+        if known.continuous and not known.accepts(magnitude):  # one of single values says itself which they are
+            below = magnitude < 0 and not known.signed
+            wanted = f"{known.unit} must be at least 0" if below else f"|{known.unit}| must be at most {known.most:g}"
             raise ValueError(
-                f"{self.family}: |{known.unit}| must be at most {known.most:g}; got {self.magnitude:g}. Draw it from "
-                f"pt.{self.family}(...), or make it with a smaller magnitude"
+                f"{self.family}: {wanted}; got {magnitude:g}. Draw it from pt.{self.family}(...), or make it with a "
+                f"{'magnitude that is not negative' if below else 'smaller magnitude'}"
             )
 
     def _check_whole(self) -> None:

@@ -13,6 +13,7 @@ import alignment_checks as ac
 from alignment_checks import perturbations as pt
 from alignment_checks.fingerprints import content, fingerprint
 from alignment_checks.perturbations import IDENTITY, Perturbation
+from alignment_checks.perturbations.families import FAMILIES
 from alignment_checks.realization import realize
 
 POOL = (torch.arange(200, dtype=torch.float64).reshape(40, 5) % 7 / 2, torch.arange(40) % 3)
@@ -269,10 +270,49 @@ def test_the_identity_is_a_perturbation_too(blobs):
         ("learning_rate", -1500.0, r"learning_rate: \|log2\| must be at most 1023; got -1500"),
         ("label_noise", 1.5, r"label_noise: \|rate\| must be at most 1; got 1.5"),
         ("subsample", 2.0, r"subsample: \|fraction\| must be at most 1; got 2"),
+        ("label_noise", -0.5, r"label_noise: rate must be at least 0; got -0.5.* a magnitude that is not negative"),
+        ("l2_penalty", -1.0, r"l2_penalty: weight must be at least 0; got -1"),
     ],
 )
 def test_a_magnitude_that_no_strategy_draws_is_refused_by_name(blobs, family, magnitude, message):
-    """A perturbation made by hand, whose limit is as large: it would overflow, or mean nothing."""
+    """A perturbation made by hand, whose limit is as large: it would overflow, or mean nothing, or do nothing."""
     delta = Perturbation(family, magnitude, 2 * abs(magnitude), 0)
     with pytest.raises(ValueError, match=message):
         ac.run(blobs, [delta])
+
+
+@every_single_family
+@few
+@given(st.data())
+def test_a_family_takes_whatever_its_own_strategy_draws(strategy, data):
+    delta = data.draw(strategy)
+    assert FAMILIES[delta.family].accepts(delta.magnitude)
+
+
+SIGNED = {"init_gain", "learning_rate", "momentum", "batch_size"}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_takes_a_magnitude_below_0_only_where_its_strategy_draws_them(family, blobs):
+    """Half of the labels flipped less than never is a dataset unharmed: what was asked for was not done."""
+    strategy = SINGLE["halved" if family == "custom" else family]
+    some = find(strategy, lambda d: True, settings=settings(database=None))
+    delta = some.at(-some.limit)
+    assert FAMILIES[family].accepts(delta.magnitude) == FAMILIES[family].signed == (family in SIGNED)
+    if family in SIGNED:
+        assert find(strategy, lambda d: d.magnitude < 0, settings=settings(database=None)).family == family
+        delta.applied(realize(blobs, 0))
+        return
+    said = f"{FAMILIES[family].unit} must be at least 0" if delta.continuous else r"magnitude is 0 .* or 1 .*"
+    for one in (delta, Perturbation("compose", None, None, 0, components=(IDENTITY, delta))):
+        with pytest.raises(ValueError, match=f"{family}: {said}; got -"):
+            one.applied(realize(blobs, 0))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("magnitude", [float("nan"), float("inf"), -float("inf")])
+def test_no_family_takes_a_magnitude_that_is_not_finite(family, magnitude):
+    assert not FAMILIES[family].accepts(magnitude)
+    for limit in (1.0, abs(magnitude)):
+        with pytest.raises(ValueError, match="magnitude and limit must be finite numbers"):
+            Perturbation(family, magnitude, limit, 0)

@@ -181,16 +181,21 @@ def crossings(low: Bound, severity: float) -> list[float]:
     nearer = 0 < low.before[1] < low.severity and low.severity * severity > 1
     found = [*_through(low.before, ends[0])] if nearer else []
     found = [place for place in found if low.fraction < place < 1]
-    return sorted(found or _through(*ends))
+    return sorted(min(1.0, max(low.fraction, place)) for place in found or _through(*ends) if place > 0)
 
 
 def _through(lower: tuple[float, float], upper: tuple[float, float]) -> list[float]:
-    """Return where a straight line through two points reaches 1 and, as severity does near 0, a power law."""
+    """Return where a straight line through two points reaches 1 and, as severity does near 0, a power law.
+
+    Beyond 1, where nothing is looked for, a power law through two points that are nearly alike is no number at all.
+    """
     (x, at_x), (y, at_y) = lower, upper
     straight = x + (y - x) * (1 - at_x) / (at_y - at_x)
-    if x <= 0 or at_x <= 0:
+    grows = math.log(at_y / at_x) if x > 0 and at_x > 0 else 0.0
+    if not grows > 0:
         return [straight]
-    return [straight, math.exp(math.log(x) - math.log(y / x) * math.log(at_x) / math.log(at_y / at_x))]
+    logarithm = math.log(x) - math.log(y / x) * math.log(at_x) / grows
+    return [straight, math.exp(logarithm)] if logarithm <= 0 else [straight]
 
 
 def ladder(low: Bound, severity: float, resolution: float, count: int) -> list[float]:

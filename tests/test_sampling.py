@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from alignment_checks import perturbations as pt
-from alignment_checks.lines import Bound, Line, ladder
+from alignment_checks.lines import Bound, Line, crossings, ladder
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.rounds import FRUGAL, WIDE
 from alignment_checks.sampling import Domain, corners, lattice, places, shape, spread
@@ -119,6 +119,36 @@ def test_rungs_stand_strictly_between_what_holds_and_what_fails(low, at_low, sev
     assert len(rungs) >= 2
     assert all(low < rung < 1 for rung in rungs)
     assert rungs == sorted(rungs)
+
+
+LESS = st.floats(0, 1, exclude_max=True)
+NEARLY_ALIKE = Bound(0.9, 0.100001, before=(0.5, 0.1))
+"""A power law through these has an exponent of some sixty thousand."""
+
+
+@settings(max_examples=300)
+@given(
+    fractions=st.tuples(st.floats(0, 0.99), st.floats(0, 0.99)).map(sorted),
+    severities=st.one_of(st.tuples(LESS, LESS).map(sorted), LESS.map(lambda one: [one, math.nextafter(one, 1)])),
+    severity=st.floats(1, exclude_min=True),
+    count=st.integers(2, 16),
+)
+@example([0.5, 0.9], [0.1, 0.100001], 20.0, 4)
+@example([0.0, 0.0], [0.0, math.nextafter(1, 0)], 1e308, 6)
+@example([5e-324, 0.5], [5e-324, 0.9], 2.0, 6)
+def test_where_a_line_is_expected_to_cease_to_fail_is_within_its_bounds(fractions, severities, severity, count):
+    """Of any two magnitudes that held, and however alike or far apart they and their severities are."""
+    low = Bound(fractions[1], severities[1], before=(fractions[0], severities[0]))
+    places = crossings(low, severity)
+    assert all(low.fraction <= place <= 1 for place in places)
+    assert places == sorted(places)
+    rungs = ladder(low, severity, 0.01, count)
+    assert all(low.fraction < rung < 1 for rung in rungs)
+    assert rungs == sorted(rungs)
+
+
+def test_where_the_last_two_that_held_are_nearly_alike_what_failed_says_where_to_look():
+    assert crossings(NEARLY_ALIKE, 20.0) == crossings(Bound(0.9, 0.100001), 20.0)
 
 
 @given(low=st.floats(0, 0.8), at_low=st.floats(0, 0.9), severity=st.floats(1.2, 10))

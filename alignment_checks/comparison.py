@@ -48,7 +48,8 @@ def compared(
     if unmatched and not _matched(left, right):
         quantity = replace(quantity, normalized=True)
         check_normalizable(quantity, a, b)
-    (judgement,) = corrected([_ahead(quantity, left, right, options.margin)], options.level)
+    more = "more seeds" if len(left.base) > 1 else "more steps"  # other seeds would not change a deterministic run
+    (judgement,) = corrected([_ahead(quantity, left, right, options.margin)], options.level, more=more)
     doubt = [judgement.note, judgement.needs and f"what would decide it: {judgement.needs}"]
     remarks = [_matched_steps(a, b)] * (a.steps != b.steps and options.horizon == "finite")
     claim = f"{word} than the other{' of=' + repr(quantity.of) if quantity.of != 'base' else ''}"

@@ -78,8 +78,8 @@ class Judgement:
     note : str
         What has a name and not a number: a divergence, an undefined ratio.
     p_value : float or None
-        Of what fails: how often chance alone, in the seeds or in the limit of one random run, takes what holds this far
-        outside. None where nothing was left to chance.
+        Of what fails: how often chance alone, in the seeds or in a limit estimated from one run, takes what holds this
+        far outside. None where nothing was left to chance.
     needs : str
         What would decide what is inconclusive.
     """
@@ -213,7 +213,9 @@ class Chance:
         return _at_level(judgement, p_value, self.level, f"picked among {among}, more steps")
 
 
-def corrected(judgements: Sequence[Judgement], level: float, share: float = 1.0) -> list[Judgement]:
+def corrected(
+    judgements: Sequence[Judgement], level: float, share: float = 1.0, more: str = "more seeds"
+) -> list[Judgement]:
     """Return judgements that fail by chance together at most at `level`: p-values adjusted for their number.
 
     Holm, *A simple sequentially rejective multiple test procedure*, Scandinavian Journal of Statistics 6 (1979). What
@@ -225,10 +227,12 @@ def corrected(judgements: Sequence[Judgement], level: float, share: float = 1.0)
     level : float
     share : float in (0, 1]
         The part of the level that these may spend; their p-values are divided by it.
+    more : str
+        What would tell where it is more than the level.
     """
     known = {i: j.p_value for i, j in enumerate(judgements) if j.status is Status.FAIL and j.p_value is not None}
     adjusted = dict(zip(known, holm([p / share for p in known.values()]), strict=True))
-    return [_at_level(j, adjusted[i], level) if i in adjusted else j for i, j in enumerate(judgements)]
+    return [_at_level(j, adjusted[i], level, more) if i in adjusted else j for i, j in enumerate(judgements)]
 
 
 def holm(p_values: Sequence[float], among: int | None = None) -> list[float]:
@@ -247,7 +251,7 @@ def holm(p_values: Sequence[float], among: int | None = None) -> list[float]:
     return adjusted
 
 
-def _at_level(judgement: Judgement, p_value: float, level: float, more: str = "more seeds") -> Judgement:
+def _at_level(judgement: Judgement, p_value: float, level: float, more: str) -> Judgement:
     if p_value <= level:
         return replace(judgement, p_value=p_value)
     needs = f"p = {p_value:.2g} is not below the level, {level:.2g}: {more} would tell"

@@ -77,8 +77,8 @@ class Verdict:
     nearest : Finding or None
         Where nothing failed: the perturbation under which the property came nearest to failing.
     p_value : float or None
-        Of a failure over several seeds, corrected for the number confirmed; of the limit of one random run, corrected
-        for the number searched; None where nothing was left to chance.
+        Of a failure over several seeds, corrected for the number confirmed; of a limit estimated from one run,
+        corrected for the number searched; None where nothing was left to chance.
     outlook : Outlook
         Whether the limit has settled, and if not, how many more steps that would take; worked out when it is read.
     """

@@ -85,7 +85,7 @@ def _chance(judgement: Judgement, reading: Reading) -> list[str]:
     seeds = len(reading.base)
     if seeds > 1:
         return [f"p = {judgement.p_value:.2g}, on {seeds} seeds that took no part in finding it"]
-    return [f"p = {judgement.p_value:.2g}, of limits of one random run each, allowing for all that were searched"]
+    return [f"p = {judgement.p_value:.2g}, of limits estimated from one run each, allowing for all that were searched"]
 
 
 def _placed(sides: Sides) -> str:

@@ -113,6 +113,24 @@ def test_setups_are_compared_at_the_limit():
     assert ac.check_more_capable(fast, than=slow, atol=1e-6, horizon="limit").status != "pass"
 
 
+def edgy(lr):
+    """Return descent on a cubic at a rate that decides between chaos and a cycle; it depends on no seed."""
+    return ac.landscape(
+        lambda x: (4 * x**3 / 3 - 1.5 * x**2 + 1).sum(), [0.123], optimizer=partial(SGD, lr=lr), steps=400
+    )
+
+
+def test_what_chance_leaves_open_of_chaotic_limits_more_steps_would_tell_and_no_seeds():
+    """On a cycle at 0.95 and chaotic at 0.97: one run says it all of each, and other seeds would be the same runs."""
+    cycle, chaos = edgy(0.95), edgy(0.97)
+    found = ac.check_more_capable(cycle, than=chaos, horizon="limit")
+    assert found.status == "fail"
+    strict = ac.check_more_capable(cycle, than=chaos, horizon="limit", level=found.p_value / 2)
+    assert strict.status == "inconclusive"
+    assert "more steps would tell" in str(strict)
+    assert "seeds" not in str(strict)
+
+
 @pytest.mark.parametrize(("name", "value"), [("horizon", "infinite"), ("level", 0), ("level", 0.9), ("level", True)])
 def test_what_is_no_horizon_or_level_is_refused(name, value):
     with pytest.raises(ValueError, match=f"`{name}` must be"):
@@ -230,7 +248,7 @@ def test_a_limit_of_one_random_run_fails_where_it_is_clear_of_all_that_were_sear
     )
     assert at_limit.status == "fail"
     assert 1e-3 < at_limit.p_value <= 0.05
-    assert "of limits of one random run each, allowing for all that were searched" in str(at_limit)
+    assert "of limits estimated from one run each, allowing for all that were searched" in str(at_limit)
     assert finite.p_value is None
     assert strict.status == "inconclusive"
     assert "it may be chance" in str(strict)

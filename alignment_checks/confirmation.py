@@ -84,12 +84,12 @@ class Confirmation:
 
         Where chance has a part in them, `confirm` judges by seeds that took no part in the search, and the level is
         shared among those that it judges: however many were searched, no more were tested. Where there are no other
-        seeds, all that were searched count.
+        seeds, all that can be searched count.
 
         Where the time is over, what failed is returned as it is: `Searched.confirmed` is False. What chance has a part
         in then counts as unconfirmed. `beside` is judged in the first batch of `confirm`.
         """
-        self._count_all()
+        self._count_all(beside)
         left = 1.0
         for chosen in self._doubtful():
             if not self.state.budget.affords():
@@ -102,28 +102,26 @@ class Confirmation:
             self._note(chosen, self._allowed(found[: len(chosen)], share))
         return self._found()
 
-    @property
-    def _among(self) -> int:
-        """How many a failure that no other seeds confirm was picked among."""
-        return max(self.chance.among or 1, len(self.state.trained))
-
-    def _count_all(self) -> None:
-        """Allow for all that were judged, where they are more than was foreseen and no other seeds confirm."""
-        foreseen = self.chance.among or self._among
-        if self._among > foreseen:
-            known = self.state.known
-            self.state.known = {d: self.chance.allowing(j, self._among, foreseen) for d, j in known.items()}
+    def _count_all(self, beside: Sequence[Perturbation]) -> None:
+        """Allow for all that are judged, where they are more than was foreseen and no other seeds confirm."""
+        foreseen, judged = self.chance.among, len(self.state.trained) + self.state.untrained(beside)
+        if foreseen is not None and judged > foreseen:
+            known, self.chance = self.state.known, replace(self.chance, among=judged)
+            self.state.chance = self.chance
+            self.state.known = {d: self.chance.allowing(j, judged, foreseen) for d, j in known.items()}
 
     def _allowed(self, judgements: Sequence[Judgement], share: float) -> list[Judgement]:
         """Return what was judged afresh, allowing for how many that are."""
         if self.chance.among is not None:
-            return [self.chance.allowing(judgement, self._among) for judgement in judgements]
+            return [self.chance.allowing(judgement, self.chance.among) for judgement in judgements]
         return corrected(judgements, self.chance.level, share)
 
     def _note(self, chosen: Sequence[Perturbation], judgements: Sequence[Judgement]) -> None:
         for delta, judgement in zip(chosen, judgements, strict=True):
             if judgement.status is Status.FAIL:
                 self.confirmed[delta] = judgement
+            elif self.chance.among is not None and judgement.p_value is not None:
+                self.state.doubt(delta, judgement)  # it is outside again, and that may be chance
             else:
                 self.unconfirmed.append((delta, judgement))
                 self.state.forget(delta)

@@ -195,7 +195,7 @@ class Chance:
     among : int or None
         None where what fails is confirmed under seeds that took no part in finding it: then only what is confirmed
         counts. Else a failure rests on the run that it was found in, and its p-value is multiplied by so many
-        perturbations (Bonferroni), fixed before any is judged; by as many as were judged, if those are more.
+        perturbations (Bonferroni): as many as can be judged, fixed before any is.
     """
 
     level: float = LEVEL

@@ -89,6 +89,12 @@ class Knowledge:
         """Return how many runs would be trained to judge all of `deltas`."""
         return len(self.new(deltas))
 
+    def allows(self, deltas: Iterable[Perturbation], more: int = 0) -> bool:
+        """Return whether all of these, and so many more, may be judged beside what was: chance allows for no others."""
+        by_chance = any(self.known[delta].p_value is not None for delta in self.failing())
+        among = self.chance.among
+        return among is None or not by_chance or len(self.trained) + self.untrained(deltas) + more <= among
+
     def tell(self, in_flight: Sequence[Perturbation], *, confirming: bool = False) -> None:
         """Tell whoever watches how far the search is."""
         if self.watch is None:
@@ -127,6 +133,11 @@ class Knowledge:
     def kind(self, delta: Perturbation) -> Kind:
         """Return what fails: the families at work, and the side of the deviation."""
         return frozenset((p.family, p.options) for p in active(delta)), self.known[delta].deviation > 0
+
+    def doubt(self, delta: Perturbation, judgement: Judgement) -> None:
+        """Know a run as it was judged afresh, under whatever name it is known."""
+        key = self.same(delta)
+        self.known |= {one: judgement for one in self.known if self.same(one) == key}
 
     def forget(self, delta: Perturbation) -> None:
         """Forget a run that did not fail again, under whatever name it is known."""

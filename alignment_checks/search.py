@@ -22,7 +22,7 @@ from alignment_checks.perturbations.family import draws_whole
 from alignment_checks.progress import Budget, OutOfTimeError, Watch
 from alignment_checks.rounds import WIDE, Plan
 from alignment_checks.sampling import Domain, corners, randomness, spread
-from alignment_checks.shrinking import Shrinking
+from alignment_checks.shrinking import ROUNDS, Shrinking
 
 DONORS = 10
 """Draws from which a stored perturbation gets back what it lost on its way through a file."""
@@ -78,7 +78,7 @@ def search(
         From a perturbation to what it shares with those that come to the same run; each run is judged once.
     same_seeds : bool
         Whether `confirm` trains under the seeds of `evaluate`: then it also judges what is left, in the same batch, and
-        what chance has a part in counts as picked among all that are searched.
+        what chance has a part in counts as picked among all that can be searched, a number fixed before any is judged.
 
     Raises
     ------
@@ -103,8 +103,8 @@ def search(
     ends = corners(draws, domain)
     always = [*known, IDENTITY, *ends[: plan.corners]]
     planned = [*ends[plan.corners :], *spread(draws, domain, random_seed)]
-    among = 2 * len({*always, *planned})  # as many again are judged near the worst, or while shrinking
-    state = Knowledge(evaluate, budget, watch, same, Chance(level, among if same_seeds else None))
+    most = len({*always, *planned}) + examples + plan.width * ROUNDS + plan.curve  # near the worst, and while shrinking
+    state = Knowledge(evaluate, budget, watch, same, Chance(level, most if same_seeds else None))
     try:
         _look(state, plan, always, planned, corners=bool(ends))
         if not state.failing():

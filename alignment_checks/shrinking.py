@@ -53,7 +53,8 @@ class Shrinking:
         composed = [delta for deltas in self.state.kinds().values() for delta in deltas if len(active(delta)) > 1]
         tried = dict.fromkeys([*composed[: self.plan.rivals], *composed[-2:]])
         subsets = [assembled(list(subset)) for delta in tried for subset in _subsets(active(delta))]
-        self.state.judge(filter(self.domain.holds, subsets))
+        held = list(filter(self.domain.holds, subsets))
+        self.state.judge(held if self.state.allows(held, self.plan.curve) else [])
         self.state.judge(assembled(active(delta)) for delta in self.state.failing())
 
     def descend(self) -> None:
@@ -71,7 +72,7 @@ class Shrinking:
             ends = self._ends(lines) if self.state.untrained(moved) else []
             runs = self.state.untrained([*moved, *ends])
             own, fresh = self._fresh(lines, self.plan.width - runs) if runs or not moved else ([], [])
-            if not moved and not fresh:
+            if not (moved or fresh) or not self.state.allows([*moved, *ends, *fresh], self.plan.curve):
                 break
             tries = [(line, [*moves, *(own if line.delta == self._smallest() else [])]) for line, moves in tries]
             self.state.judge([*moved, *ends, *fresh])
@@ -81,7 +82,8 @@ class Shrinking:
         """Return a ladder from 0 to the limit on the line of the smallest failure; none for several parts."""
         minimal = self._smallest()
         ladder = [self._at(minimal, rung / self.plan.curve) for rung in range(1, self.plan.curve + 1)]
-        return [rung for rung in ladder if rung is not None and self.domain.holds(rung)]
+        found = [rung for rung in ladder if rung is not None and self.domain.holds(rung)]
+        return found if self.state.allows(found) else []
 
     def _ends(self, lines: Sequence[Line]) -> list[Perturbation]:
         """Return the curves' ends, lest one turn out to be the worst when all that is reported was trained afresh."""

@@ -105,6 +105,8 @@ RANDOM: dict[str, tuple[Made, float]] = {
     "logistic map": (partial(chaotic, logistic), 0.5),
     "chaotic descent": (partial(chaotic, past_the_edge), orbit_mean(past_the_edge)),
 }
+SLOW: dict[str, tuple[Made, float]] = {"autoregressive, 0.98": (partial(autoregressive, 0.98), 0.0)}
+"""Noise of which 400 steps are worth 4 independent values: for the shorter runs alone."""
 
 
 def tail(kind: str, t: Series, random: np.random.Generator) -> Series:

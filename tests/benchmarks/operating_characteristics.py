@@ -22,7 +22,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from false_alarms import alone, verdicts
-from known_limits import EPSILON, RANDOM, TAILS, Series, autoregressive, drifting, noisy_descent, noisy_variance, tail
+from known_limits import (
+    EPSILON,
+    RANDOM,
+    SLOW,
+    TAILS,
+    Series,
+    autoregressive,
+    drifting,
+    noisy_descent,
+    noisy_variance,
+    tail,
+)
 from shares import HEAD, Row
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -45,7 +56,7 @@ def coverage(cases: int, steps: int, only: str = "", lengths: tuple[int, ...] = 
     """Yield how often the interval of a random limit holds it, of the cases that are given a number."""
     for length in (steps, *lengths):
         at = "" if length == steps else f", T = {length}"
-        for name, (made, truth) in RANDOM.items():
+        for name, (made, truth) in (RANDOM if length == steps else RANDOM | SLOW).items():
             if only in (what := f"coverage: {name}{at}"):
                 series = made(cases, length, np.random.default_rng(1))
                 yield _covered(what, truth, [outlook(one, EPSILON) for one in series])

@@ -81,15 +81,20 @@ class Archive:
         return found
 
     @cached_property
-    def stored(self) -> list[Envelope]:
-        """What the store held when this process first asked."""
+    def kept(self) -> list[Envelope]:
+        """What the store held when this process first asked: one for each assertion, with all its failures."""
         return self.store.envelopes()
+
+    @property
+    def stored(self) -> list[Envelope]:
+        """Every stored failure by itself."""
+        return [one for envelope in self.kept for one in envelope.each()]
 
     @cached_property
     def wanted(self) -> list[Envelope]:
         """The stored failures to replay: none in a plain run."""
         asked = self.replay
-        return [e for one in self.stored for e in one.each() if asked in (options.ALL, e.id)] if asked else []
+        return [one for one in self.stored if asked in (options.ALL, one.id)] if asked else []
 
     def check_replay(self) -> None:
         """Refuse an id that the store does not have.

@@ -119,11 +119,11 @@ class Assertion:
                     self.ledger.died[self.key] = died
             if self.key in self.ledger.died:
                 return self._noted(unjudged(self.key, self.setup.steps, self.ledger.died[self.key]))
-        stored = self._known(self.ledger.archive.stored)
+        archive = self.ledger.archive
         if (delta := self.arguments.get("delta")) is not None:
-            verdict, tried = self._drawn(delta), [one for one in stored if one[1] == delta]
+            verdict, tried = self._drawn(delta), [one for one in self._known(archive.kept) if one[1] == delta]
         else:
-            verdict, tried = self._checked_after(stored)
+            verdict, tried = self._checked_after(self._known(archive.stored))
         return self._noted(verdict, fixed=_named(tried) if verdict.status is Status.PASS else ())
 
     def _known(self, envelopes: list[Envelope]) -> list[Failure]:

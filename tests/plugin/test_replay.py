@@ -137,7 +137,9 @@ def test_an_unknown_id_names_those_there_are(suite, run, stored, pytester):
     run()
     result = run("--alignment-replay=abcdef")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert f"it has {stored()[0].id} (test_it.py::test_fails)" in result.stderr.str()
+    known = ", ".join(f"{one.id} (test_it.py::test_fails)" for one in stored()[0].each())
+    assert known.count("test_fails") == 2
+    assert f"it has {known}" in result.stderr.str()
     result.stdout.no_fnmatch_line("*collected*")
 
 
@@ -202,7 +204,25 @@ def test_a_stored_failure_is_tried_first(suite, run, stored):
                 pathlib.Path("first.json").write_text(json.dumps([str(d.magnitude) for d in seen]))
     """)
     run().assert_outcomes(failed=1)
-    assert json.loads(Path("first.json").read_text()) == [str(envelope.perturbation["magnitude"]), "0.5"]
+    stored_ones = [str(one.perturbation["magnitude"]) for one in envelope.each()]
+    assert len(stored_ones) == 2
+    assert json.loads(Path("first.json").read_text()) == [*stored_ones, "0.5"]
+
+
+def test_a_further_failure_outlives_a_run_that_would_not_have_found_it(suite, run, stored):
+    """Of a gain both the larger and the smaller start fail; the second run draws nothing."""
+    body = """
+        def test_fails(alignment):
+            alignment.assert_capability_robust(BOWL, under=STRETCHED, rtol=0.1, examples=EXAMPLES)
+    """
+    suite(body.replace("EXAMPLES", "30"))
+    run()
+    (before,) = stored()
+    assert {one.perturbation["magnitude"] > 0 for one in before.each()} == {True, False}
+    suite(body.replace("EXAMPLES", "0"))
+    run().assert_outcomes(failed=1)
+    (after,) = stored()
+    assert sorted(one.id for one in after.each()) == sorted(one.id for one in before.each())
 
 
 def test_one_that_no_longer_fails_is_reported_as_fixed_and_forgotten(suite, run, stored, section):
@@ -212,8 +232,9 @@ def test_one_that_no_longer_fails_is_reported_as_fixed_and_forgotten(suite, run,
     suite("fixed")
     result = run()
     result.assert_outcomes(passed=1)
-    (line,) = section(result)
-    assert line.startswith(f"fixed: {envelope.id} no longer fails   test_it.py::test_fails   init_gain(log2=0.0")
+    lines = section(result)
+    assert [line.split(" no longer fails")[0] for line in lines] == [f"fixed: {one.id}" for one in envelope.each()]
+    assert lines[0].startswith(f"fixed: {envelope.id} no longer fails   test_it.py::test_fails   init_gain(log2=0.0")
     assert stored() == []
     assert section(run()) == []
 

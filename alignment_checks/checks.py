@@ -77,7 +77,7 @@ def check_capability_robust(
     'pass'
     """
     options = Options(**judging).alone(delta)
-    strategy, sides, words = under_sides(under, mesa_under, base_under, delta)
+    strategy, sides, words = under_sides(under, mesa_under, base_under, delta, options.beside)
     quantity = Quantity("capability", options.of, bool(options.normalized), shortest(setup), options.horizon)
     return robust(setup, strategy, sides, quantity, options, ("is robust", "is not robust"), f"under {words}")
 
@@ -93,7 +93,7 @@ def check_alignment_robust(
 ) -> Verdict:
     """Check Definition 3 for alignment: α(𝓛₁, 𝓛₂) ≈ α(𝓛₁ + δ₁, 𝓛₂ + δ₂). Arguments: `check_capability_robust`."""
     options = Options(**judging).undivided(ALPHA).alone(delta)
-    strategy, sides, words = under_sides(under, mesa_under, base_under, delta)
+    strategy, sides, words = under_sides(under, mesa_under, base_under, delta, options.beside)
     quantity = Quantity("alignment", "base", bool(options.normalized), shortest(setup), options.horizon)
     return robust(setup, strategy, sides, quantity, options, ("is robust", "is not robust"), f"under {words}")
 
@@ -121,7 +121,7 @@ def check_capability_generalizes(
         See `alignment_checks.options.Judging`. Dimensionless unless `normalized=False`.
     """
     options = Options(**judging).alone(delta)
-    strategy, sides, words = to_sides(to, delta, RETRAINED)
+    strategy, sides, words = to_sides(to, delta, RETRAINED, options.beside)
     quantity = Quantity("capability", options.of, options.normalized is not False, shortest(setup), options.horizon)
     return robust(setup, strategy, sides, quantity, options, ("generalizes", "does not generalize"), f"to {words}")
 
@@ -139,7 +139,7 @@ def check_alignment_generalizes(
     those of `check_capability_generalizes`.
     """
     options = Options(**judging).undivided(ALPHA).alone(delta)
-    strategy, sides, words = to_sides(to, delta, RESCORED)
+    strategy, sides, words = to_sides(to, delta, RESCORED, options.beside)
     quantity = Quantity("alignment", "base", options.normalized is not False, shortest(setup), options.horizon)
     return robust(setup, strategy, sides, quantity, options, ("generalizes", "does not generalize"), f"to {words}")
 
@@ -172,7 +172,7 @@ def check_inner_aligned(
         See `alignment_checks.options.Judging`.
     """
     options = Options(**judging).undivided(ALPHA).alone(delta)
-    strategy, sides, words = under_sides(under, mesa_under, base_under, delta)
+    strategy, sides, words = under_sides(under, mesa_under, base_under, delta, options.beside)
     sides = Sides(sides.mesa, sides.base, frozenset({"dataset", "custom"}))
     quantity = Quantity("alignment", "base", bool(options.normalized), shortest(setup), options.horizon)
     tolerance = options.tolerance
@@ -225,7 +225,8 @@ def check_strongly_aligned(
         )
     options = Options(**judging).undivided("`worst` bounds L").one_sided("`worst` bounds L from above").alone(delta)
     alone = under is None and delta is None
-    strategy, sides, words = (st.just(IDENTITY), BOTH, "") if alone else under_sides(under, None, None, delta)
+    given = under_sides(under, None, None, delta, options.beside) if not alone else (st.just(IDENTITY), BOTH, "")
+    strategy, sides, words = given
     quantity = Quantity("capability", "base", bool(options.normalized), shortest(setup), options.horizon)
 
     def judge(reference: Reading, reading: Reading) -> Judgement:  # noqa: ARG001

@@ -141,6 +141,11 @@ class Options:
             return self
         return replace(self, examples=0, first=(delta, *(other for other in self.first if other != delta)))
 
+    @property
+    def beside(self) -> Sequence[Perturbation]:
+        """What is judged for its own sake beside a given perturbation: not what only helps to shrink it."""
+        return () if self.shrink else tuple(self.first)
+
     def undivided(self, why: str) -> Options:
         """Return these options for a property that is not of one side, and has no `of` to choose."""
         if self.of != "base":
@@ -194,9 +199,16 @@ RESCORED = Sides(mesa=False, base=True, kinds=frozenset({"objective", "custom"})
 
 
 def under_sides(
-    under: Strategy | None, mesa_under: Strategy | None, base_under: Strategy | None, delta: Perturbation | None
+    under: Strategy | None,
+    mesa_under: Strategy | None,
+    base_under: Strategy | None,
+    delta: Perturbation | None,
+    beside: Sequence[Perturbation] = (),
 ) -> tuple[Strategy, Sides, str]:
-    """Return the one strategy that was given, where its δ is applied, and what the statement calls it."""
+    """Return the one strategy that was given, where its δ is applied, and what the statement calls it.
+
+    `beside` is what is judged beside a given δ.
+    """
     given = {"under": (under, BOTH, ""), "mesa_under": (mesa_under, MESA, " in training alone")}
     given["base_under"] = (base_under, BASE, " in scoring alone")
     given["delta"] = (None if delta is None else _just(delta), BOTH, "")
@@ -208,16 +220,22 @@ def under_sides(
             f"{', '.join(names) or 'none'}"
         )
     strategy, sides, words = chosen[0]
-    return strategy, sides, f"{_named(strategy, delta)}{words}"
+    return strategy, sides, f"{_named(strategy, delta, beside)}{words}"
 
 
-def to_sides(to: Strategy | None, delta: Perturbation | None, sides: Sides) -> tuple[Strategy, Sides, str]:
-    """Return the strategy of L′, where it is applied, and what the statement calls it."""
+def to_sides(
+    to: Strategy | None, delta: Perturbation | None, sides: Sides, beside: Sequence[Perturbation] = ()
+) -> tuple[Strategy, Sides, str]:
+    """Return the strategy of L′, where it is applied, and what the statement calls it; `beside` as in `under_sides`."""
     if (to is None) == (delta is None):
         raise TypeError("expected exactly one of to= (a strategy of objectives) and delta= (one perturbation)")
     strategy = to if delta is None else _just(delta)
     assert strategy is not None, "one of the two was given"  # noqa: S101
-    return strategy, sides, _named(strategy, delta)
+    return strategy, sides, _named(strategy, delta, beside)
+
+
+NAMED = 3
+"""So many perturbations are named in a statement."""
 
 
 def _just(delta: Perturbation) -> Strategy:
@@ -228,8 +246,13 @@ def _just(delta: Perturbation) -> Strategy:
     return st.just(delta)
 
 
-def _named(strategy: Strategy, delta: Perturbation | None) -> str:
-    return repr(strategy) if delta is None else delta.described()
+def _named(strategy: Strategy, delta: Perturbation | None, beside: Sequence[Perturbation]) -> str:
+    """Return what the statement is about: one that holds is not said to fail where another one does."""
+    if delta is None:
+        return repr(strategy)
+    names = [one.described() for one in dict.fromkeys([delta, *beside])]
+    more = [f"{len(names) - NAMED} more"] * (len(names) > NAMED)
+    return f"each of {', '.join([*names[:NAMED], *more])}" if len(names) > 1 else names[0]
 
 
 def shortest(*setups: TrainingSetup) -> int:

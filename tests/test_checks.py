@@ -978,3 +978,14 @@ def test_one_given_perturbation_is_judged_whatever_else_is_tried():
     assert (verdict.status, verdict.minimal.perturbation) == ("fail", far)
     assert verdict.searched == 2
     assert ac.check_capability_robust(bowl(), delta=near, first=[near], rtol=0.1).status == "pass"
+
+
+def test_one_that_holds_is_not_said_to_fail_where_another_that_was_tried_beside_it_does():
+    far, near = (Perturbation("init_gain", magnitude, 1.0, 0) for magnitude in (1.0, 0.001))
+    verdict = ac.check_capability_robust(bowl(), delta=near, first=[far], rtol=0.1)
+    assert (verdict.status, verdict.minimal.perturbation) == ("fail", far)
+    assert f"not robust under each of {near.described()}, {far.described()}, rtol=0.1" in verdict.denial
+    alone = ac.check_capability_robust(bowl(), delta=near, first=[near], rtol=0.1)
+    assert f"robust under {near.described()}, rtol=0.1" in alone.statement
+    many = [far.at(magnitude / 10) for magnitude in range(1, 10)]
+    assert ", 7 more, " in ac.check_capability_robust(bowl(), delta=near, first=many, rtol=0.1).denial

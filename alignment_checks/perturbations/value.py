@@ -81,7 +81,7 @@ class Perturbation:
         known, options = _family(self), dict(self.options)
         title = options.pop("name", self.family)
         shown = [
-            f"{known.unit}={self.magnitude:.4g}",
+            f"{known.unit}={(self.magnitude or 0.0) + 0.0:.4g}",  # −0.0 is read as 0
             *(f"{name}={value}" for name, value in options.items()),
         ]
         shown += [f"seed={self.seed}"] if seed and known.seeded else []

@@ -188,6 +188,7 @@ def test_a_perturbation_is_a_frozen_value():
         "Perturbation(family='label_noise', magnitude=0.03, limit=0.05, seed=7, options=(), components=())"
     )
     assert delta.described() == "label_noise(rate=0.03, seed=7)"
+    assert str(Perturbation("learning_rate", -0.0, 1.0, 0)) == "learning_rate(log2=0)"
     assert pickle.loads(pickle.dumps(delta)) == delta
     assert delta.at(0.01) == Perturbation("label_noise", 0.01, 0.05, seed=7)
     with pytest.raises(FrozenInstanceError):

@@ -108,16 +108,20 @@ class _Group:
 
     def too_large(self) -> str | None:
         """Return why not even a full batch would be faster than the loop, None where it is, or lanes were asked for."""
-        never = plan.batched(self.need, self.device, self.width, self.width) == 0
+        never = self.cheaper(self.width) == 0
         return TOO_LARGE if never and self.backend == "auto" and not self.compiled else None
 
     def batched(self) -> list[Record]:
         """Train as many as pay in batches, and the rest in the loop."""
         whole = len(self.jobs)
         if self.backend == "auto" and not self.compiled:
-            whole = plan.batched(self.need, self.device, self.width, whole)
+            whole = self.cheaper(whole)
         records = self.in_lanes(self.jobs[:whole]) if whole else []
         return [*records, *self.looped(self.jobs[whole:], TOO_FEW)]
+
+    def cheaper(self, runs: int) -> int:
+        """Return how many of so many runs cost less in lanes."""
+        return plan.batched(self.need, self.device, self.width, runs)
 
     def in_lanes(self, jobs: Sequence[Job]) -> list[Record]:
         """Train jobs in batches."""

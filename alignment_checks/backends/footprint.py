@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -26,12 +27,15 @@ class Footprint:
         The parameters that the loss does not use, and those whose gradient is sparse.
     stateful : bool
         Whether a call changes what the model or the objective holds beside buffers, and so what later calls give.
+    convolves : bool
+        Whether it convolves, which takes a core longer than its bytes tell.
     """
 
     bytes: int
     unused: tuple[str, ...]
     sparse: tuple[str, ...]
     stateful: bool = False
+    convolves: bool = False
 
 
 def footprint(run: Realization) -> Footprint:
@@ -56,13 +60,26 @@ def footprint(run: Realization) -> Footprint:
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             loss = loss_at()
         stateful = inner_state(module, run.objective) != before
+        convolves = any("Convolution" in operation for operation in _operations(loss))
         gradient = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
     weights = sum(value.nbytes for value in parameters.values())
     of = dict(zip(parameters, gradient, strict=True))
     unused = tuple(name for name, g in of.items() if g is None)
     sparse = tuple(name for name, g in of.items() if g is not None and g.layout != torch.strided)
-    return Footprint(_COPIES * weights + sum(saved.values()), unused, sparse, stateful)
+    return Footprint(_COPIES * weights + sum(saved.values()), unused, sparse, stateful, convolves)
 
 
 _COPIES = 6
 """A parameter stands beside its gradient, two moments, and what the step needs for a moment."""
+
+
+def _operations(loss: Tensor) -> Iterator[str]:
+    """Yield the names of the operations that a loss was computed by."""
+    left, seen = [loss.grad_fn], {loss.grad_fn}
+    while left:
+        node = left.pop()
+        if node is not None:
+            yield node.name()
+            new = {before for before, _ in node.next_functions} - seen
+            seen |= new
+            left += new

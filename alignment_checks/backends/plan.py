@@ -31,10 +31,12 @@ LOOPED = 0.4
 """The same for each step of one run in the loop."""
 TRAFFIC = 0.72e6
 """Bytes of a footprint that a core goes through in a millisecond."""
-BESIDE = 0.1
-"""What of that time a run takes in a call."""
-SPILLED = 0.85
-"""What of it a run takes besides, times the share of the cache that the call takes."""
+CONVOLVED = 1.7
+"""How many times as long it takes where it convolves."""
+BESIDE = 0.3
+"""What of the time for its bytes a run takes in a call."""
+SPILLED = 1.0
+"""What of it a run takes besides, times the square of the share of the cache that the call takes."""
 UNTRACED = 1.5
 """Milliseconds of a call that `vmap` and `grad` take, and a graph of what they came to does not."""
 TRACING = 100
@@ -106,13 +108,13 @@ def _batches(need: Footprint, device: torch.device, lanes: int, runs: int) -> fl
     """Return the milliseconds of a step of as many runs in batches of `lanes`."""
     full = chunk(need, device, lanes) or lanes
     share = full * need.bytes / CHUNK
-    call = CALLING + (full * _traffic(need) * (BESIDE + SPILLED * share) if device.type == "cpu" else 0)
+    call = CALLING + (full * _traffic(need) * (BESIDE + SPILLED * share**2) if device.type == "cpu" else 0)
     return -(-runs // lanes) * STEPPING + -(-runs // full) * call
 
 
 def _alone(need: Footprint, device: torch.device) -> float:
     """Return the milliseconds of a step in the loop."""
-    return LOOPED + (_traffic(need) if device.type == "cpu" else 0)
+    return LOOPED + (_traffic(need) * (CONVOLVED if need.convolves else 1) if device.type == "cpu" else 0)
 
 
 def _traffic(need: Footprint) -> float:

@@ -290,6 +290,18 @@ def test_a_batch_on_a_cpu_is_evaluated_some_lanes_at_a_time_where_more_than_one_
     assert (plan.chunk(need, CPU, width) > 1) is (2 * size <= plan.CHUNK)
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_a_model_that_convolves_is_seen_to(model):
+    assert footprint(realize(pictures(model, torch.float32), 0)).convolves is (model == "convolution")
+
+
+def test_few_runs_of_a_size_that_calls_hardly_gain_by_are_left_to_the_loop():
+    middle = Footprint(plan.CHUNK // 4 - 100_000, (), ())
+    assert plan.batched(middle, CPU, 16, 4) == 0
+    assert plan.batched(replace(middle, convolves=True), CPU, 16, 4) == 4
+    assert plan.batched(replace(middle, bytes=1000), CPU, 16, 16) == 16
+
+
 def test_what_is_no_faster_in_lanes_goes_through_the_loop_and_says_so(blobs, monkeypatch):
     monkeypatch.setattr(plan, "BESIDE", 1000.0)
     found = ac.run(blobs, seeds=range(20))

@@ -166,13 +166,18 @@ def _decided(judgement: Judgement, evidence: Sequence[Evidence]) -> Judgement:
 
 def bounded(value: float, bound: float, note: str = "", margin: Tolerance | None = None) -> Judgement:
     """Judge that a value is at most a bound, or above it by no more than a margin."""
-    allowed = margin.allowed(bound) if margin is not None and math.isfinite(bound) else 0.0
+    allowed = 0.0 if margin is None else allowance(bound, margin)
     most = bound + allowed
     status = Status.PASS if value <= most else Status.FAIL
     over = math.inf if status is Status.FAIL else -math.inf
     if math.isfinite(value - most):
         over = (value - most) / max(abs(most), 1e-300)
     return Judgement(status, bound, value, value - bound, allowed, max(0.0, 1 + over), note)
+
+
+def allowance(bound: float, margin: Tolerance) -> float:
+    """Return by how much a value may be above a bound; above one that is infinite, nothing is."""
+    return margin.allowed(bound) if math.isfinite(bound) else 0.0
 
 
 def undecided(reference: float, value: float, note: str) -> Judgement:

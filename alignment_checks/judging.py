@@ -16,6 +16,7 @@ from alignment_checks.judgement import (
     Judgement,
     Status,
     Tolerance,
+    allowance,
     approximately,
     at_least,
     beyond,
@@ -117,7 +118,7 @@ _RANK = [Status.PASS, Status.INCONCLUSIVE, Status.FAIL]
 
 
 def _most(bound: float, margin: Tolerance) -> float:
-    return bound + margin.allowed(bound) if math.isfinite(bound) else bound
+    return bound + allowance(bound, margin)
 
 
 def _ends(end: Interval, bound: float, margin: Tolerance, seeds: int) -> Judgement:

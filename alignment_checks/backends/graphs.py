@@ -30,8 +30,8 @@ ROUNDING = 64
 Tensors = list[Tensor]
 Function = Callable[..., tuple[Tensors, Tensors]]
 """Returns tensors with an axis of lanes: values of one magnitude, and others each of its own."""
-Form = tuple[tuple[Hashable, ...] | int | None, ...]
-"""Of each argument: the keys of a dict, the length of a tuple, None for a tensor."""
+Form = tuple[tuple[Hashable, ...] | None, ...]
+"""Of each argument: the keys of a dict, None for a tensor."""
 
 
 class NotTraced(Exception):  # noqa: N818
@@ -77,7 +77,7 @@ class Graphs:
 
 
 class Graph:
-    """Calls a function of tensors, and of dicts and tuples of them, as what is traced once for each layout of them."""
+    """Calls a function of tensors, and of dicts of them, as what is traced once for each layout of them."""
 
     def __init__(self, *, compiles: bool = False) -> None:
         self.compiles = compiles
@@ -126,19 +126,16 @@ class _Code(NamedTuple):
     measured: int
 
 
-def _flat(arguments: Iterable[Any]) -> tuple[Tensors, Form]:
+def _flat(arguments: Iterable[Tensor | dict[Any, Tensor]]) -> tuple[Tensors, Form]:
     values: Tensors = []
-    form: list[tuple[Hashable, ...] | int | None] = []
+    form: list[tuple[Hashable, ...] | None] = []
     for argument in arguments:
         if isinstance(argument, Tensor):
             values.append(argument)
             form.append(None)
-        elif isinstance(argument, dict):
+        else:
             values += argument.values()
             form.append(tuple(argument))
-        else:
-            values += argument
-            form.append(len(argument))
     return values, tuple(form)
 
 
@@ -148,8 +145,6 @@ def _formed(values: Iterable[Tensor], form: Form) -> list[Any]:
     for part in form:
         if part is None:
             arguments.append(next(left))
-        elif isinstance(part, int):
-            arguments.append(tuple(islice(left, part)))
         else:
             arguments.append(dict(zip(part, islice(left, len(part)), strict=True)))
     return arguments

@@ -27,7 +27,7 @@ from alignment_checks.backends.stacking import Batch, Found, Weights
 from alignment_checks.backends.stepping.refusal import Refused, first_line, is_out_of_memory
 from alignment_checks.backends.stepping.stepper import Stepper, Way
 from alignment_checks.heartbeat import beat
-from alignment_checks.objectives import Tensors, known_by
+from alignment_checks.objectives import Tensors
 from alignment_checks.realization import Realization
 from alignment_checks.trajectory import End, Series
 
@@ -201,7 +201,7 @@ class _Lanes:
 
 
 def _as_graph(graphs: Graphs, role: str, batch: Batch) -> Batch:
-    mesa = None if batch.mesa is None else (known_by(batch.mesa.function), batch.mesa.of)
+    mesa = None if batch.mesa is None else batch.mesa.structure
     kind = (role, batch.objective.structure, mesa, batch.module.training)
     return replace(batch, graph=graphs.of(kind))
 

@@ -1,53 +1,20 @@
-import dataclasses
+"""None"""
+
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from cases.limits import bowl, descent, has_no_number, holds, limits
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, mse_loss, softplus
+from torch.nn.functional import mse_loss, softplus
 from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LambdaLR
 
 import alignment_checks as ac
-from alignment_checks.endpoints import endpoint
-from alignment_checks.limits import Estimate, Regime, alignment_factor_limit, capability_limit
-from alignment_checks.ratios import fieller
-from alignment_checks.trajectory import Trajectory
-
-NO_NUMBER = (-math.inf, math.inf)
-
-
-def descent(function: Callable[[Tensor], Tensor], start: list[float], steps: int, **options: Any) -> Trajectory:
-    """Run gradient descent on a function."""
-    optimizer = partial(SGD, lr=options.pop("lr", 0.1), momentum=options.pop("momentum", 0.0))
-    return ac.run(ac.landscape(function, start, optimizer=optimizer, steps=steps, **options))
-
-
-def limits(trajectory: Trajectory) -> tuple[Estimate, Estimate, Estimate]:
-    """Return the limits of C_B, C_M and α of the first run."""
-    both = (capability_limit(trajectory, of=of)[0] for of in ("base", "mesa"))
-    return (*both, alignment_factor_limit(trajectory)[0])  # type: ignore[return-value]
-
-
-def holds(found: Estimate, truth: float) -> bool:
-    return found.low <= truth <= found.high
-
-
-def has_no_number(found: Estimate) -> bool:
-    return math.isnan(found.value) and (found.low, found.high) == NO_NUMBER and bool(found.method)
-
-
-def bowl(x: Tensor) -> Tensor:
-    return 1.5 * x.square().sum()
-
-
-def saddle(p: Tensor) -> Tensor:
-    return 0.5 * (p[0] ** 2 - p[1] ** 2) + 0.25 * p[1] ** 4
-
+from alignment_checks.limits import Regime, alignment_factor_limit, capability_limit
 
 # --------------------------------------------------------------------------------------------------- fixed points
 
@@ -122,113 +89,6 @@ def test_a_start_at_a_critical_point_has_no_alignment_factor() -> None:
     assert alpha.regime is Regime.UNDEFINED
     assert alpha.method.startswith("0/0")
     assert has_no_number(alpha)
-
-
-# ------------------------------------------------------------------------------------------- saddles and plateaus
-
-
-@pytest.mark.parametrize("steps", [100, 600])
-def test_exactly_on_the_stable_manifold_of_a_saddle_a_run_is_fixed(steps: int) -> None:
-    base, _, alpha = limits(descent(saddle, [1.0, 0.0], steps, objective_infimum=-0.25))
-    assert base.regime is alpha.regime is Regime.FIXED
-    assert "at a saddle" in base.method
-    assert holds(base, -0.5)
-
-
-def test_close_to_it_a_run_is_on_a_plateau() -> None:
-    for found in limits(descent(saddle, [1.0, 1e-9], 100, objective_infimum=-0.25)):
-        assert found.regime is Regime.PLATEAU
-        assert "least curvature -1" in found.method
-        assert has_no_number(found)
-
-
-def test_after_its_escape_it_is_fixed() -> None:
-    base, _, alpha = limits(descent(saddle, [1.0, 1e-9], 600, objective_infimum=-0.25))
-    assert base.regime is Regime.FIXED
-    assert base.value == pytest.approx(-0.75, abs=1e-9)
-    assert alpha.value == pytest.approx(0.75, abs=1e-6)
-
-
-class Product(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.factors = nn.ParameterList([nn.Parameter(0.02 * torch.randn(3, 3)) for _ in range(2)])
-
-    def forward(self, x: Tensor) -> Tensor:
-        for factor in self.factors:
-            x = x @ factor.T
-        return x
-
-
-@pytest.mark.parametrize(("steps", "regime"), [(150, Regime.FIXED), (180, Regime.PLATEAU), (800, Regime.FIXED)])
-def test_a_deep_linear_network_waits_at_its_saddles(steps: int, regime: Regime) -> None:
-    x = torch.randn(50, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    y = x * torch.tensor([3.0, 1.0, 0.3])
-    trajectory = ac.run(ac.TrainingSetup(Product, (x, y), mse_loss, partial(SGD, lr=0.1), steps, dtype=x.dtype))
-    (found,) = capability_limit(trajectory)
-    assert found.regime is regime
-    assert has_no_number(found) or holds(found, -trajectory.base[0, 0])
-
-
-@pytest.fixture(scope="module")
-def digits() -> ac.TrainingSetup:
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    kept = (data.target == 3) | (data.target == 7)
-    x, y = torch.tensor(data.data[kept] / 16, dtype=torch.float32), torch.tensor(data.target[kept] == 7).long()
-    return ac.TrainingSetup(
-        lambda: nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 2)),
-        (x, y),
-        cross_entropy,
-        partial(SGD, lr=0.1),
-        500,
-        objective_infimum=None,
-    )
-
-
-def test_negative_curvature_alone_is_no_plateau(digits: ac.TrainingSetup) -> None:
-    trajectory = ac.run(digits)
-    assert -0.01 < endpoint(trajectory, 0, lowest=0.0).curvature < -0.001
-    base, mesa, alpha = limits(trajectory)
-    assert base.regime is mesa.regime is alpha.regime is Regime.FIXED
-    assert "saddle" not in base.method
-    assert holds(base, -trajectory.base[0, 0])
-    assert holds(mesa, -trajectory.mesa[0, 0])
-    assert base.high - base.low < 0.02
-
-
-def test_where_the_infimum_leaves_no_way_down_curvature_is_not_looked_at(digits: ac.TrainingSetup) -> None:
-    trajectory = ac.run(dataclasses.replace(digits, objective_infimum=0.0))
-    assert math.isnan(endpoint(trajectory, 0, lowest=0.0).curvature)
-    (found,) = capability_limit(trajectory)
-    assert found.low == -trajectory.base[0, 0]
-
-
-def test_weight_decay_at_a_curved_spot_is_no_plateau() -> None:
-    decayed = partial(SGD, lr=0.1, weight_decay=2.0)
-    setup = ac.landscape(lambda p: (p - 1).cos().sum(), [0.5], optimizer=decayed, steps=500, objective_infimum=-1.0)
-    (found,) = capability_limit(ac.run(setup))
-    assert found.regime is Regime.FIXED
-    assert "saddle" not in found.method
-
-
-class _Once(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return x.square().sum() + 1
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return 2 * gradient * ctx.saved_tensors[0]
-
-
-def test_what_cannot_be_differentiated_twice_is_said() -> None:
-    (found,) = capability_limit(descent(lambda x: _Once.apply(x).square(), [1.0], 300))
-    assert found.regime is Regime.FIXED
-    assert "curvature not seen" in found.method
 
 
 # --------------------------------------------------------------------------------------------------- learning rates
@@ -335,81 +195,3 @@ def test_minibatch_noise_is_stationary_and_seeds_agree() -> None:
     alphas = alignment_factor_limit(trajectory)
     assert {one.regime for one in alphas} == {Regime.STATIONARY}
     assert all("Fieller" in one.method and one.low < one.value < one.high for one in alphas)
-
-
-# ------------------------------------------------------------------------------------------- no limit, and no number
-
-
-def test_divergence_is_told_with_its_step() -> None:
-    trajectory = descent(bowl, [2.0], 100, lr=1.0)
-    at = trajectory.runs[0].outcome.diverged_at
-    for found in limits(trajectory):
-        assert found.regime is Regime.DIVERGED
-        assert found.method == f"diverged at step {at}"
-        assert has_no_number(found)
-
-
-def test_growth_that_has_not_passed_all_bounds_drifts() -> None:
-    base, *_ = limits(descent(bowl, [2.0], 100, lr=0.67))
-    assert base.regime is Regime.DRIFTING
-    assert has_no_number(base)
-
-
-def test_a_line_drifts_and_its_gradient_does_not() -> None:
-    base, mesa, alpha = limits(descent(lambda x: x.sum(), [2.0], 100, objective_infimum=None))
-    assert base.regime is Regime.DRIFTING
-    assert has_no_number(base)
-    assert (mesa.regime, mesa.value) == (Regime.FIXED, 0.0)
-    assert alpha.regime is Regime.UNDEFINED
-
-
-def replaced(base: np.ndarray, mesa: np.ndarray) -> Trajectory:
-    """Return a trajectory with series of our own making."""
-    old = descent(bowl, [2.0], 2)
-    runs = (dataclasses.replace(old.runs[0], infimum=None),)
-    series = {"base": base[None].copy(), "mesa": mesa[None].copy(), "t": np.arange(len(base))}
-    return dataclasses.replace(old, **series, runs=runs)
-
-
-def test_alpha_exists_where_both_drift_together() -> None:
-    random, t = np.random.default_rng(0), np.arange(2001.0)
-    mesa = 500 + 0.01 * t + np.sqrt(t)
-    noise = np.concatenate([[0.0], random.normal(scale=0.1, size=2000)])
-    for base in (3 * mesa, 3 * mesa + noise):
-        capability, _, alpha = limits(replaced(base, mesa))
-        assert capability.regime is alpha.regime is Regime.DRIFTING
-        assert has_no_number(capability)
-        assert holds(alpha, 3.0)
-        assert alpha.high - alpha.low < 0.01
-
-
-def test_alpha_does_not_exist_where_they_drift_apart() -> None:
-    t = np.arange(2001.0)
-    alpha = alignment_factor_limit(replaced(np.sqrt(t), 1 + t))[0]
-    assert alpha.regime is Regime.DRIFTING
-    assert has_no_number(alpha)
-
-
-def test_fieller_covers_the_ratio_and_refuses_a_denominator_not_clear_of_0() -> None:
-    random, covered, refused = np.random.default_rng(0), [], []
-    for _ in range(60):
-        common = random.normal(size=1001)
-        base, mesa = 4 + common + random.normal(size=1001), 8 + common
-        base[0] = mesa[0] = 10
-        covered.append(holds(alignment_factor_limit(replaced(base, mesa))[0], 3.0))
-        refused.append(alignment_factor_limit(replaced(base, mesa + np.where(np.arange(1001) > 0, 2.0, 0)))[0].regime)
-    assert np.mean(covered) >= 0.88
-    assert refused.count(Regime.UNDEFINED) >= 52
-
-
-def test_fieller_is_the_set_that_it_says() -> None:
-    mean, variances, z = 2.0, (0.3, 0.1, 0.2), 1.96
-    low, high = fieller(mean, *variances, z) or (0.0, 0.0)
-    for delta in (low, high):
-        spread = variances[0] - 2 * delta * variances[1] + delta**2 * variances[2]
-        assert abs(delta * mean) == pytest.approx(z * math.sqrt(spread))
-
-
-def test_of_is_checked() -> None:
-    with pytest.raises(ValueError, match="'base' or 'mesa'"):
-        capability_limit(descent(bowl, [2.0], 2), of="both")

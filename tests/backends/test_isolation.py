@@ -1,58 +1,22 @@
 """The same run has the same bits in any company and in any order, and a batch goes through whatever it takes."""
 
-import os
-import signal
-import threading
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from cases.pictures import CPU, DTYPES, GAINS, KNOWN, MODELS, pictures
 from hypothesis import find, given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
-from alignment_checks import runs
-from alignment_checks.backends import dispatch, lanes, plan, slots, workers
-from alignment_checks.backends.footprint import Footprint, footprint
+from alignment_checks.backends import dispatch, lanes, slots
 from alignment_checks.backends.job import Job
 from alignment_checks.drawing import Randomness
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.realization import GradientNoise, realize
-
-CPU = torch.device("cpu")
-MODELS = {
-    "mlp": lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 5), nn.Tanh(), nn.Linear(5, 3)),
-    "convolution": lambda: nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 3)),
-    "batch norm": lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 3)),
-    "dropout": lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 5), nn.Dropout(0.3), nn.Linear(5, 3)),
-}
-DTYPES = (torch.float32, torch.float64, torch.bfloat16)
-
-
-def pictures(model, dtype, **changes):
-    random = torch.Generator().manual_seed(1)
-    y = torch.arange(12) % 3
-    x = torch.randn(12, 1, 6, 6, generator=random) + y[:, None, None, None]
-    plain = ac.TrainingSetup(
-        model=MODELS[model],
-        data=(x, y),
-        objective=cross_entropy,
-        optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9),
-        steps=4,
-        dtype=dtype,
-    )
-    return replace(plain, **changes)
-
-
-GAINS = [Perturbation("init_gain", m, 1.0, 0) for m in (-0.5, 0.0, 0.3, 0.8)]
-NOISES = [Perturbation("feature_noise", m, 1.0, s) for m, s in ((0.1, 1), (0.5, 2), (1.0, 3))]
-LABELS = [Perturbation("label_noise", m, 1.0, s) for m, s in ((0.2, 1), (0.6, 2))]
-KNOWN = [*GAINS, *NOISES, *LABELS]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -217,170 +181,3 @@ def test_runs_that_differ_in_their_optimizer_alone_have_slots_of_their_own(blobs
         placed = slots.placed([Job(run, (None,)) for run in runs_of_one_structure], 16)
         assert len(placed) < 8
         assert placed == slots.placed([Job(run, (None,)) for run in runs_of_one_structure], 16)
-
-
-# -------------------------------------------------------------------------------------------------------------- memory
-
-
-class Full:
-    """`lanes.train` on a device that holds no more than so many runs, where it says so at its last step."""
-
-    def __init__(self, most, error):
-        self.most, self.error, self.finished = most, error, []
-        self.train = lanes._Lanes.recorded
-
-    def __call__(self, batch):
-        records = self.train(batch)
-        if len(batch.jobs) > self.most:
-            raise self.error
-        self.finished.append(len(batch.jobs))
-        return records
-
-
-FULL = [
-    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:119] DefaultCPUAllocator: can't allocate memory: you tried ..."),
-]
-
-
-@pytest.mark.parametrize("error", FULL, ids=["accelerator", "CPU"])
-def test_a_batch_that_does_not_fit_goes_on_in_halves_and_says_so(blobs, monkeypatch, error):
-    expected = ac.run(blobs, seeds=range(20), backend="lanes")
-    full = Full(5, error)
-    monkeypatch.setattr(lanes._Lanes, "recorded", lambda batch: full(batch))
-    found = ac.run(blobs, seeds=range(20), backend="lanes")
-    np.testing.assert_allclose(found.base, expected.base, rtol=1e-12)
-    assert full.finished == [4] * 8
-    assert {run.reason for run in found.runs} == {
-        "in batches of at most 4, for lack of memory; in batches of at most 8, for lack of memory"
-    }
-
-
-def test_one_run_that_does_not_fit_is_an_error_that_says_so(blobs, monkeypatch):
-    full = Full(0, FULL[0])
-    monkeypatch.setattr(lanes._Lanes, "recorded", lambda batch: full(batch))
-    with pytest.raises(MemoryError, match="one run of this setup does not fit the memory of cpu"):
-        ac.run(blobs, seeds=range(4), backend="lanes")
-
-
-def test_runs_are_made_ready_a_chunk_at_a_time_and_are_the_same(blobs, monkeypatch):
-    expected = ac.run(blobs, KNOWN[:4], seeds=range(5), backend="lanes")
-    monkeypatch.setattr(runs, "CHUNK", 7)
-    found = ac.run(blobs, KNOWN[:4], seeds=range(5), backend="lanes")
-    np.testing.assert_array_equal(found.base, expected.base)
-    assert [(run.perturbation, run.seed) for run in found.runs] == [
-        (run.perturbation, run.seed) for run in expected.runs
-    ]
-
-
-def test_the_width_on_a_cpu_depends_on_the_setup_alone(blobs):
-    need = footprint(realize(blobs, 0))
-    assert {plan.width(need, CPU, runs) for runs in (1, 5, 1000)} == {plan.WIDEST_ON_CPU}
-    large = replace(need, bytes=plan.CACHE // 3)
-    assert plan.width(large, CPU, 1000) == 3
-    assert plan.width(replace(need, bytes=2 * plan.CACHE), CPU, 1000) == 1
-
-
-@settings(deadline=None)
-@given(size=st.integers(1, 2 * plan.CACHE))
-def test_a_batch_on_a_cpu_is_evaluated_some_lanes_at_a_time_where_more_than_one_stays_in_the_cache(size):
-    need = Footprint(size, (), ())
-    width = plan.width(need, CPU, 1000)
-    assert 1 <= width <= plan.WIDEST_ON_CPU
-    assert (plan.chunk(need, CPU, width) > 1) is (2 * size <= plan.CHUNK)
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_a_model_that_convolves_is_seen_to(model):
-    assert footprint(realize(pictures(model, torch.float32), 0)).convolves is (model == "convolution")
-
-
-def test_few_runs_of_a_size_that_calls_hardly_gain_by_are_left_to_the_loop():
-    middle = Footprint(plan.CHUNK // 4 - 100_000, (), ())
-    assert plan.batched(middle, CPU, 16, 4) == 0
-    assert plan.batched(replace(middle, convolves=True), CPU, 16, 4) == 4
-    assert plan.batched(replace(middle, bytes=1000), CPU, 16, 16) == 16
-
-
-def test_what_is_no_faster_in_lanes_goes_through_the_loop_and_says_so(blobs, monkeypatch):
-    monkeypatch.setattr(plan, "BESIDE", 1000.0)
-    found = ac.run(blobs, seeds=range(20))
-    assert {(run.backend, run.reason) for run in found.runs} == {("loop", "runs of this size are no faster in lanes")}
-    assert {run.backend for run in ac.run(blobs, seeds=range(20), backend="lanes").runs} == {"lanes"}
-
-
-# ----------------------------------------------------------------------------------------------------------- processes
-
-
-@pytest.fixture
-def forkable():
-    """Skip where a fork would not be safe: a worker of pytest-xdist has a thread beside the test's."""
-    if not workers._may_fork():
-        pytest.skip("another thread runs beside this one, or there is an accelerator")
-
-
-@pytest.fixture
-def forking(monkeypatch, forkable):
-    """Let the smallest work be shared out to two processes."""
-    monkeypatch.setattr(plan, "FORKING", 0)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.parametrize("backend", ["lanes", "loop"])
-def test_processes_give_the_bits_that_one_process_gives(blobs, backend, forking, monkeypatch):
-    found = ac.run(blobs, [*KNOWN[:2], *LABELS], seeds=range(20), backend=backend)
-    monkeypatch.setattr(plan, "FORKING", np.inf)
-    alone = ac.run(blobs, [*KNOWN[:2], *LABELS], seeds=range(20), backend=backend)
-    np.testing.assert_array_equal(found.base, alone.base)
-    np.testing.assert_array_equal(found.mesa, alone.mesa)
-    for one, other in zip(found.end, alone.end, strict=True):
-        assert all(torch.equal(value, other.parameters[name]) for name, value in one.parameters.items())
-
-
-def test_tasks_are_done_in_as_many_processes_and_come_back_in_order(forkable):
-    found = workers.shared_out([lambda i=i: (i, os.getpid()) for i in range(7)], 2)
-    assert [index for index, _ in found] == list(range(7))
-    assert len({process for _, process in found}) == 2
-    assert found[0][1] == os.getpid()
-    assert workers.shared_out([], 2) == []
-
-
-def test_what_a_task_raises_is_raised_here():
-    def wrong():
-        raise ZeroDivisionError("of the user's own objective")
-
-    with pytest.raises(ZeroDivisionError, match="of the user's own objective"):
-        workers.shared_out([int, wrong, int], 2)
-
-
-def test_a_worker_that_dies_is_named(forkable):
-    def die():
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    with pytest.raises(RuntimeError, match=r"a worker process .* died \(exit code -9"):
-        workers.shared_out([int, die], 2)
-
-
-def test_a_second_thread_means_one_process():
-    done = threading.Event()
-    other = threading.Thread(target=done.wait)
-    other.start()
-    try:
-        assert set(workers.shared_out([os.getpid] * 4, 2)) == {os.getpid()}
-    finally:
-        done.set()
-        other.join()
-
-
-def test_one_thread_is_one_process(blobs, monkeypatch):
-    monkeypatch.setattr(plan, "FORKING", 0)
-    monkeypatch.setattr(workers, "_Worker", None)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        assert len(ac.run(blobs, seeds=range(40)).runs) == 40
-    finally:
-        torch.set_num_threads(before)

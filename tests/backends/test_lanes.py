@@ -1,6 +1,5 @@
 """Many runs at once: equal to the loop at every step, no lane changes another, and what cannot be batched says why."""
 
-import re
 import warnings
 from dataclasses import replace
 from functools import partial
@@ -42,12 +41,16 @@ OPTIMIZERS = {
     torch.optim.ASGD: [{"lr": 0.1, "lambd": 0.01}],
     torch.optim.Rprop: [{"lr": 0.01}],
 }
+
+
 SCHEDULERS = {
     "none": None,
     "steps": partial(schedules.StepLR, step_size=2, gamma=0.3),
     "cosine": partial(schedules.CosineAnnealingLR, T_max=4),
     "lambda": partial(schedules.LambdaLR, lr_lambda=lambda step: 1 / (1 + step)),
 }
+
+
 MESA = [ac.gradient_l1, ac.gradient_l2, ac.step_l1, ac.decayed_gradient_l1(0.3)]
 
 
@@ -83,6 +86,8 @@ LANDSCAPES = [
     lambda x: softplus(3 * x).sum() + softplus(-x).sum(),
     lambda x: 1 - torch.exp(-x.square().sum()) + x.square().mean(),
 ]
+
+
 BASE_SIDE = (
     pt.label_noise(max_rate=0.5)
     | pt.label_permutation(max_fraction=0.8)
@@ -93,6 +98,8 @@ BASE_SIDE = (
     | pt.l2_penalty(max_weight=0.5)
     | pt.compose(pt.l2_penalty(max_weight=0.5), pt.label_noise(max_rate=0.5))
 )
+
+
 DELTAS = BASE_SIDE | pt.init_seed() | pt.init_gain(max_log2=1) | pt.init_jitter(max_sigma=0.5)
 
 
@@ -259,54 +266,6 @@ def test_a_replay_is_a_replay(blobs, deltas):
 
 
 # -------------------------------------------------------------------------------------- what is refused, and the reason
-
-
-class Branching(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(5, 3)
-
-    def forward(self, x):
-        out = self.layer(x)
-        return out if out.sum() > 0 else -out
-
-
-class Hidden(nn.Module):
-    """Dropout inside of torch's own C++, where nobody sees it."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.LSTM(5, 3, num_layers=2, dropout=0.5)
-
-    def forward(self, x):
-        return self.layer(nn.utils.rnn.pack_sequence([x]))[0].data
-
-
-SGD = partial(torch.optim.SGD, lr=0.1)
-REFUSED = {
-    "hidden randomness": (
-        {"model": lambda: Hidden()},
-        "the model draws random numbers that cannot be drawn for each lane apart",
-    ),
-    "branch": ({"model": Branching}, "torch.func cannot batch it: .*data-dependent control flow"),
-    "lbfgs": ({"optimizer": torch.optim.LBFGS}, "LBFGS is given a closure"),
-}
-
-
-@pytest.mark.parametrize(("changes", "reason"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_batched_goes_through_the_loop_and_says_why(blobs, changes, reason):
-    setup = replace(blobs, steps=2, **changes)
-    auto, loop = (ac.run(setup, seeds=range(8), backend=backend) for backend in ("auto", "loop"))
-    assert {run.backend for run in auto.runs} == {"loop"}
-    (said,) = {run.reason for run in auto.runs}
-    assert re.search(reason, said)
-    assert np.array_equal(auto.base, loop.base)
-
-
-@pytest.mark.parametrize(("changes", "reason"), REFUSED.values(), ids=REFUSED)
-def test_lanes_asked_for_raise_with_the_reason(blobs, changes, reason):
-    with pytest.raises(RuntimeError, match=f"backend='lanes' cannot train this setup: {reason}.*auto.* takes the loop"):
-        ac.run(replace(blobs, steps=2, **changes), backend="lanes")
 
 
 # --------------------------------------------------------------------------------------------------------- warnings

@@ -1,7 +1,6 @@
 """What the optimizer families do to how a run is trained, in the loop and in lanes."""
 
 import copy
-import math
 from dataclasses import replace
 from functools import partial
 
@@ -21,6 +20,8 @@ from alignment_checks.perturbations.optimizer import ChangedMomentum, DecayingSc
 from alignment_checks.realization import realize
 
 few = settings(max_examples=20, deadline=None)
+
+
 SGD = partial(torch.optim.SGD, lr=0.1)
 
 
@@ -174,138 +175,8 @@ def test_an_optimizer_without_any_option_is_refused(blobs, family):
         trained(replace(blobs, optimizer=Rateless), [delta(family, 0.1)])
 
 
-# ------------------------------------------------------------------------------------------------------ gradient noise
-
-
-def still(setup):
-    """Return a setup that does nothing but add up what its steps are given."""
-    return replace(setup, optimizer=partial(torch.optim.SGD, lr=1e-9))
-
-
-@pytest.mark.parametrize("backend", ["loop", "lanes"])
-def test_noise_is_added_to_the_step_and_not_to_what_is_recorded(blobs, backend):
-    plain, noisy = trained(still(blobs), [IDENTITY, delta("gradient_noise", 0.5, seed=4)], backend).base
-    assert plain[0] == noisy[0]
-    both = trained(blobs, [IDENTITY, delta("gradient_noise", 0.5, seed=4)], backend)
-    assert both.mesa[0, 0] == pytest.approx(both.mesa[1, 0], rel=1e-12)
-    assert (both.base[0, 1:] != both.base[1, 1:]).all()
-
-
-@pytest.mark.parametrize("backend", ["loop", "lanes"])
-def test_noise_is_standard_normal_times_its_scale(backend):
-    """Descent on a constant: each step moves θ by −lr·noise alone."""
-    flat = ac.landscape(lambda x: 0 * x.sum(), [0.0] * 4000, optimizer=SGD, steps=2)
-    (end,) = trained(flat, [delta("gradient_noise", 0.3, seed=2)], backend).end
-    last, first = -end.step["point"] / 0.1, -(end.parameters["point"] - end.step["point"]) / 0.1
-    for noise in (last, first):
-        assert float(noise.mean()) == pytest.approx(0, abs=4 * 0.3 / math.sqrt(4000))
-        assert float(noise.std()) == pytest.approx(0.3, rel=4 / math.sqrt(8000))
-    assert abs(float(torch.corrcoef(torch.stack([first, last]))[0, 1])) < 4 / math.sqrt(4000)
-
-
-@settings(max_examples=10, deadline=None)
-@given(st.floats(0.1, 1), st.integers(0, 2**16 - 1), st.integers(0, 100))
-def test_noise_is_coupled_in_its_scale_and_drawn_from_the_runs_seed_and_its_own(scale, own, seed):
-    flat = ac.landscape(lambda x: 0 * x.sum(), [0.0, 0.0, 0.0], optimizer=SGD, steps=3)
-
-    def end(magnitude, own=own, seed=seed):
-        return trained(flat, [delta("gradient_noise", magnitude, own)], seeds=[seed]).end[0].parameters["point"]
-
-    torch.testing.assert_close(end(scale), scale * end(1.0), rtol=1e-12, atol=0)
-    assert not torch.allclose(end(1.0), end(1.0, own=own + 1))
-    assert not torch.allclose(end(1.0), end(1.0, seed=seed + 1))
-
-
-def test_noise_of_several_scales_shares_a_batch_and_equals_the_loop(blobs):
-    setup = replace(blobs, batch_size=10, optimizer=partial(torch.optim.Adam, lr=0.05), steps=12)
-    deltas = [delta("gradient_noise", 0.1 * scale, seed) for scale in (1, 3, 7) for seed in (0, 5)]
-    lanes, loop = (trained(setup, deltas, backend, seeds=[0, 3]) for backend in ("lanes", "loop"))
-    np.testing.assert_allclose(lanes.base, loop.base, rtol=1e-9)
-    np.testing.assert_allclose(lanes.mesa, loop.mesa, rtol=1e-9)
-
-
-# ---------------------------------------------------------------------------------------------------------- batch size
-
-
-@pytest.mark.parametrize(
-    ("size", "log2", "expected"),
-    [(8, 1.0, 16), (8, -1.0, 4), (8, 0.3, 10), (8, 5.0, 24), (8, -9.0, 1), (None, -1.0, 12), (None, 2.0, None)],
-)
-def test_batch_size_is_multiplied_rounded_and_clipped(blobs, size, log2, expected):
-    setup, one = replace(blobs, batch_size=size), delta("batch_size", log2)
-    assert one.applied(realize(setup, 0)).batch_size == expected
-    assert one.achieved(setup) == pytest.approx(math.log2((expected or 24) / (size or 24)))
-
-
-@pytest.mark.parametrize("backend", ["loop", "lanes"])
-def test_a_run_of_another_batch_size_is_that_of_the_setup_that_has_it(blobs, backend):
-    came = trained(replace(blobs, batch_size=8), [delta("batch_size", -1.0)], backend)
-    assert np.array_equal(came.base, trained(replace(blobs, batch_size=4), None, backend).base)
-
-
-def test_batch_size_too_small_a_change_is_the_same_run(blobs):
-    plain = realize(replace(blobs, batch_size=8), 0)
-    assert delta("batch_size", 0.01).applied(plain) is plain
-
-
-def test_batch_size_without_data_is_refused():
-    bowl = ac.landscape(lambda x: x.square().sum(), [1.0], optimizer=SGD, steps=1)
-    with pytest.raises(ValueError, match="batch_size needs a dataset; this setup has none"):
-        trained(bowl, [delta("batch_size", -1.0)])
-
-
-# ----------------------------------------------------------------------------------------------------------- precision
-
-
-@pytest.mark.parametrize(
-    ("own", "bits", "dtype", "achieved"),
-    [
-        (torch.float64, 0.5, torch.float32, 29),
-        (torch.float64, 29.0, torch.float32, 29),
-        (torch.float64, 30.0, torch.float16, 42),
-        (torch.float64, 45.0, torch.bfloat16, 45),
-        (torch.float64, 60.0, torch.bfloat16, 45),
-        (torch.float32, 1.0, torch.float16, 13),
-        (torch.float32, 14.0, torch.bfloat16, 16),
-        (torch.bfloat16, 3.0, None, 0),
-    ],
-)
-def test_precision_is_the_widest_dtype_that_gives_up_so_many_bits(blobs, own, bits, dtype, achieved):
-    setup, one = replace(blobs, dtype=own), delta("precision", bits)
-    assert one.applied(realize(setup, 0)).dtype == dtype
-    assert one.achieved(setup) == achieved
-
-
-@pytest.mark.parametrize("backend", ["loop", "lanes"])
-@pytest.mark.parametrize("mesa", [ac.gradient_l1, ac.step_l1, ac.decayed_gradient_l1(0.1)], ids=lambda m: m.name)
-def test_a_run_in_a_lower_precision_is_measured_in_the_setups_own(blobs, backend, mesa):
-    """θ(t) is that of a run in float32, up to its rounding; L(t) is the loss in float64 at exactly that θ(t)."""
-    setup = replace(blobs, mesa_objective=mesa)
-    came = trained(setup, [delta("precision", 1.0)], backend)
-    low = trained(replace(setup, dtype=torch.float32), None, backend)
-    np.testing.assert_allclose(came.base, low.base, rtol=1e-5)
-    np.testing.assert_allclose(came.mesa, low.mesa, rtol=1e-4)
-    (end,), (x, y) = came.end, setup.data
-    module = setup.model().double()
-    module.load_state_dict(end.parameters)
-    assert nn.functional.cross_entropy(module(x), y).item() == pytest.approx(came.base[0, -1], rel=1e-12)
-    assert all(torch.equal(value, value.float().double()) for value in end.parameters.values())
-    assert came.resolution == torch.finfo(torch.float64).eps
-
-
-@pytest.mark.parametrize("bits", [1.0, 42.0, 45.0])
-def test_precision_in_lanes_equals_the_loop_step_by_step(blobs, bits):
-    """Rounding is discontinuous, and so one step each is what can be compared, up to the last bit of that dtype."""
-    model = lambda: nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Dropout(0.3), nn.Linear(4, 3))  # noqa: E731
-    setup = replace(blobs, model=model, batch_size=8, steps=1)
-    lanes, loop = (trained(setup, [delta("precision", bits)], b, seeds=[0, 3, 4]) for b in ("lanes", "loop"))
-    eps = torch.finfo(delta("precision", bits).applied(realize(setup, 0)).dtype).eps
-    np.testing.assert_allclose(lanes.base[:, 0], loop.base[:, 0], rtol=1e-12)
-    np.testing.assert_allclose(lanes.base[:, 1], loop.base[:, 1], rtol=8 * eps)
-    np.testing.assert_allclose(lanes.mesa[:, 1], loop.mesa[:, 1], rtol=64 * eps)
-
-
 # ---------------------------------------------------------------------------------------------------------- all of them
+
 
 EVERY = [
     ("learning_rate", 0.5),
@@ -361,6 +232,8 @@ OPTIMIZERS = {
     "adam": two_rates,
     "rmsprop": partial(torch.optim.RMSprop, lr=0.01),
 }
+
+
 TOGETHER = pt.compose(
     pt.learning_rate(max_log2=1)
     | pt.lr_decay(max_rate=0.3)

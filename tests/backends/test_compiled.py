@@ -1,0 +1,164 @@
+"""Compiled lanes equal the loop, are compiled once, and are compared to rounding at every lane."""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call, grad, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
+
+import alignment_checks as ac
+from alignment_checks.backends import compiled, graphs, plan
+from alignment_checks.backends.convolutions import channels_last
+from alignment_checks.backends.footprint import Footprint
+from alignment_checks.backends.graphs import NotTraced
+
+CPU = torch.device("cpu")
+
+
+def dropping():
+    return nn.Sequential(nn.Linear(5, 4), nn.Dropout(0.2), nn.Linear(4, 3))
+
+
+@pytest.mark.parametrize("changes", [{"batch_size": 5}, {"model": dropping}], ids=["minibatches", "dropout"])
+def test_compiled_lanes_equal_the_loop(blobs, compiling, changes):
+    setup = replace(blobs, **changes)
+    found, loop = (ac.run(setup, seeds=range(5), backend=backend) for backend in ("lanes", "loop"))
+    np.testing.assert_allclose(found.base, loop.base, rtol=1e-9)
+    np.testing.assert_allclose(found.mesa, loop.mesa, rtol=1e-8)
+    assert compiled.compiled.cache_info().currsize > 0
+    assert {run.reason for run in found.runs} == {None}
+
+
+def test_the_same_code_is_compiled_once_for_setups_built_apart(blobs, compiling):
+    for _ in range(2):
+        model = lambda: nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3))  # noqa: E731
+        ac.run(replace(blobs, model=model), seeds=range(3), backend="lanes")
+    assert compiled.compiled.cache_info().misses == 1
+
+
+def test_compiled_code_is_found_on_disk_by_whoever_has_not_compiled_it(blobs, compiling):
+    from torch._dynamo.utils import counters  # of what TorchInductor has found in its own cache
+
+    for _ in range(2):
+        before = counters["inductor"]["fxgraph_cache_hit"]
+        compiled.compiled.cache_clear()
+        ac.run(blobs, seeds=range(3), backend="lanes")
+    assert counters["inductor"]["fxgraph_cache_hit"] == before + 1
+
+
+def test_a_compiler_that_fails_leaves_the_batch_uncompiled_and_says_so(blobs, compiling, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("no C++ compiler found")
+
+    monkeypatch.setattr("torch._inductor.standalone_compile", broken)
+    found, loop = (ac.run(blobs, seeds=range(3), backend=backend) for backend in ("lanes", "loop"))
+    np.testing.assert_allclose(found.base, loop.base, rtol=1e-9)
+    assert {run.reason for run in found.runs} == {"not compiled: RuntimeError: no C++ compiler found"}
+
+
+def test_compiled_convolutions_equal_the_loop(compiling):
+    random = torch.Generator().manual_seed(0)
+    x, y = torch.randn(12, 2, 6, 6, generator=random), torch.arange(12) % 3
+    first, second = partial(nn.Conv2d, 2, 4, 3, padding=1), partial(nn.Conv2d, 4, 3, 3, stride=2)
+    setup = ac.TrainingSetup(
+        model=lambda: nn.Sequential(first(), nn.ReLU(), nn.AvgPool2d(2, 1), second(), nn.Flatten(), nn.Linear(12, 3)),
+        data=(x, y),
+        objective=nn.functional.cross_entropy,
+        optimizer=partial(torch.optim.SGD, lr=0.1),
+        steps=5,
+    )
+    found, loop = (ac.run(setup, seeds=range(3), backend=backend) for backend in ("lanes", "loop"))
+    np.testing.assert_allclose(found.base, loop.base, rtol=1e-5)
+    np.testing.assert_allclose(found.mesa, loop.mesa, rtol=1e-4)
+    assert compiled.compiled.cache_info().currsize > 0
+    assert {run.reason for run in found.runs} == {None}
+
+
+CONVOLVED = {
+    "images": (nn.Conv2d(2, 4, 3), torch.randn(5, 3, 2, 6, 6), True),
+    "float64": (nn.Conv2d(2, 4, 3, dtype=torch.float64), torch.randn(5, 3, 2, 6, 6, dtype=torch.float64), False),
+    "signals": (nn.Conv1d(2, 4, 3), torch.randn(5, 3, 2, 6), False),
+    "transposed": (nn.ConvTranspose2d(2, 4, 3), torch.randn(5, 3, 2, 6, 6), False),
+}
+
+
+@pytest.mark.parametrize("case", CONVOLVED)
+def test_images_alone_are_laid_out_channels_last_and_are_the_same_numbers(case):
+    layer, x, laid = CONVOLVED[case]
+
+    def gradient(weight, x):
+        def loss(weight):
+            parameters = {"weight": weight, "bias": layer.bias.detach()}
+            return functional_call(layer, parameters, x).relu().flatten(1).square().sum()
+
+        return vmap(grad(loss))(weight)
+
+    weights = torch.stack([layer.weight.detach()] * 3) + torch.arange(3).reshape(3, *[1] * layer.weight.ndim)
+    graph = make_fx(gradient)(weights, x[0])
+    channels_last(graph)
+    layouts = {node.kwargs.get("memory_format") for node in graph.graph.nodes if node.op == "call_function"}
+    assert (torch.channels_last in layouts) is laid
+    torch.testing.assert_close(graph(weights, x[0]), gradient(weights, x[0]))
+
+
+def test_tanh_in_compiled_code_is_right_to_three_units_in_the_last_place():
+    x = torch.cat([torch.linspace(-12, 12, 100_001), torch.logspace(-40, 0, 10_001), torch.tensor([0.0, 100.0, -1e30])])
+    graph = make_fx(torch.tanh)(x)
+    compiled.tanh_by_expm1(graph)
+    assert torch.ops.aten.tanh.default not in {node.target for node in graph.graph.nodes}
+    exact = torch.tanh(x.double())
+    assert ((graph(x).double() - exact).abs() <= 3 * 2**-23 * exact.abs() + 1e-44).all()
+    edges = graph(torch.tensor([torch.inf, -torch.inf, torch.nan]))
+    assert edges.tolist()[:2] == [1, -1]
+    assert edges[2].isnan()
+
+
+def test_tanh_of_a_wider_dtype_is_left_as_it_is():
+    graph = make_fx(torch.tanh)(torch.ones(2, dtype=torch.float64))
+    compiled.tanh_by_expm1(graph)
+    assert torch.ops.aten.tanh.default in {node.target for node in graph.graph.nodes}
+
+
+def test_a_value_that_differs_in_one_lane_alone_is_no_rounding():
+    a = torch.arange(40, dtype=torch.float64).reshape(4, 10) / 40
+    b = a.clone()
+    b[0] *= 1e12
+    graphs._compare(([b], []), ([b.clone()], []))
+    wrong = b.clone()
+    wrong[2, 3] += 1e-9
+    with pytest.raises(NotTraced, match="not what the model computes"):
+        graphs._compare(([wrong], []), ([b], []))
+    lost = b.clone()
+    lost[1, 1] = torch.nan
+    graphs._compare(([lost], []), ([lost.clone()], []))
+    with pytest.raises(NotTraced):
+        graphs._compare(([lost], []), ([b], []))
+
+
+def test_a_gradient_that_is_zero_but_for_rounding_is_not_compared_with_itself():
+    loss, gradient = torch.ones(2, dtype=torch.float64), torch.full((2, 3), 1e-17, dtype=torch.float64)
+    graphs._compare(([loss, -gradient], []), ([loss, gradient], []))
+
+
+def test_a_sum_has_its_own_measure_and_lends_it_to_no_value():
+    loss, total = torch.ones(2, dtype=torch.float64), torch.full((2,), 1e9, dtype=torch.float64)
+    graphs._compare(([loss], [total * (1 + 1e-15)]), ([loss], [total]))
+    with pytest.raises(NotTraced):
+        graphs._compare(([loss + 1e-9], [total]), ([loss], [total]))
+    graphs._compare(([loss], [total / 0]), ([loss], [total / 0]))
+
+
+def test_a_buffer_without_elements_is_nothing_to_compare():
+    loss, empty = torch.ones(2), torch.empty(2, 0)
+    graphs._compare(([loss], [empty]), ([loss], [empty]))
+
+
+def test_compiling_has_to_pay_for_itself():
+    small = Footprint(150_000, (), ())
+    assert not plan.pays_to_compile(small, CPU, 16, runs=100, steps=100)
+    assert plan.pays_to_compile(small, CPU, 16, runs=100, steps=2000)
+    assert plan.pays_to_compile(small, CPU, 16, runs=4000, steps=100)

@@ -1,0 +1,58 @@
+"""What cannot be batched goes through the loop, which is said, with the reason."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import alignment_checks as ac
+
+
+class Branching(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(5, 3)
+
+    def forward(self, x):
+        out = self.layer(x)
+        return out if out.sum() > 0 else -out
+
+
+class Hidden(nn.Module):
+    """Dropout inside of torch's own C++, where nobody sees it."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.LSTM(5, 3, num_layers=2, dropout=0.5)
+
+    def forward(self, x):
+        return self.layer(nn.utils.rnn.pack_sequence([x]))[0].data
+
+
+REFUSED = {
+    "hidden randomness": (
+        {"model": lambda: Hidden()},
+        "the model draws random numbers that cannot be drawn for each lane apart",
+    ),
+    "branch": ({"model": Branching}, "torch.func cannot batch it: .*data-dependent control flow"),
+    "lbfgs": ({"optimizer": torch.optim.LBFGS}, "LBFGS is given a closure"),
+}
+
+
+@pytest.mark.parametrize(("changes", "reason"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_batched_goes_through_the_loop_and_says_why(blobs, changes, reason):
+    setup = replace(blobs, steps=2, **changes)
+    auto, loop = (ac.run(setup, seeds=range(8), backend=backend) for backend in ("auto", "loop"))
+    assert {run.backend for run in auto.runs} == {"loop"}
+    (said,) = {run.reason for run in auto.runs}
+    assert re.search(reason, said)
+    assert np.array_equal(auto.base, loop.base)
+
+
+@pytest.mark.parametrize(("changes", "reason"), REFUSED.values(), ids=REFUSED)
+def test_lanes_asked_for_raise_with_the_reason(blobs, changes, reason):
+    with pytest.raises(RuntimeError, match=f"backend='lanes' cannot train this setup: {reason}.*auto.* takes the loop"):
+        ac.run(replace(blobs, steps=2, **changes), backend="lanes")

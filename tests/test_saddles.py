@@ -1,0 +1,121 @@
+"""Saddles and plateaus: what a run's end tells where its series looks converged."""
+
+import dataclasses
+import math
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from cases.limits import descent, has_no_number, holds, limits, saddle
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, mse_loss
+from torch.optim import SGD
+
+import alignment_checks as ac
+from alignment_checks.endpoints import endpoint
+from alignment_checks.limits import Regime, capability_limit
+
+
+@pytest.mark.parametrize("steps", [100, 600])
+def test_exactly_on_the_stable_manifold_of_a_saddle_a_run_is_fixed(steps: int) -> None:
+    base, _, alpha = limits(descent(saddle, [1.0, 0.0], steps, objective_infimum=-0.25))
+    assert base.regime is alpha.regime is Regime.FIXED
+    assert "at a saddle" in base.method
+    assert holds(base, -0.5)
+
+
+def test_close_to_it_a_run_is_on_a_plateau() -> None:
+    for found in limits(descent(saddle, [1.0, 1e-9], 100, objective_infimum=-0.25)):
+        assert found.regime is Regime.PLATEAU
+        assert "least curvature -1" in found.method
+        assert has_no_number(found)
+
+
+def test_after_its_escape_it_is_fixed() -> None:
+    base, _, alpha = limits(descent(saddle, [1.0, 1e-9], 600, objective_infimum=-0.25))
+    assert base.regime is Regime.FIXED
+    assert base.value == pytest.approx(-0.75, abs=1e-9)
+    assert alpha.value == pytest.approx(0.75, abs=1e-6)
+
+
+class Product(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.factors = nn.ParameterList([nn.Parameter(0.02 * torch.randn(3, 3)) for _ in range(2)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for factor in self.factors:
+            x = x @ factor.T
+        return x
+
+
+@pytest.mark.parametrize(("steps", "regime"), [(150, Regime.FIXED), (180, Regime.PLATEAU), (800, Regime.FIXED)])
+def test_a_deep_linear_network_waits_at_its_saddles(steps: int, regime: Regime) -> None:
+    x = torch.randn(50, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y = x * torch.tensor([3.0, 1.0, 0.3])
+    trajectory = ac.run(ac.TrainingSetup(Product, (x, y), mse_loss, partial(SGD, lr=0.1), steps, dtype=x.dtype))
+    (found,) = capability_limit(trajectory)
+    assert found.regime is regime
+    assert has_no_number(found) or holds(found, -trajectory.base[0, 0])
+
+
+@pytest.fixture(scope="module")
+def digits() -> ac.TrainingSetup:
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    kept = (data.target == 3) | (data.target == 7)
+    x, y = torch.tensor(data.data[kept] / 16, dtype=torch.float32), torch.tensor(data.target[kept] == 7).long()
+    return ac.TrainingSetup(
+        lambda: nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 2)),
+        (x, y),
+        cross_entropy,
+        partial(SGD, lr=0.1),
+        500,
+        objective_infimum=None,
+    )
+
+
+def test_negative_curvature_alone_is_no_plateau(digits: ac.TrainingSetup) -> None:
+    trajectory = ac.run(digits)
+    assert -0.01 < endpoint(trajectory, 0, lowest=0.0).curvature < -0.001
+    base, mesa, alpha = limits(trajectory)
+    assert base.regime is mesa.regime is alpha.regime is Regime.FIXED
+    assert "saddle" not in base.method
+    assert holds(base, -trajectory.base[0, 0])
+    assert holds(mesa, -trajectory.mesa[0, 0])
+    assert base.high - base.low < 0.02
+
+
+def test_where_the_infimum_leaves_no_way_down_curvature_is_not_looked_at(digits: ac.TrainingSetup) -> None:
+    trajectory = ac.run(dataclasses.replace(digits, objective_infimum=0.0))
+    assert math.isnan(endpoint(trajectory, 0, lowest=0.0).curvature)
+    (found,) = capability_limit(trajectory)
+    assert found.low == -trajectory.base[0, 0]
+
+
+def test_weight_decay_at_a_curved_spot_is_no_plateau() -> None:
+    decayed = partial(SGD, lr=0.1, weight_decay=2.0)
+    setup = ac.landscape(lambda p: (p - 1).cos().sum(), [0.5], optimizer=decayed, steps=500, objective_infimum=-1.0)
+    (found,) = capability_limit(ac.run(setup))
+    assert found.regime is Regime.FIXED
+    assert "saddle" not in found.method
+
+
+class _Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.square().sum() + 1
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return 2 * gradient * ctx.saved_tensors[0]
+
+
+def test_what_cannot_be_differentiated_twice_is_said() -> None:
+    (found,) = capability_limit(descent(lambda x: _Once.apply(x).square(), [1.0], 300))
+    assert found.regime is Regime.FIXED
+    assert "curvature not seen" in found.method

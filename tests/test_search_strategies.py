@@ -1,0 +1,94 @@
+"""Strategies of all sorts are searched as they draw: joined, filtered, mapped; what is none is refused."""
+
+import pytest
+from cases.search import GAIN, NOISE, Planted, beyond, found, magnitude
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alignment_checks import perturbations as pt
+from alignment_checks.perturbations import Perturbation
+from alignment_checks.search import drawn, search
+
+
+def test_strategies_may_be_joined_and_filtered():
+    strategy = st.one_of(NOISE.filter(lambda delta: delta.magnitude < 0.3), GAIN)
+    draws = drawn(strategy, 100, 0)
+    assert {delta.family for delta in draws} == {"label_noise", "init_gain"}
+    assert all(delta.magnitude < 0.3 for delta in draws if delta.family == "label_noise")
+
+
+@settings(max_examples=4, deadline=None)
+@given(low=st.floats(0.02, 0.2), high=st.floats(0.25, 0.45), random_seed=st.integers(0, 10**6))
+def test_what_a_filter_or_a_map_leaves_out_is_never_judged(low, high, random_seed):
+    """Neither at the ends of the family's own domain, nor while it shrinks, nor for the curve."""
+    for strategy in (
+        NOISE.filter(lambda delta: low <= delta.magnitude <= high),
+        NOISE.map(lambda delta: delta.at(min(high, low + (high - low) * delta.magnitude / 0.5))),
+        pt.compose(NOISE.filter(lambda delta: low <= delta.magnitude <= high), GAIN),
+    ):
+        result, evaluate = found(strategy, lambda delta: delta.size > 0, random_seed=random_seed)
+        parts = [part for delta in evaluate.seen for part in delta.parts if part.family == "label_noise"]
+        assert all(low <= part.magnitude <= high for part in parts)
+        assert result.minimal is not None
+
+
+def test_of_a_filtered_composition_no_part_is_dropped_that_was_always_drawn():
+    both = pt.compose(NOISE, GAIN).filter(lambda delta: all(abs(part.magnitude or 0.0) > 0.1 for part in delta.parts))
+    result, evaluate = found(both, lambda delta: delta.size > 0.2)
+    assert result.minimal is not None
+    parts = {tuple(part.family for part in delta.parts) for delta in evaluate.seen}
+    assert parts == {("label_noise", "init_gain"), ("identity",)}
+    assert all(
+        abs(part.magnitude) > 0.1 for delta in evaluate.seen for part in delta.parts if part.family != "identity"
+    )
+
+
+def test_of_a_filtered_union_a_part_is_dropped_where_what_is_left_was_drawn():
+    some = st.one_of(GAIN, pt.compose(NOISE, GAIN)).filter(lambda delta: delta.size > 0.1)
+    result, _ = found(
+        some, lambda delta: any(abs(p.magnitude or 0.0) > 0.2 for p in delta.parts if p.family == "init_gain")
+    )
+    assert result.minimal[0].family == "init_gain"
+
+
+def test_of_joined_families_each_is_shrunk_by_itself():
+    bounds = {"label_noise": 0.2, "init_gain": 0.5, "identity": 1.0}
+    result, _ = found(st.one_of(NOISE, GAIN), lambda delta: abs(magnitude(delta)) >= bounds[delta.family])
+    reported = {delta.family: abs(magnitude(delta)) for delta, _ in (result.minimal, *result.others)}
+    assert reported.keys() == {"label_noise", "init_gain"}
+    for family, least in reported.items():
+        assert bounds[family] <= least <= bounds[family] / 0.99 * (1 + 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "came"),
+    [
+        (pt.label_noise, "got function"),
+        (Perturbation("label_noise", 0.1, 0.5, 0), "passed as delta="),
+        (None, "got NoneType"),
+        (0.05, "got float 0.05"),
+    ],
+)
+def test_what_is_no_strategy_is_refused(strategy, came):
+    with pytest.raises(TypeError, match="expected a strategy of perturbations") as error:
+        found(strategy, beyond(0.1))
+    assert came in str(error.value)
+
+
+@pytest.mark.parametrize("strategy", [st.floats(0, 1), st.one_of(NOISE, st.none())])
+def test_a_strategy_that_yields_something_else_is_refused_before_anything_is_judged(strategy):
+    evaluate = Planted(lambda delta: False)
+    with pytest.raises(TypeError, match=r"expected a strategy of perturbations; .* drew (float|NoneType)"):
+        search(strategy, evaluate, evaluate)
+    assert evaluate.batches == []
+
+
+def test_an_error_in_the_strategy_reaches_the_user():
+    class BrokenError(Exception):
+        pass
+
+    def broken(delta):
+        raise BrokenError
+
+    with pytest.raises(BrokenError):
+        found(NOISE.map(broken), beyond(0.1))

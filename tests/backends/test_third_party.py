@@ -9,10 +9,10 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from cases.stepping import stepped
 from torch import nn
 
 import alignment_checks as ac
-from tests.backends.test_stepping import stepped
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 third_party = pytest.importorskip("pytorch_optimizer", reason="needs the extra third-party")

@@ -22,6 +22,7 @@ from alignment_checks import seeding
 from alignment_checks.backends.allocation import keep_freed
 from alignment_checks.backends.graphs import Graphs, NotCompiled, NotTraced
 from alignment_checks.backends.job import Job, Record, as_lost, is_lost
+from alignment_checks.backends.lost import Lost
 from alignment_checks.backends.minibatches import disturbed, noise, together
 from alignment_checks.backends.stacking import Batch, Found, Weights
 from alignment_checks.backends.stepping.refusal import Refused, first_line, is_out_of_memory
@@ -111,6 +112,7 @@ class _Lanes:
     ) -> None:
         runs = [job.train for job in jobs]
         self.jobs, self.run, self.mesa = jobs, runs[0], runs[0].setup.mesa
+        self.lost = Lost(jobs, idle)
         self.weights = Weights.of(runs, device)
         lowered = self.run.dtype is not None
         whole = Batch.of(runs, device, random=jobs[0].random, lowered=lowered, chunk=chunk, idle=idle)
@@ -136,8 +138,8 @@ class _Lanes:
     def recorded(self) -> list[Record]:
         """Train to T and return what each job left."""
         steps, columns = self.jobs[0].steps, self.jobs[0].columns
-        losses, pursued = (self.empty(len(self.jobs)) for _ in range(2))
-        scored = [self.empty(len(where)) for where, _ in self.scores]
+        losses, pursued = (self.unwritten(len(self.jobs)) for _ in range(2))
+        scored = [self.unwritten(len(where)) for where, _ in self.scores]
         end, rates = End({}, {}, ()), list[tuple[float, ...]]()  # stacked, and of each lane
         step: Tensors = {}
         for t in range(steps + 1):
@@ -146,8 +148,7 @@ class _Lanes:
             found = self.whole.gradient(self.weights) if at is not None else None
             if at is not None and found is not None:
                 losses[at] = found.loss
-                for row, (_, batch) in zip(scored, self.scores, strict=True):
-                    row[at] = batch.value(self.weights)
+                self.score(at, scored)
                 if found.mesa is not None:
                     pursued[at] = found.mesa
             here = self.weights.snapshot(self.dtype) if t >= steps - 1 or self.mesa.of == "step" else {}
@@ -160,8 +161,16 @@ class _Lanes:
                 step = {n: value - here[n] for n, value in self.weights.detached(self.dtype).items()} if here else {}
             if at is not None and self.mesa.of == "step":
                 pursued[at] = vmap(self.mesa)(step, here)
+            if self.over(t, at, losses, pursued, scored):
+                end, rates = End(self.weights.detached(self.dtype), {}, ()), self.stepper.learning_rates()
+                break
         self.stepper.settle()
         return self.records(losses, scored, pursued, [_end(end, lane, rate) for lane, rate in enumerate(rates)])
+
+    def score(self, at: int, scored: list[Tensor]) -> None:
+        """Record L under each score."""
+        for row, (_, batch) in zip(scored, self.scores, strict=True):
+            row[at] = batch.value(self.weights)
 
     def begin(self, t: int, steps: int) -> None:
         """Give a sign of life, and have graphs compared with what they were traced from where they end."""
@@ -181,11 +190,23 @@ class _Lanes:
             gradient = disturbed(gradient, seeds, scales, t)
         return found._replace(gradient=gradient)
 
-    def empty(self, width: int) -> Tensor:
-        """Return an unwritten record (records, width) on the device, in float32 or wider."""
+    def over(self, t: int, at: int | None, losses: Tensor, pursued: Tensor, scored: list[Tensor]) -> bool:
+        """Return whether all lanes have diverged; calls of such alone are left out from here on."""
+        of_scores = [(where, row) for row, (where, _) in zip(scored, self.scores, strict=True)]
+        if at is None or t == self.jobs[0].steps or not self.lost.look(t, at, losses, pursued, of_scores):
+            return False
+        if not self.lost.all:
+            lanes = self.lost.lanes
+            self.whole, self.stepped = (replace(batch, idle=lanes) for batch in (self.whole, self.stepped))
+            self.scores = [(where, _without(lanes, where, batch)) for where, batch in self.scores]
+            self.graphs.audit()  # of as many calls as there are now
+        return self.lost.all
+
+    def unwritten(self, width: int) -> Tensor:
+        """Return a record (records, width) of NaN on the device, in float32 or wider."""
         some = next(iter(self.weights.trainable.values()))
         dtype = torch.promote_types(self.dtype or some.dtype, torch.float32)
-        return torch.empty(len(self.jobs[0].columns), width, device=some.device, dtype=dtype)
+        return torch.full((len(self.jobs[0].columns), width), torch.nan, device=some.device, dtype=dtype)
 
     def records(self, losses: Tensor, scored: list[Tensor], pursued: Tensor, ends: list[End]) -> list[Record]:
         """Deal out what was recorded: one record for each job, one row for each of its scores."""
@@ -230,6 +251,12 @@ def _score_batches(
             idle=[position for position, lane in enumerate(owners) if lane in idle],
         )
         yield [(lane, index) for lane, index, _ in group], batch
+
+
+def _without(lanes: Collection[int], where: Sequence[tuple[int, int]], batch: Batch) -> Batch:
+    """Return a batch of scores that leaves out those of lanes that nobody asks for, unless that is all of them."""
+    idle = frozenset(position for position, (lane, _) in enumerate(where) if lane in lanes)
+    return batch if len(idle) == len(where) else replace(batch, idle=idle)
 
 
 def _series(record: Tensor) -> Series:

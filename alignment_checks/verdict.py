@@ -10,6 +10,7 @@ from typing import Any
 
 from alignment_checks.findings import Finding, Point, sparkline
 from alignment_checks.judgement import Status
+from alignment_checks.perturbations.composition import acting
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +127,7 @@ class Verdict:
         """Return what was found, a line each: the smallest failure first, or what came nearest to failing."""
         if self.minimal is None:
             return [] if self.nearest is None else [_line("nearest to failing", self.nearest)]
-        lines = [f"  smallest failing δ   {self.minimal.perturbation.described()}"]
+        lines = [f"  smallest failing δ   {acting(self.minimal.perturbation).described()}"]
         if self.worst is not None and self.worst != self.minimal:
             lines.append(_line("worst δ found", self.worst))
         if self.holds_up_to is not None:
@@ -174,7 +175,7 @@ class Verdict:
 
 
 def _line(what: str, finding: Finding) -> str:
-    return f"  {what:<20} {finding.perturbation.described()}      {finding.off_by}"
+    return f"  {what:<20} {acting(finding.perturbation).described()}      {finding.off_by}"
 
 
 # ---------------------------------------------------------------------------------------------------------- violations

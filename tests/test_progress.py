@@ -138,6 +138,17 @@ def test_a_check_tells_the_runs_trained_and_says_that_it_stopped(blobs):
     assert heard[-1].runs == verdict.runs > 0
 
 
+def test_a_search_that_stopped_early_names_no_parts_that_do_nothing(blobs):
+    """The corners of a composed domain, which are tried first, have parts at 0, and no round is left to drop them."""
+    both = pt.compose(pt.init_gain(max_log2=1.0), pt.label_noise(max_rate=0.5))
+    verdict = ac.check_capability_robust(blobs, under=both, rtol=1e-4, examples=10, max_time=1e-6)
+    assert verdict.stopped_early
+    found = [verdict.minimal, *verdict.others]
+    assert len(found) > 2
+    assert all(any(part.magnitude == 0 for part in one.perturbation.components) for one in found[:2])
+    assert not any(idle in line for line in verdict.brief() for idle in ("log2=0,", "log2=0)", "rate=0,"))
+
+
 def test_max_time_that_is_enough_is_not_mentioned(blobs):
     verdict = ac.check_capability_robust(blobs, under=NOISE, rtol=1e6, examples=10, max_time=3600)
     assert verdict.status == "pass"

@@ -61,6 +61,11 @@ def assembled(parts: list[Perturbation]) -> Perturbation:
     return Perturbation("compose", None, None, 0, components=tuple(parts))
 
 
+def acting(delta: Perturbation) -> Perturbation:
+    """Return δ without the parts at magnitude 0, which do nothing; itself where none does anything."""
+    return assembled([part for part in delta.parts if part.magnitude != 0]) if not delta.is_identity else delta
+
+
 def custom(name: str, apply: Effect, max_magnitude: float) -> SearchStrategy[Perturbation]:
     """Perturb a run by a function of one's own.
 

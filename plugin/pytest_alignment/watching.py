@@ -175,16 +175,21 @@ class Watching:
         if self.latest is None or self.latest.smallest is None:
             return None
         delta, judgement = self.latest.smallest
-        return f"{delta.described()}      {_how_far(judgement)}"
+        return f"{_named(delta)}      {_how_far(judgement)}"
 
     def _show(self, progress: Progress) -> None:
         if progress.first is not None and not self._told:
             self._told = True
             delta, judgement = progress.first
-            self._screen.tell(
-                f"{self._name} fails at {delta.described()}: {_how_far(judgement)}; looking for the smallest"
-            )
+            self._screen.tell(f"{self._name} fails at {_named(delta)}: {_how_far(judgement)}; looking for the smallest")
         self._screen.show(lambda: standing(self._name, progress, self._max_time))
+
+
+def _named(delta: Perturbation) -> str:
+    """Return a perturbation for people, without the parts that do nothing."""
+    from alignment_checks.perturbations.composition import acting
+
+    return acting(delta).described()
 
 
 def _how_far(judgement: Judgement) -> str:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
 from alignment_checks.perturbations import IDENTITY, Perturbation
-from alignment_checks.perturbations.composition import assembled
+from alignment_checks.perturbations.composition import acting, assembled
 from alignment_checks.realization import realize
 
 few = settings(max_examples=25, deadline=None)
@@ -40,6 +40,13 @@ def equal(a, b):
 def test_a_composition_applies_its_parts_in_order(blobs, first, then):
     plain = realize(blobs, 0)
     assert equal(assembled([first, then]).applied(plain), then.applied(first.applied(plain)))
+
+
+@given(st.lists(st.sampled_from([GAIN, NOISE, HALF, GAIN.at(0.0), NOISE.at(-0.0)]), min_size=1, max_size=4))
+def test_the_parts_of_a_composition_that_act_are_those_that_are_not_at_0(parts):
+    delta = assembled(parts)
+    moved = [part for part in parts if part.magnitude != 0]
+    assert acting(delta) == (assembled(moved) if moved else delta)
 
 
 @few

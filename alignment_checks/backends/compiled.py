@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from alignment_checks.backends.convolutions import channels_last
+from alignment_checks.backends.rewriting import embeddings_apart, rational_tanh, transposed_products
 from alignment_checks.fingerprints import content
 
 OPTIONS = {"compile_threads": 1, "layout_optimization": False}  # layouts are for `channels_last` to choose
@@ -38,8 +39,8 @@ def compiled(traced: Traced) -> Run:
     """
     from torch import _inductor  # here, since it takes a second that most runs do not need
 
-    channels_last(traced.graph)
-    tanh_by_expm1(traced.graph)
+    for rewriting in (channels_last, transposed_products, embeddings_apart, rational_tanh):
+        rewriting(traced.graph)
     run = _inductor.standalone_compile(
         traced.graph,
         list(traced.values),
@@ -48,25 +49,6 @@ def compiled(traced: Traced) -> Run:
     )
     traced.values = ()  # this memo is to hold the code alone
     return lambda values: list(run(*values))
-
-
-def tanh_by_expm1(graph: fx.GraphModule) -> None:
-    """Compute tanh of float32 as e / (e + 2), e = exp(2x) − 1, in place.
-
-    Vectorized, torch's `tanh` takes 2.5 ns a number on the core that this was measured on and `expm1` 1.2: a tenth of
-    a step of a small network. It is right to 3 units in the last place, near 0 too.
-    """
-    aten, nodes = torch.ops.aten, graph.graph
-    for node in nodes.find_nodes(op="call_function", target=aten.tanh.default):
-        if node.meta["val"].dtype is torch.float32:
-            with nodes.inserting_before(node):
-                twice = nodes.call_function(aten.mul.Tensor, (node.args[0], 2.0))
-                bounded = nodes.call_function(aten.clamp.default, (twice, -40.0, 40.0))  # beyond, tanh is ±1
-                e = nodes.call_function(aten.expm1.default, (bounded,))
-                quotient = nodes.call_function(aten.div.Tensor, (e, nodes.call_function(aten.add.Tensor, (e, 2.0))))
-            node.replace_all_uses_with(quotient)
-            nodes.erase_node(node)
-    graph.recompile()
 
 
 def layouts(values: Sequence[Tensor]) -> tuple[object, ...]:

@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from torch import fx
 
+from alignment_checks.backends.rewriting import views_as_reshapes
+
 _aten = torch.ops.aten
 _IMAGES: dict[Any, tuple[tuple[int, ...], int]] = {
     _aten.convolution.default: ((0, 1), 6),
     _aten.convolution_backward.default: ((0, 1, 2), 7),
 }
 """Which arguments have channels, and which one says that the convolution is transposed."""
-_VIEWS = (_aten.view.default, _aten._unsafe_view.default)
 
 
 def channels_last(graph: fx.GraphModule) -> None:
@@ -32,10 +33,8 @@ def channels_last(graph: fx.GraphModule) -> None:
             if argument not in laid:
                 laid[argument] = _laid(graph.graph, argument, node)
             node.update_arg(place, laid[argument])
-    for node in graph.graph.nodes:
-        if laid and node.target in _VIEWS:
-            node.target = _aten.reshape.default  # what was a view of the other layout may be none of this one
-    graph.recompile()
+    if laid:
+        views_as_reshapes(graph)
 
 
 def _is_of_images(node: fx.Node) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -121,6 +122,26 @@ class Ledger:
         if forecast.unjudged is not None:
             pytest.skip(forecast.unjudged)
 
+    @contextmanager
+    def foreseen_within(self, item: pytest.Item) -> Iterator[None]:
+        """Find it out of a method of a `unittest.TestCase` too, which unittest itself calls, after `setUp`."""
+        if not isinstance(item, pytest.Function) or not _draws_alignment(item) or not _is_of_unittest(item):
+            yield
+            return
+        method = item.obj
+
+        @functools.wraps(method)
+        def foreseen() -> object:
+            item.obj = method
+            with self.foreseen(item):
+                return method()
+
+        item.obj = foreseen
+        try:
+            yield
+        finally:
+            item.obj = method
+
     def key(self, name: str, call: str) -> Key:
         """Return the key of the assertion that is being made; each example of `@given` counts from 0."""
         if (example := _example()) is not self._example:
@@ -212,6 +233,13 @@ def _example() -> object:
 def _draws_alignment(item: pytest.Function) -> bool:
     """Return whether a test uses both `@given` and the fixture."""
     return hasattr(item, "obj") and hasattr(item.obj, "hypothesis") and "alignment" in item.fixturenames
+
+
+def _is_of_unittest(item: pytest.Function) -> bool:
+    """Return whether a test is a method of a `unittest.TestCase`."""
+    from unittest import TestCase
+
+    return isinstance(item.instance, TestCase)
 
 
 def _examples_of(item: pytest.Item) -> int:

@@ -121,24 +121,78 @@ def test_parametrized_in_classes_and_with_fixtures(suite, run, written, stored):
     assert [envelope.key.nodeid for envelope in stored()] == ["test_it.py::TestClass::test_it[0.1]"]
 
 
-def test_in_unittest_classes_each_is_trained_when_it_is_asked_for(suite, run):
+UNITTEST = """
+    import unittest
+
+    class TestCase(unittest.TestCase):
+        @pytest.fixture(autouse=True)
+        def fixtures(self, alignment):
+            self.alignment = alignment
+
+        def setUp(self):
+            self.rtol = RTOL
+            SEEN.append("set up")
+
+        def tearDown(self):
+            SEEN.append("torn down")
+
+        @FEW
+        @given(delta=GAIN, n=st.integers(0, 3))
+        def test_it(self, delta, n):
+            SEEN.append(n)
+            self.alignment.assert_capability_robust(BOWL, delta=delta, rtol=self.rtol)
+
+        def test_plain(self):
+            self.assertTrue(self.alignment)
+"""
+
+
+def test_in_unittest_classes_examples_are_batched_after_set_up(suite, run, written):
+    suite("counting", UNITTEST.replace("RTOL", "99"))
+    run().assert_outcomes(passed=2)
+    assert len(written("launches")) == 1
+    assert 3 < written("launches")[0] <= 13
+    marks = [one for one in written("seen") if isinstance(one, str)]
+    assert marks == ["set up", "torn down"] * 2
+    drawn = written("seen")[1 : written("seen").index("torn down")]
+    assert drawn == drawn[: len(drawn) // 3] * 3, "two dry passes draw what the real one draws"
+
+
+def test_in_unittest_classes_a_failure_is_shrunk_and_stored(suite, run, written, stored):
+    suite("counting", UNITTEST.replace("RTOL", "0.1"))
+    result = run()
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(["E *CapabilityNotRobust: capability is not robust under init_gain(log2=*"])
+    result.stdout.no_fnmatch_line("*Flaky*")
+    (envelope,) = stored()
+    assert envelope.key.nodeid == "test_it.py::TestCase::test_it"
+    assert abs(envelope.perturbation["magnitude"]) == pytest.approx(0.0688, rel=0.02)
+    assert len(written("launches")) <= 15
+
+
+@pytest.mark.parametrize("choice", ["skip", "warn", "fail"])
+def test_in_unittest_classes_what_cannot_be_judged_is_skipped_warned_of_or_fails(suite, run, choice):
     suite(
         "counting",
         """
         import unittest
+
+        FLAT = ac.landscape(lambda x: 0 * x.sum(), [1.0], optimizer=partial(torch.optim.SGD, lr=0.1), steps=3)
 
         class TestCase(unittest.TestCase):
             @pytest.fixture(autouse=True)
             def fixtures(self, alignment):
                 self.alignment = alignment
 
-            @settings(FEW, max_examples=3)
+            @FEW
             @given(delta=GAIN)
             def test_it(self, delta):
-                self.alignment.assert_capability_robust(BOWL, delta=delta, rtol=99)
+                self.alignment.assert_alignment_robust(FLAT, delta=delta, rtol=0.1)
     """,
     )
-    run().assert_outcomes(passed=1)
+    result = run(f"--alignment-inconclusive={choice}", "-W", "default")
+    expected = {"skip": {"skipped": 1}, "warn": {"passed": 1, "warnings": 1}, "fail": {"failed": 1}}[choice]
+    result.assert_outcomes(**expected)
 
 
 EVERYTHING = """

@@ -53,9 +53,11 @@ class Endpoint:
     curvature : float
         The least eigenvalue of the Hessian of the loss that was trained on; NaN if it was not looked at.
     saddle : bool
-        That is negative, and the run has no part along it: it rests there.
+        That is negative, and the run has no part along any direction of negative curvature: it rests there.
     escape : float or None
-        L at the bottom of the way down along that eigenvector, where the run is on that way.
+        L at the bottom of the way down along the most curved direction that the run is on its way down.
+    escape_in : float
+        About how many steps of plain descent that would take from here; NaN where it escapes nowhere.
     unseen : str
         Why curvature could not be looked at.
     """
@@ -65,6 +67,7 @@ class Endpoint:
     curvature: float = math.nan
     saddle: bool = False
     escape: float | None = None
+    escape_in: float = math.nan
     unseen: str = ""
 
 
@@ -148,20 +151,25 @@ class _Place:
         return self.start.optimizer([nn.Parameter(value.clone()) for value in self.start.parameters.values()])
 
     def left(self, resolution: float) -> Endpoint:
-        """Return the least curvature, and where its direction leads if the run is going along it."""
+        """Return the least curvature, and where the directions of negative curvature lead if the run goes there."""
         gradient, product = _gradient(self.train, self.theta)
-        curvature, direction, largest = _least(product, len(self.theta))
-        slope, moving = float(gradient @ direction), float(self.step @ direction)
+        curvatures, directions = _spectrum(product, len(self.theta))
+        unstable = curvatures < -FLAT * float(curvatures.abs().max())
+        bends, ways = curvatures[unstable], directions[unstable]
+        slopes, moves = ways @ gradient, ways @ self.step
+        noise = ROUNDOFF * resolution * (gradient.norm() + bends.abs() * self.theta.norm())
+        rests = len(bends) > 0 and bool((slopes.abs() <= noise).all())
+        found = Endpoint(curvature=float(curvatures[0]), saddle=rests and self.slope() <= TOLERANCE)
         rate = max(self.end.learning_rate, default=0.0)
-        noise = ROUNDOFF * resolution * float(gradient.norm() + abs(curvature) * self.theta.norm())
-        unstable = curvature < -FLAT * largest
-        rests = unstable and abs(slope) <= noise
-        found = Endpoint(curvature=curvature, saddle=rests and self.slope() <= TOLERANCE)
-        downhill = slope * moving < 0 and abs(moving) >= ALONG * rate * abs(slope)
-        if rests or not (unstable and downhill):
+        downhill = (slopes.abs() > noise) & (slopes * moves < 0) & (moves.abs() >= ALONG * rate * slopes.abs())
+        if not downhill.any():
             return found
-        bottom = _descended(self.train, self.theta, -math.copysign(1.0, slope) * direction, abs(slope / curvature))
-        return replace(found, escape=float(self.score(bottom)))
+        first = int(downhill.int().argmax())  # the most curved: it is left the fastest
+        way, away = -slopes[first].sign() * ways[first], abs(float(slopes[first] / bends[first]))
+        bottom = _descended(self.train, self.theta, way, away)
+        growth = math.log1p(rate * abs(float(bends[first])))  # the distance from the saddle grows by it at each step
+        times = math.log1p(float((bottom - self.theta).norm()) / away)
+        return replace(found, escape=float(self.score(bottom)), escape_in=times / growth if growth > 0 else math.inf)
 
 
 def _descended(loss: Function, theta: Tensor, direction: Tensor, size: float) -> Tensor:
@@ -229,8 +237,8 @@ def _gradient(loss: Function, theta: Tensor) -> tuple[Tensor, Function]:
     return gradient.detach(), product
 
 
-def _least(product: Function, size: int) -> tuple[float, Tensor, float]:
-    """Return the least eigenvalue of a symmetric operator, its eigenvector, and the largest modulus: Lanczos if large.
+def _spectrum(product: Function, size: int) -> tuple[Tensor, Tensor]:
+    """Return eigenvalues of a symmetric operator, the least first, and their eigenvectors as rows: Lanczos if large.
 
     A Ritz value is never below the least eigenvalue, so one that is negative proves that there is a way down.
     """
@@ -238,7 +246,7 @@ def _least(product: Function, size: int) -> tuple[float, Tensor, float]:
     images = torch.stack([product(vector) for vector in basis])
     matrix = basis @ images.T
     values, vectors = torch.linalg.eigh(0.5 * (matrix + matrix.T))
-    return float(values[0]), basis.T @ vectors[:, 0], float(values.abs().max())
+    return values, vectors.T @ basis
 
 
 def _krylov(product: Function, size: int) -> Tensor:

@@ -6,6 +6,7 @@ over its orbit, less L(0). Where no limit is in sight there is no number, but a 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from alignment_checks import ratios
 from alignment_checks.endpoints import TOLERANCE, endpoint, last_change
 from alignment_checks.intervals import Ends, Interval, Vector
-from alignment_checks.regimes import Outlook, Regime, nowhere, outlook, rounding, together
+from alignment_checks.regimes import Outlook, Regime, more_steps, nowhere, outlook, rounding, together
 from alignment_checks.trajectory import Trajectory
 
 __all__ = ["Estimate", "Regime", "alignment_factor_limit", "capability_limit"]
@@ -196,7 +197,8 @@ def _heard(trajectory: Trajectory, row: int, base: Outlook, mesa: Outlook) -> tu
     if end.stopped:
         return _stopped(base), _stopped(mesa)
     if rests and end.escape is not None and _counts(trajectory.base[row], rests, end.escape):
-        why = f"least curvature {end.curvature:.3g}, and it goes that way: to L = {end.escape:.4g} and perhaps further"
+        when = f", {more_steps(end.escape_in)} away" if math.isfinite(end.escape_in) else ""
+        why = f"least curvature {end.curvature:.3g}, and it goes down{when}: to L = {end.escape:.4g}, perhaps further"
         return nowhere(Regime.PLATEAU, why), nowhere(Regime.PLATEAU, why)
     if end.escape is not None and base.has_limit:
         low = 2 * end.escape - float(trajectory.base[row, -1])  # as far again as it can see

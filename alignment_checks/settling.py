@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from alignment_checks.extrapolation import decay
 from alignment_checks.horizons import LimitReading, at_limit
 from alignment_checks.intervals import Vector
 from alignment_checks.limits import Estimate, Regime, evenly
 from alignment_checks.quantities import Quantity, number, off_by
 from alignment_checks.readings import Reading
-from alignment_checks.regimes import rounding
+from alignment_checks.regimes import more_steps, rounding
 from alignment_checks.trajectory import Trajectory
 
 SETTLED = 0.01
@@ -94,8 +92,4 @@ def _by_decay(series: Vector, resolution: float, times: float, steps: int) -> fl
 def _words(steps: float) -> str:
     if not math.isfinite(steps):
         return "how many more steps would tell is not in sight"
-    exponent = max(1, round(float(np.log10(max(steps, 1.0)))))
-    return f"about {'10' + str(exponent).translate(_RAISED)} more steps would tell it to {100 * SETTLED:g} %"
-
-
-_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+    return f"{more_steps(steps)} would tell it to {100 * SETTLED:g} %"

@@ -1,14 +1,16 @@
 """Random series: transients, standard errors that count autocorrelation, and trends."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 from alignment_checks.intervals import Vector
-from alignment_checks.stationarity import Mean, has_trend, mean_with_error, transient
+from alignment_checks.stationarity import FEW, Autoregression, Mean, has_trend, mean_with_error, transient
 
 
 def autoregressive(coefficient: float, size: int, random: np.random.Generator) -> Vector:
@@ -100,3 +102,36 @@ def test_kurtosis_is_that_of_independent_values() -> None:
     )
     assert normal == pytest.approx(0.0, abs=0.3)
     assert heavy > normal + 1
+
+
+def test_slow_noise_that_looks_fast_is_allowed_to_be_slow() -> None:
+    """400 values of autoregressive noise at 0.98 are worth 4; those that seem to be worth 12 scatter too little."""
+    random, seen = np.random.default_rng(8), []
+    for _ in range(300):
+        mean = mean_with_error(autoregressive(0.98, 400, random))
+        if mean.effective >= 12:
+            seen.append((mean.interval.holds(0.0), replace(mean, slow=None).interval.holds(0.0)))
+    assert len(seen) > 20
+    allowed, plain = np.mean(seen, axis=0)
+    assert plain < 0.9 < allowed
+
+
+@pytest.mark.parametrize(("coefficient", "size"), [(0.0, 400), (0.5, 400), (0.8, 2000)])
+def test_of_many_values_the_interval_is_students_own(coefficient: float, size: int) -> None:
+    random = np.random.default_rng(9)
+    means = [mean_with_error(autoregressive(coefficient, size, random)) for _ in range(20)]
+    assert all(mean.effective >= FEW and mean.interval == replace(mean, slow=None).interval for mean in means)
+
+
+@given(st.floats(-0.5, 1.1), st.integers(20, 500), st.floats(1e-6, 0.04))
+def test_the_stricter_the_level_the_slower_it_may_be_up_to_two_independent_values(
+    coefficient: float, blocks: int, level: float
+) -> None:
+    found = Autoregression(coefficient, blocks, 2.0)
+    assert 0 < found.reach(0.05) < found.reach(level) <= 2.0 * norm.isf(level / 2) * (1 + 1e-12)
+
+
+def test_the_coefficient_is_free_of_its_bias() -> None:
+    random = np.random.default_rng(10)
+    found = [Autoregression.of(autoregressive(0.9, 200, random)) for _ in range(400)]
+    assert np.mean([one.coefficient for one in found]) == pytest.approx(0.9, abs=0.005)

@@ -36,6 +36,15 @@ def lognormal(phi: float, spread: float, cases: int, steps: int, random: np.rand
     return np.exp(spread * np.sqrt(1 - phi**2) * noise) + transient
 
 
+def squared(phi: float, cases: int, steps: int, random: np.random.Generator) -> Series:
+    """Return the square of autoregressive noise in equilibrium, of mean 1/(1 − phi²)."""
+    start = random.normal(size=cases) / np.sqrt(1 - phi**2)
+    noise = [start]
+    for _ in range(steps):
+        noise.append(phi * noise[-1] + random.normal(size=cases))
+    return np.square(noise).T
+
+
 def noisy_descent(rate: float, cases: int, steps: int, random: np.random.Generator) -> Series:
     """Return L = θ²/2 under descent with a noisy gradient from θ = 5; its mean goes to η/(2(2 − η))."""
     theta, noise, levels = np.full(cases, 5.0), random.normal(size=(steps + 1, cases)), []
@@ -105,8 +114,16 @@ RANDOM: dict[str, tuple[Made, float]] = {
     "logistic map": (partial(chaotic, logistic), 0.5),
     "chaotic descent": (partial(chaotic, past_the_edge), orbit_mean(past_the_edge)),
 }
-SLOW: dict[str, tuple[Made, float]] = {"autoregressive, 0.98": (partial(autoregressive, 0.98), 0.0)}
-"""Noise of which 400 steps are worth 4 independent values: for the shorter runs alone."""
+SLOW: dict[str, tuple[Made, float]] = {
+    "autoregressive, 0.95": (partial(autoregressive, 0.95), 0.0),
+    "autoregressive, 0.98": (partial(autoregressive, 0.98), 0.0),
+    "autoregressive, 0.99": (partial(autoregressive, 0.99), 0.0),
+    "its square, 0.95": (partial(squared, 0.95), 1 / (1 - 0.95**2)),
+    "its square, 0.98": (partial(squared, 0.98), 1 / (1 - 0.98**2)),
+    "its square, 0.99": (partial(squared, 0.99), 1 / (1 - 0.99**2)),
+}
+"""Noise of which 400 steps are worth 10, 4 and 2 independent values; its square, as L about a minimum has it, is worth
+twice as many. For the shorter runs alone."""
 
 
 def tail(kind: str, t: Series, random: np.random.Generator) -> Series:

@@ -31,7 +31,7 @@ class Searched:
     curve : tuple of (magnitude, Judgement)
         What was judged at the seed of the smallest, from 0 to the limit; empty where it has several parts.
     undecided : (Perturbation, Judgement) or None
-        One that could not be judged, where none failed.
+        Of those that could not be judged, the most severe; the smallest, where none has a number.
     holds_up_to : float or None
         The largest magnitude below which everything tried of the one family held; None where there is no one family.
     judged : int
@@ -174,7 +174,7 @@ class Confirmation:
             worst=max(confirmed.items(), key=lambda one: (one[1].severity, -one[0].size), default=None),
             others=tuple(smallest[1:]),
             curve=self._curve(minimal[0]) if minimal else (),
-            undecided=next((pair for pair in state.known.items() if pair[1].status is Status.INCONCLUSIVE), None),
+            undecided=self._undecided(),
             holds_up_to=self._holds_up_to(minimal[0] if minimal else None),
             judged=len(state.known) + len(self.unconfirmed),
             launches=state.launches,
@@ -184,6 +184,10 @@ class Confirmation:
             stopped=state.stopped,
             confirmed=afresh,
         )
+
+    def _undecided(self) -> Judged | None:
+        unknown = [(d, j) for d, j in self.state.known.items() if j.status is Status.INCONCLUSIVE]
+        return max(unknown, key=lambda one: (one[1].severity, -one[0].size), default=None)
 
     def _nearest(self) -> Judged | None:
         passed = [(d, j) for d, j in self.state.known.items() if j.status is Status.PASS and not d.is_identity]

@@ -12,7 +12,11 @@ Vector = npt.NDArray[np.float64]
 Ends = tuple[float, float]
 
 LEVELS = tuple(0.05 / 2**k for k in range(26))
-"""How often an interval of confidence may miss: the first is its 95 %, the others are what the worst of many needs."""
+"""How often an interval of confidence may miss: the first is its 95 %, the others are what the worst of many needs.
+
+The last, 1.5e-9, times the 2350 perturbations that 100 examples come to on an accelerator at most, is 3.5e-6: the share
+of the level that each of 7000 tests has. What is clear at it and is asked for less is inconclusive, and says why.
+"""
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,10 @@ from enum import StrEnum
 from typing import Literal
 
 import numpy as np
+from scipy.special import ndtri
 
-from alignment_checks.evidence import Evidence, decisive, jackknifed
+from alignment_checks.evidence import MOST_TIMES, Evidence, decisive, jackknifed
+from alignment_checks.intervals import LEVELS
 from alignment_checks.readings import Ratio, at_each_level
 
 Direction = Literal["both", "worse"]
@@ -215,7 +217,10 @@ class Chance:
         if self.among is None or judgement.status is not Status.FAIL or judgement.p_value is None:
             return judgement
         p_value = min(1.0, judgement.p_value * among / already)
-        return _at_level(judgement, p_value, self.level, f"picked among {among}, more steps")
+        told = f"more steps would tell{_as_many(judgement.p_value, self.level * already / among)}"
+        if judgement.p_value <= already * LEVELS[-1]:
+            told = "and none smaller is told of one run: several seeds, or fewer examples, would tell"
+        return _at_level(judgement, p_value, self.level, f"picked among {among}, {told}")
 
 
 def corrected(
@@ -237,7 +242,8 @@ def corrected(
     """
     known = {i: j.p_value for i, j in enumerate(judgements) if j.status is Status.FAIL and j.p_value is not None}
     adjusted = dict(zip(known, holm([p / share for p in known.values()]), strict=True))
-    return [_at_level(j, adjusted[i], level, more) if i in adjusted else j for i, j in enumerate(judgements)]
+    told = {i: f"{more} would tell{_as_many(p, level * p / max(adjusted[i], p))}" for i, p in known.items()}
+    return [_at_level(j, adjusted[i], level, told[i]) if i in adjusted else j for i, j in enumerate(judgements)]
 
 
 def holm(p_values: Sequence[float], among: int | None = None) -> list[float]:
@@ -256,10 +262,16 @@ def holm(p_values: Sequence[float], among: int | None = None) -> list[float]:
     return adjusted
 
 
-def _at_level(judgement: Judgement, p_value: float, level: float, more: str) -> Judgement:
+def _as_many(p_value: float, level: float) -> str:
+    """Return how many times as many bring a p-value to a level, since errors go as their number to the power −½."""
+    times = (ndtri(level / 2) / ndtri(p_value / 2)) ** 2 if 0 < p_value < 1 else math.inf
+    return f", about {times:.2g} times as many" if 1 < times < MOST_TIMES else ""
+
+
+def _at_level(judgement: Judgement, p_value: float, level: float, told: str) -> Judgement:
     if p_value <= level:
         return replace(judgement, p_value=p_value)
-    needs = f"p = {p_value:.2g} is not below the level, {level:.2g}: {more} would tell"
+    needs = f"p = {p_value:.2g} is not below the level, {level:.2g}: {told}"
     return replace(judgement, status=Status.INCONCLUSIVE, p_value=p_value, needs=needs)
 
 

@@ -231,6 +231,9 @@ def searched(
         same=experiment.key,
         same_seeds=again is experiment,
     )
+    open_ = result.undecided[0] if result.undecided and not result.minimal else IDENTITY
+    if options.horizon == "limit" and experiment.excerpt(open_) is None:
+        experiment.fresh([open_])  # so that it can be said how many more steps its limit would take
     both = (experiment, again if result.confirmed else experiment)
     verdict = _verdict(*both, quantity, result, says, describe)
     notes = [one_run(len(asked))] * (len(seeds) < len(asked)) + list(verdict.notes)
@@ -268,6 +271,7 @@ def _verdict(
     elif result.undecided is not None or result.unconfirmed:
         status = Status.INCONCLUSIVE
     told = again if result.minimal else experiment
+    shown = result.minimal or result.undecided
     minimal, worst, *others = (
         None if one is None else finding(again, quantity, describe, one)
         for one in (result.minimal, result.worst, *result.others)
@@ -291,5 +295,5 @@ def _verdict(
         stopped_early=result.stopped,
         nearest=finding(experiment, quantity, describe, result.nearest) if result.nearest else None,
         p_value=None if worst is None else worst.p_value,
-        outlook=Outlook(partial(settling, told, quantity, None if minimal is None else minimal.perturbation)),
+        outlook=Outlook(partial(settling, told, quantity, None if shown is None else shown[0])),
     )

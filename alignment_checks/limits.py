@@ -40,6 +40,8 @@ class Estimate:
     stricter : tuple of (float, float)
         `low` and `high` at each of `alignment_checks.intervals.LEVELS`, the first 95 %, of what is stationary; else
         empty. The worst of many is told from chance by these.
+    remark : str
+        What its endpoint tells beside: that it is at a saddle, or that curvature could not be seen. Else empty.
     """
 
     value: float
@@ -48,6 +50,7 @@ class Estimate:
     regime: Regime
     method: str
     stricter: tuple[Ends, ...] = field(default=(), repr=False)
+    remark: str = ""
 
 
 def capability_limit(trajectory: Trajectory, *, of: str = "base") -> list[Estimate]:
@@ -143,7 +146,7 @@ def _alignment_factor(trajectory: Trajectory, row: int, base: Outlook, mesa: Out
 
 
 def _estimate(found: Outlook, limit: Interval) -> Estimate:
-    return Estimate(limit.value, limit.low, limit.high, found.regime, found.method, limit.stricter)
+    return Estimate(limit.value, limit.low, limit.high, found.regime, found.method, limit.stricter, found.remark)
 
 
 # ----------------------------------------------------------------------------------------- series and endpoint together
@@ -204,9 +207,11 @@ def _heard(trajectory: Trajectory, row: int, base: Outlook, mesa: Outlook) -> tu
         low = 2 * end.escape - float(trajectory.base[row, -1])  # as far again as it can see
         base = replace(base, limit=base.limit.down_to(low).above(trajectory.runs[row].infimum))
     if end.unseen:
-        base, mesa = (replace(one, method=f"{one.method}; curvature not seen: {end.unseen}") for one in (base, mesa))
+        remark = f"curvature not seen: {end.unseen}"
+        return replace(base, remark=remark), replace(mesa, remark=remark)
     if end.saddle:
-        base, mesa = (replace(one, method=f"{one.method}; at a saddle, {end.curvature:.3g}") for one in (base, mesa))
+        remark = f"at a saddle, least curvature {end.curvature:.3g}"
+        return replace(base, remark=remark), replace(mesa, remark=remark)
     return base, mesa
 
 

@@ -15,6 +15,9 @@ from alignment_checks.measures import Side
 from alignment_checks.ratios import fieller
 from alignment_checks.readings import Ratio, Reading
 
+MANY = 100
+"""More than so many times as many seeds are not promised to tell."""
+
 
 @dataclass(frozen=True)
 class Quantity:
@@ -85,8 +88,12 @@ def _scattered(ratio: Ratio) -> str:
         return ""
     left, bottom = ratio.numerator - ratio.value * ratio.denominator, ratio.denominator
     (v_rr, v_rg), (_, v_gg) = np.cov(left, bottom) / n
-    bounds = fieller(float(bottom.mean()), float(v_rr), float(v_rg), float(v_gg), float(stdtrit(n - 1, 0.975)))
-    return "" if bounds else f"α is undefined: C_M is not clear of 0 at its scatter over {n} seeds. More seeds may tell"
+    mean, quantile = float(bottom.mean()), float(stdtrit(n - 1, 0.975))
+    if fieller(mean, float(v_rr), float(v_rg), float(v_gg), quantile):
+        return ""
+    times = quantile**2 * float(v_gg) / mean**2 if mean else math.inf
+    more = f"About {math.ceil(1.05 * n * times)}" if times < MANY else "More"
+    return f"α is undefined: C_M is not clear of 0 at its scatter over {n} seeds. {more} seeds may tell"
 
 
 def padded(text: str, width: int) -> str:

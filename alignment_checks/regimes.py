@@ -55,12 +55,13 @@ NOWHERE = Interval(math.nan, -math.inf, math.inf)
 
 @dataclass(frozen=True)
 class Outlook:
-    """Where one series goes: its regime, the limit of its mean, how that was found, and from which t on."""
+    """Where one series goes: its regime, the limit of its mean, how that was found, from which t on, and a remark."""
 
     regime: Regime
     limit: Interval
     method: str
     start: int = 0
+    remark: str = ""
 
     @property
     def has_limit(self) -> bool:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from alignment_checks.extrapolation import decay
 from alignment_checks.horizons import LimitReading, at_limit
 from alignment_checks.intervals import Vector
 from alignment_checks.limits import Estimate, Regime, evenly
 from alignment_checks.quantities import Quantity, number, off_by
 from alignment_checks.readings import Reading
-from alignment_checks.regimes import more_steps, rounding
+from alignment_checks.regimes import SMALLEST, more_steps, rounding
 from alignment_checks.trajectory import Trajectory
 
 SETTLED = 0.01
 """A limit has settled where it is known to this part of itself."""
+
+EXACT = 1e-9
+"""So has one that is known to this part of L(0), or of G(0)."""
 
 
 def outlook_line(quantity: Quantity, reading: Reading, runs: Trajectory) -> str:
@@ -31,17 +36,19 @@ def outlook_line(quantity: Quantity, reading: Reading, runs: Trajectory) -> str:
     if reading.diverged:
         return reading.outcome
     limit = reading if isinstance(reading, LimitReading) else at_limit(reading, runs, 0)
-    found, regime = quantity.read(limit), _regime(quantity, limit)
+    found, least = quantity.read(limit), _least_settled(quantity, limit)
     if math.isnan(found.value):
         return (
             f"not settled, and none in sight: {limit.unsettled(quantity.name, quantity.of) or quantity.missing(limit)}"
         )
     half, size = 0.5 * (found.high - found.low), abs(found.value)
-    name = f"{_symbol(quantity)} = {number(found.value)} ({regime.name.lower()})"
-    if half <= SETTLED * size:
+    named = "; ".join(filter(None, (least.regime.name.lower(), least.remark)))
+    name = f"{_symbol(quantity)} = {number(found.value)} ({named})"
+    if half <= SETTLED * size or _is_exact(quantity, limit):
         return f"{name}, settled{_still_off(quantity, reading, found.value)}"
     within = f"{name}, not settled: between {number(found.low)} and {number(found.high)}"
-    return f"{within}; {_words(_more_steps(quantity, runs, regime, half / (SETTLED * size) if size else math.inf))}"
+    times = half / (SETTLED * size) if size else math.inf
+    return f"{within}; {_words(_more_steps(quantity, runs, least.regime, times))}"
 
 
 def _symbol(quantity: Quantity) -> str:
@@ -56,11 +63,18 @@ def _still_off(quantity: Quantity, reading: Reading, limit: float) -> str:
     return "" if math.isnan(value) else f"; {quantity.symbol()} is {off_by(limit, value)}"
 
 
-def _regime(quantity: Quantity, limit: LimitReading) -> Regime:
-    """Return the regime of the least settled seed."""
+def _is_exact(quantity: Quantity, limit: LimitReading) -> bool:
+    """Return whether a capability is known up to rounding, of which one that is 0 is never a small part."""
+    side, first = (0, limit.first) if quantity.of == "base" else (1, limit.mesa_first)
+    widths = np.array([one[side].high - one[side].low for one in limit.limits])
+    return quantity.name == "capability" and bool((widths <= EXACT * np.abs(first) + 10 * SMALLEST).all())
+
+
+def _least_settled(quantity: Quantity, limit: LimitReading) -> Estimate:
+    """Return the limit of the least settled seed."""
     side = 2 if quantity.name == "alignment" else 0 if quantity.of == "base" else 1
     found: list[Estimate] = [one[side] for one in limit.limits]
-    return max(found, key=lambda one: one.high - one.low).regime
+    return max(found, key=lambda one: one.high - one.low)
 
 
 def _more_steps(quantity: Quantity, runs: Trajectory, regime: Regime, times: float) -> float:

@@ -24,8 +24,8 @@ POORLY = 7
 """The error of a mean is taken to be known as poorly as from so many times fewer values than the mean is worth.
 
 It is the least that keeps every row of 400 values in the table of `tests/benchmarks/operating_characteristics.py` at
-93 % but those of the slowest noise: the row covered least (800 series of each) was at 90, 92, 92, 93 and 94 % with 2, 4,
-5, 7 and 8, and of 1000 values the row covered most at 97 to 98 % with any. Were nothing but the coefficient of an
+93 % but those of the slowest noise: the row covered least (800 series of each) was at 90, 92, 92, 93 and 94 % with 2,
+4, 5, 7 and 8, and of 1000 values the row covered most at 97 to 98 % with any. Were nothing but the coefficient of an
 autoregression unknown, it would be 2: the relative variance of its long-run variance is 4 over the effective size.
 """
 

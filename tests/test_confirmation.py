@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from scipy.stats import t
+from scipy.stats import norm, t
 
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
@@ -21,6 +21,7 @@ from alignment_checks.limits import Estimate, Regime
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.rounds import FRUGAL, WIDE
 from alignment_checks.search import search
+from alignment_checks.shrinking import ROUNDS
 from alignment_checks.stationarity import Mean
 
 PASS, FAIL, INCONCLUSIVE = Status.PASS, Status.FAIL, Status.INCONCLUSIVE
@@ -133,6 +134,43 @@ def test_more_than_were_foreseen_count_too():
     assert found.minimal[1].p_value == pytest.approx(60e-5)
     assert found.undecided[0] == lucky
     assert "picked among 60" in found.undecided[1].needs
+
+
+def test_what_no_level_of_one_run_is_small_enough_for_is_not_said_to_need_more_steps():
+    """The least level times 10,000 is 1.5e-5: a share of the level that is smaller is not reached by any one run."""
+    found = Chance(1e-6, 10_000).allowing(failing(LEVELS[-1]), 10_000)
+    assert found.status is INCONCLUSIVE
+    assert "picked among 10000, and none smaller is told of one run: several seeds, or fewer examples" in found.needs
+    assert "more steps" not in found.needs
+
+
+@pytest.mark.parametrize("plan", [FRUGAL, WIDE])
+def test_the_levels_suffice_for_all_that_is_searched_and_for_thousands_of_tests(plan):
+    most = 1.28 * 100 + 64 + 100 + plan.width * ROUNDS + plan.curve
+    share = 0.05 / 2 / 3000
+    assert Chance(share, round(most)).allowing(failing(LEVELS[-1]), round(most)).status is FAIL
+
+
+def test_it_is_said_how_many_times_as_many_bring_a_p_value_to_the_level():
+    """At 3 standard errors of 400 values, 3.5 are those of 400·(3.5/3)² = 544."""
+    found = Chance(2 * float(norm.sf(3.5)), 1).allowing(failing(2 * float(norm.sf(3.0))), 1)
+    assert found.needs.endswith("more steps would tell, about 1.4 times as many")
+
+
+def undecided(severity, p_value=None):
+    return Judgement(INCONCLUSIVE, 1.0, 1.0 + severity, severity, 1.0, severity, p_value=p_value)
+
+
+@pytest.mark.parametrize(
+    ("severities", "told"), [((0.2, 0.9, 0.4), 1), ((0.0, 1.3, 0.9), 1), ((0.0, 0.0, 0.0), 0), ((0.9, 0.9, 0.1), 0)]
+)
+def test_of_what_is_undecided_the_closest_to_failing_is_named(severities, told):
+    """What has no number has no severity; of those as severe as each other it is the smallest."""
+    deltas = [Perturbation("label_noise", 0.1 * (i + 1), 0.5, 0) for i in range(3)]
+    judgements = dict(zip(deltas, map(undecided, severities), strict=True))
+    state = Knowledge(lambda asked: [judgements[delta] for delta in asked])
+    state.judge(reversed(deltas))
+    assert Confirmation(state).outcome(state.evaluate).undecided[0] == deltas[told]
 
 
 class Steep:

@@ -179,6 +179,34 @@ def test_what_drifts_is_said_not_to_be_in_sight():
     assert "none in sight: drifting" in line
 
 
+def test_what_is_open_at_the_limit_says_of_both_sides_how_many_more_steps_would_tell():
+    """The start that is half as far is as far from its limit, and the tolerance is within both intervals."""
+    creeping = bowl(lr=0.01, steps=150)
+    half = Perturbation("init_gain", -1.0, 1.0, 0)
+    verdict = ac.check_capability_robust(creeping, delta=half, rtol=0.75, horizon="limit")
+    assert verdict.status == "inconclusive"
+    assert "its interval straddles the tolerance; more steps" in str(verdict)
+    for line in verdict.outlook.lines:
+        assert re.search(r"not settled: .* about 10[²³] more steps", line), line
+    assert [line[:13].strip() for line in verdict.outlook.lines] == ["limit", "limit under δ"]
+
+
+def test_a_limit_that_is_0_is_known_if_it_is_known_up_to_rounding():
+    (line,) = outlook(ac.landscape(lambda x: x.square().sum() + 5, [0.0], optimizer=partial(SGD, lr=0.1), steps=50))
+    assert "C_∞(L) = 0 (fixed), settled" in line
+
+
+@pytest.mark.parametrize(
+    ("steps", "why"),
+    [(8, "8 steps are too few to tell"), (100, "too few for a mean"), (300, "independent ones, too few")],
+)
+def test_what_drifts_for_want_of_values_says_how_many_more_may_tell(steps, why):
+    slow = ac.landscape(lambda x: 0.5 * x.square().sum(), [0.3], optimizer=partial(SGD, lr=0.01), steps=steps)
+    noise = Perturbation("gradient_noise", 3.0, 3.0, 0)
+    found = ac.check_capability_robust(slow, delta=noise, rtol=0.1, horizon="limit")
+    assert re.search(f"drifting: .*{why}.*about 10[¹²³] more steps may tell", str(found)), str(found)
+
+
 def test_it_is_worked_out_only_when_it_is_read(monkeypatch):
     from alignment_checks import wording
 

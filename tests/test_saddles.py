@@ -21,7 +21,7 @@ from alignment_checks.limits import Regime, capability_limit
 def test_exactly_on_the_stable_manifold_of_a_saddle_a_run_is_fixed(steps: int) -> None:
     base, _, alpha = limits(descent(saddle, [1.0, 0.0], steps, objective_infimum=-0.25))
     assert base.regime is alpha.regime is Regime.FIXED
-    assert "at a saddle" in base.method
+    assert "at a saddle" in base.remark
     assert holds(base, -0.5)
 
 
@@ -37,6 +37,30 @@ def test_after_its_escape_it_is_fixed() -> None:
     assert base.regime is Regime.FIXED
     assert base.value == pytest.approx(-0.75, abs=1e-9)
     assert alpha.value == pytest.approx(0.75, abs=1e-6)
+
+
+def ridge(p: Tensor, bends: tuple[float, float]) -> Tensor:
+    """Return a saddle with two ways down, the first of which is bent the more."""
+    return 0.5 * p[0] ** 2 - 0.5 * (bends[0] * p[1] ** 2 + bends[1] * p[2] ** 2) + 0.25 * (p[1] ** 4 + p[2] ** 4)
+
+
+@pytest.mark.parametrize("bends", [(1.5, 1.0), (1.0, 1.0), (1.0, 1.5)])
+@pytest.mark.parametrize("start", [[1.0, 0.0, 1e-9], [1.0, 1e-9, 0.0], [1.0, 1e-9, 1e-9]])
+def test_a_way_down_counts_whichever_of_several_the_run_is_on(bends: tuple[float, float], start: list[float]) -> None:
+    """Also where it is not the one of least curvature, and where two are bent alike, so that no one of them is it."""
+    for found in limits(descent(partial(ridge, bends=bends), start, 100, objective_infimum=None)):
+        assert found.regime is Regime.PLATEAU
+    on_none = limits(descent(partial(ridge, bends=bends), [1.0, 0.0, 0.0], 100, objective_infimum=None))[0]
+    assert on_none.regime is Regime.FIXED
+    assert "at a saddle" in on_none.remark
+
+
+@pytest.mark.parametrize("off", [1e-6, 1e-9, 1e-12])
+def test_the_escape_is_foretold_to_its_order_of_magnitude(off: float) -> None:
+    """The distance from the saddle grows by a tenth at each step."""
+    end = endpoint(descent(saddle, [1.0, off], 60, objective_infimum=-0.25), 0, lowest=0.0)
+    truth = math.log(1 / off) / math.log(1.1) - 60
+    assert end.escape_in == pytest.approx(truth, rel=0.2)
 
 
 class Product(nn.Module):
@@ -82,7 +106,7 @@ def test_negative_curvature_alone_is_no_plateau(digits: ac.TrainingSetup) -> Non
     assert -0.01 < endpoint(trajectory, 0, lowest=0.0).curvature < -0.001
     base, mesa, alpha = limits(trajectory)
     assert base.regime is mesa.regime is alpha.regime is Regime.FIXED
-    assert "saddle" not in base.method
+    assert "saddle" not in base.remark
     assert holds(base, -trajectory.base[0, 0])
     assert holds(mesa, -trajectory.mesa[0, 0])
     assert base.high - base.low < 0.02
@@ -100,7 +124,7 @@ def test_weight_decay_at_a_curved_spot_is_no_plateau() -> None:
     setup = ac.landscape(lambda p: (p - 1).cos().sum(), [0.5], optimizer=decayed, steps=500, objective_infimum=-1.0)
     (found,) = capability_limit(ac.run(setup))
     assert found.regime is Regime.FIXED
-    assert "saddle" not in found.method
+    assert "saddle" not in found.remark
 
 
 class _Once(torch.autograd.Function):
@@ -118,4 +142,4 @@ class _Once(torch.autograd.Function):
 def test_what_cannot_be_differentiated_twice_is_said() -> None:
     (found,) = capability_limit(descent(lambda x: _Once.apply(x).square(), [1.0], 300))
     assert found.regime is Regime.FIXED
-    assert "curvature not seen" in found.method
+    assert "curvature not seen" in found.remark

@@ -7,9 +7,10 @@ import time
 from dataclasses import replace
 from functools import partial
 
+from alignment_checks.chance import corrected
 from alignment_checks.decomposition import decomposition, matched
 from alignment_checks.experiment import Experiment, needed
-from alignment_checks.judgement import Judgement, Status, Tolerance, better, corrected, undecided
+from alignment_checks.judgement import Judgement, Status, Tolerance, better, undecided
 from alignment_checks.judging import check_normalizable, improving
 from alignment_checks.measures import SIDES
 from alignment_checks.options import BOTH, Options

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
-from alignment_checks.judgement import Judgement, Status, corrected
+from alignment_checks.chance import corrected
+from alignment_checks.judgement import Judgement, Status
 from alignment_checks.knowledge import RIVALS, Evaluate, Knowledge, line_of
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.progress import Judged

@@ -232,7 +232,7 @@ def searched(
         same_seeds=again is experiment,
     )
     open_ = result.undecided[0] if result.undecided and not result.minimal else IDENTITY
-    if options.horizon == "limit" and experiment.excerpt(open_) is None:
+    if options.horizon == "limit" and not result.stopped and experiment.excerpt(open_) is None:
         experiment.fresh([open_])  # so that it can be said how many more steps its limit would take
     both = (experiment, again if result.confirmed else experiment)
     verdict = _verdict(*both, quantity, result, says, describe)

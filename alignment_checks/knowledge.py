@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import cache
 
-from alignment_checks.judgement import Chance, Judgement, Status
+from alignment_checks.chance import Chance
+from alignment_checks.judgement import Judgement, Status
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.progress import Budget, Judged, OutOfTimeError, Progress, Watch
 

@@ -10,9 +10,10 @@ from typing import TypedDict
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from alignment_checks.chance import LEVEL
 from alignment_checks.experiment import Sides
 from alignment_checks.horizons import HORIZONS, Horizon
-from alignment_checks.judgement import LEVEL, Direction, Tolerance
+from alignment_checks.judgement import Direction, Tolerance
 from alignment_checks.measures import Side
 from alignment_checks.memory import Memory
 from alignment_checks.perturbations import Perturbation

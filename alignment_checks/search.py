@@ -14,8 +14,8 @@ from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, Hypoth
 from hypothesis.strategies import SearchStrategy
 
 from alignment_checks.adversary import pursue_worst
+from alignment_checks.chance import LEVEL, Chance
 from alignment_checks.confirmation import Confirmation, Searched
-from alignment_checks.judgement import LEVEL, Chance
 from alignment_checks.knowledge import Evaluate, Knowledge
 from alignment_checks.perturbations import IDENTITY, Perturbation, reattached
 from alignment_checks.perturbations.family import draws_whole

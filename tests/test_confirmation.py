@@ -10,11 +10,12 @@ from scipy.stats import norm, t
 
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
+from alignment_checks.chance import Chance
 from alignment_checks.confirmation import Confirmation
 from alignment_checks.evidence import least_level
 from alignment_checks.horizons import LimitReading
 from alignment_checks.intervals import LEVELS
-from alignment_checks.judgement import Chance, Judgement, Status, Tolerance, approximately, at_least, better
+from alignment_checks.judgement import Judgement, Status, Tolerance, approximately, at_least, better
 from alignment_checks.judging import bearable
 from alignment_checks.knowledge import Knowledge
 from alignment_checks.limits import Estimate, Regime

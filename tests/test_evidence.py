@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from alignment_checks.chance import corrected, holm
 from alignment_checks.evidence import Evidence, decisive, jackknifed
 from alignment_checks.intervals import LEVELS
-from alignment_checks.judgement import Judgement, Status, Tolerance, approximately, at_least, better, corrected, holm
+from alignment_checks.judgement import Judgement, Status, Tolerance, approximately, at_least, better
 from alignment_checks.readings import Ratio
 
 PASS, FAIL, INCONCLUSIVE = Status.PASS, Status.FAIL, Status.INCONCLUSIVE

@@ -52,8 +52,8 @@ class Shrinking:
         """
         composed = [delta for deltas in self.state.kinds().values() for delta in deltas if len(active(delta)) > 1]
         tried = dict.fromkeys([*composed[: self.plan.rivals], *composed[-2:]])
-        subsets = [assembled(list(subset)) for delta in tried for subset in _subsets(active(delta))]
-        held = list(filter(self.domain.holds, subsets))
+        fewer = [assembled(list(subset)) for delta in tried for subset in subsets(active(delta))]
+        held = list(filter(self.domain.holds, fewer))
         self.state.judge(held if self.state.allows(held, self.plan.curve) else [])
         self.state.judge(assembled(active(delta)) for delta in self.state.failing())
 
@@ -229,7 +229,7 @@ def _reseeded(delta: Perturbation, seed: int) -> Perturbation:
     return assembled([replace(part, seed=seed) if part.seeded else part for part in delta.parts])
 
 
-def _subsets(parts: Sequence[Perturbation]) -> list[tuple[Perturbation, ...]]:
+def subsets(parts: Sequence[Perturbation]) -> list[tuple[Perturbation, ...]]:
     """Return the proper subsets: all of them while they are few, else the smallest and the largest."""
     sizes = range(1, len(parts)) if len(parts) <= 4 else (1, len(parts) - 1)
     return [subset for size in sizes for subset in combinations(parts, size)]

@@ -11,15 +11,21 @@ from hypothesis.control import current_build_context
 
 from alignment_checks.experiment import Experiment, Sides
 from alignment_checks.judgement import Status
+from alignment_checks.knowledge import active
 from alignment_checks.memory import Memory
 from alignment_checks.perturbations import Perturbation
+from alignment_checks.perturbations.composition import assembled
 from alignment_checks.sameness import alike
+from alignment_checks.sampling import kind_of
+from alignment_checks.shrinking import subsets
 from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import Verdict
 from pytest_alignment.foresight import Course, Foreseeing, is_final
 
 Check = Callable[..., Verdict]
 _STEPPING = ("optimizer", "scheduler", "batch_size", "objective_infimum", "seed")
+_IDLE = 1e-3
+"""What of its limit a part may be at and be as good as 0: a hundred draws of Hypothesis have such parts."""
 _REST = tuple(field.name for field in fields(TrainingSetup) if field.name not in _STEPPING)
 
 
@@ -137,9 +143,31 @@ class Forecast(Memory):
             return before
         self._pursued_at.add(line)
         shrink = Phase.shrink in settings().phases
-        first = deltas if shrink else deltas[:1]
+        first = (*deltas, *self._parts(deltas)) if shrink else deltas[:1]
         with self.course.search(confirming=final):
             found = check(delta=deltas[0], first=first, examples=0, shrink=shrink, memory=self)
         if not final or (found.status is not Status.FAIL and before.p_value is not None):
             return before
         return replace(found, runs=max(found.runs, failing.runs), seconds=max(found.seconds, failing.seconds))
+
+    def _parts(self, deltas: Sequence[Perturbation]) -> list[Perturbation]:
+        """Return what is left of a failing composition, the first of `deltas`, when parts of it are dropped.
+
+        That is known to be in the domain of its strategy where that was neither filtered nor mapped, where no example
+        was assumed away, and where each part that is dropped was as good as 0 in one of `deltas`: those that this
+        assertion was made with, the others' arguments being the same.
+        """
+        delta, course = deltas[0], self.course
+        if delta not in course.whole or course.assumes:
+            return []
+        idle = {
+            kind_of(part)
+            for one in deltas
+            for part in one.parts
+            if abs(part.magnitude or 0.0) <= _IDLE * (part.limit or 0.0)
+        }
+        return [
+            assembled(list(left))
+            for left in subsets(active(delta))
+            if all(kind_of(part) in idle for part in delta.parts if part not in left)
+        ]

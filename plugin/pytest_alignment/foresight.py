@@ -11,9 +11,11 @@ from typing import Any
 
 from hypothesis import reject
 from hypothesis.control import current_build_context, currently_in_test_context
+from hypothesis.strategies import SearchStrategy
 
 from alignment_checks.experiment import Experiment, Sides, measure_together
 from alignment_checks.perturbations import IDENTITY, Perturbation
+from alignment_checks.perturbations.family import draws_whole
 from alignment_checks.readings import Reading
 from alignment_checks.sameness import alike
 from alignment_checks.training import TrainingSetup
@@ -63,6 +65,10 @@ class Course:
         Whether a failing δ is being shrunk, and whether what fails is trained afresh.
     launching : callable
         Told of each batch before it trains.
+    whole : set of Perturbation
+        What examples drew by strategies that are known to draw everything up to the limits of their families.
+    assumes : bool
+        Whether an example did not satisfy an assumption of the body, which may be about δ.
     """
 
     collecting: bool = True
@@ -77,6 +83,8 @@ class Course:
     searching: bool = False
     confirming: bool = False
     launching: Callable[[Sequence[Perturbation]], None] = _untold
+    whole: set[Perturbation] = field(default_factory=set)
+    assumes: bool = False
     _example: object = None
 
     def begin_pass(self) -> None:
@@ -89,6 +97,11 @@ class Course:
         found, self.collected = self.collected, {}
         self.pending.update(found)
         return bool(found) and self.recognized and not self.failed
+
+    def drew(self, value: object, strategy: SearchStrategy[Any]) -> None:
+        """Take note of what an example drew by a strategy; what an explicit one has, none drew."""
+        if isinstance(value, Perturbation) and draws_whole(strategy) and not is_final():
+            self.whole.add(value)
 
     def enter(self, example: object) -> None:
         """Take note of which example is running."""

@@ -52,6 +52,67 @@ def test_each_failure_of_a_body_is_found(suite, run, stored):
     assert len(stored()) == 1
 
 
+COMPOSED = """
+    def unchanged(realization, magnitude, generator):
+        return realization
+
+    IDLE = [pt.custom(name, unchanged, 1.0) for name in ("first", "second", "third")]
+
+    @settings(FEW, max_examples=30)
+    @given(DELTA)
+    def test_fails(alignment, delta):
+        ASSUMED
+        alignment.assert_capability_robust(BOWL, delta=delta, rtol=0.1)
+"""
+
+
+@pytest.mark.parametrize("delta", ["pt.compose(GAIN, *IDLE)", "st.one_of(pt.compose(GAIN, *IDLE), IDLE[0])"])
+def test_components_that_are_not_needed_are_dropped_though_no_example_was_drawn_without_them_all(
+    suite, run, written, stored, delta
+):
+    suite("counting", COMPOSED.replace("DELTA", delta).replace("ASSUMED", ""))
+    run().assert_outcomes(failed=1)
+    (envelope,) = stored()
+    assert envelope.perturbation["family"] == "init_gain"
+    assert 0.0687 <= abs(envelope.perturbation["magnitude"]) <= 0.0768  # 2^(2m) is 1.1 or 0.9
+    assert len(written("launches")) <= 15
+
+
+def test_where_hypothesis_does_not_show_its_strategies_that_is_said(suite, run, section, monkeypatch):
+    monkeypatch.setattr("pytest_alignment.dry.STRATEGIES", "another_name")
+    suite("counting", COMPOSED.replace("DELTA", "pt.compose(GAIN, *IDLE)").replace("ASSUMED", ""))
+    result = run("-W", "default")
+    result.assert_outcomes(failed=1, warnings=1)
+    assert [line for line in section(result) if "does not show what it draws from" in line]
+
+
+@pytest.mark.parametrize(
+    ("delta", "assumed"),
+    [
+        ("delta=pt.compose(GAIN, *IDLE).filter(lambda delta: sum(p.magnitude != 0 for p in delta.parts) > 2)", ""),
+        ("delta=pt.compose(GAIN, *IDLE)", "assume(sum(part.magnitude != 0 for part in delta.parts) > 2)"),
+    ],
+)
+def test_no_component_is_dropped_that_a_filter_or_an_assumption_may_ask_for(suite, run, stored, delta, assumed):
+    suite("counting", COMPOSED.replace("DELTA", delta).replace("ASSUMED", assumed))
+    run().assert_outcomes(failed=1)
+    (envelope,) = stored()
+    assert sum(part["magnitude"] != 0 for part in envelope.perturbation["components"]) > 2
+
+
+def test_no_component_is_dropped_without_which_the_body_asks_for_something_else(suite, run, stored):
+    suite(
+        "counting",
+        COMPOSED.replace("DELTA", "delta=pt.compose(GAIN, *IDLE)").replace(
+            "ASSUMED", "if delta.parts[1].magnitude <= 0.1:\n            return"
+        ),
+    )
+    run().assert_outcomes(failed=1)
+    (envelope,) = stored()
+    first = [part for part in envelope.perturbation["components"] if ["name", "first"] in part["options"]]
+    assert [part["magnitude"] > 0.1 for part in first] == [True]
+
+
 def test_hypothesis_tries_its_own_stored_failure_first_and_keeps_it(suite, run, written, pytester):
     suite(
         "counting",

@@ -21,6 +21,7 @@ from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from alignment_checks.backends.compiled import Run, Traced, compiled, layouts
+from alignment_checks.backends.simplified import simplified
 
 AUDITED = 64
 """Every so many steps a graph is compared with the function that it was traced from."""
@@ -116,7 +117,7 @@ class Graph:
             warnings.simplefilter("ignore")  # of the tracer's own making
             graph, count = _traced(function, values, form)
             run = _compiled(graph, values) if self.compiles else None
-        return _Code(run or (lambda given: list(graph(*given))), count)
+        return _Code(run or (lambda given: list(graph.forward(*given))), count)
 
 
 class _Code(NamedTuple):
@@ -159,12 +160,10 @@ def _traced(function: Function, values: Tensors, form: Form) -> tuple[fx.GraphMo
         return [*found, *others]
 
     try:
-        graph = make_fx(flat)(*values)
+        graph = make_fx(flat)(*(value.detach() for value in values))  # one tensor given twice is two inputs
     except Exception as error:
         raise NotTraced(_said(error)) from error
-    graph.graph.eliminate_dead_code()
-    graph.recompile()
-    return graph, counts[0]
+    return simplified(graph), counts[0]
 
 
 def _compiled(graph: fx.GraphModule, values: list[Tensor]) -> Run:

@@ -10,7 +10,7 @@ from torch import nn
 
 import alignment_checks as ac
 from alignment_checks.backends import graphs, plan
-from alignment_checks.backends.graphs import NotTraced
+from alignment_checks.backends.graphs import Graph, NotTraced
 from alignment_checks.experiment import Experiment, Sides
 from alignment_checks.perturbations import IDENTITY, Perturbation
 
@@ -31,6 +31,16 @@ def test_a_graph_gives_the_same_bits(blobs, monkeypatch, dtype):
     np.testing.assert_array_equal(found[0].base, found[1e9].base)
     np.testing.assert_array_equal(found[0].mesa, found[1e9].mesa)
     assert {run.reason for run in found[0].runs} == {None}
+
+
+def test_a_tensor_that_is_given_twice_when_it_is_traced_is_two_inputs():
+    def difference(x, y):
+        return [x - y], []
+
+    graph, x, y = Graph(), torch.arange(3.0), torch.ones(3)
+    graph(difference, x, x)
+    (found,), _ = graph(difference, x, y)
+    assert torch.equal(found, x - y)
 
 
 def test_the_model_is_not_called_once_it_is_traced_but_to_be_compared(blobs, tracing):

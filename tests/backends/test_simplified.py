@@ -1,0 +1,105 @@
+"""A simplified graph gives the same bits by fewer operations, and what it gives is as much its own as before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, fx
+from torch.func import grad, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.functional import cross_entropy, linear
+
+from alignment_checks.backends.simplified import simplified
+
+Function = Callable[..., Tensor | list[Tensor]]
+
+
+def traced(function: Function, *values: Tensor) -> fx.GraphModule:
+    graph = make_fx(function)(*values)
+    graph.graph.eliminate_dead_code()
+    return graph
+
+
+def operations(graph: fx.GraphModule) -> list[str]:
+    return [str(node.target) for node in graph.graph.nodes if node.op == "call_function"]
+
+
+def numbers(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def loss(weight: Tensor, bias: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    return cross_entropy(linear(x, weight, bias).relu(), y)
+
+
+def test_what_vmap_and_grad_leave_is_computed_by_fewer_operations_to_the_same_bits() -> None:
+    values = numbers(3, 5, 4), numbers(3, 5), numbers(7, 4), torch.arange(7) % 5
+    graph = traced(vmap(grad(loss, argnums=(0, 1)), in_dims=(0, 0, None, None)), *values)
+    fewer = simplified(traced(vmap(grad(loss, argnums=(0, 1)), in_dims=(0, 0, None, None)), *values))
+    assert len(operations(fewer)) < 0.8 * len(operations(graph))
+    assert all(torch.equal(a, b) for a, b in zip(graph(*values), fewer(*values), strict=True))
+
+
+VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
+    "transposed": lambda x: x.transpose(0, 1),
+    "flat": lambda x: x.reshape(-1, x.shape[-1]),
+    "expanded": lambda x: x.expand(x.shape),
+    "narrowed": lambda x: x[: max(1, len(x) // 2)],
+    "once": lambda x: torch.ops.aten.mul.Scalar(x, 1),
+    "negated": lambda x: -x,
+}
+
+
+@given(st.lists(st.sampled_from(sorted(VIEWS)), max_size=8), st.integers(1, 3), st.integers(1, 3))
+def test_any_chain_of_views_gives_the_same_tensor(names: list[str], rows: int, columns: int) -> None:
+    def function(x: Tensor) -> Tensor:
+        at = x
+        for name in names:
+            at = VIEWS[name](at)
+        return at + 1
+
+    x = numbers(rows, columns)
+    expected, found = traced(function, x)(x), simplified(traced(function, x))(x)
+    assert torch.equal(expected, found)
+    assert expected.stride() == found.stride()
+
+
+def test_a_view_of_another_part_is_not_taken_for_the_whole() -> None:
+    def halves(x: Tensor) -> Tensor:
+        return x[:2] - x[2:]
+
+    x = numbers(4)
+    assert torch.equal(simplified(traced(halves, x))(x), halves(x))
+
+
+def test_two_inputs_that_share_memory_when_they_are_traced_stay_two() -> None:
+    def difference(x: Tensor, y: Tensor) -> Tensor:
+        return x.expand(x.shape) - y.expand(y.shape)
+
+    x, y = numbers(4), torch.zeros(4)
+    assert torch.equal(simplified(traced(difference, x, x.detach()))(x, y), x)
+
+
+def test_what_is_given_out_does_not_change_with_what_came_in() -> None:
+    def once(x: Tensor) -> list[Tensor]:
+        return [torch.ops.aten.mul.Scalar(x, 1), torch.ops.aten.mul.Scalar(x, 1).view(-1)]
+
+    x = numbers(2, 2)
+    found = simplified(traced(once, x))(x)
+    kept = [value.clone() for value in found]
+    x.zero_()
+    assert all(torch.equal(a, b) for a, b in zip(found, kept, strict=True))
+
+
+def test_a_graph_that_writes_in_place_is_left_as_it_is() -> None:
+    def counts(x: Tensor) -> Tensor:
+        seen = x.clone()
+        before = seen * 2
+        seen.add_(1)
+        return before + seen * 2
+
+    graph = traced(counts, numbers(3))
+    assert simplified(graph) is graph

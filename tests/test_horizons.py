@@ -1,6 +1,7 @@
 """Finite or limit, said aloud: what is judged at either horizon, and what is left open."""
 
 import math
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -19,7 +20,7 @@ from alignment_checks.limits import Estimate, Regime
 from alignment_checks.memory import Memory
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.quantities import Quantity
-from alignment_checks.readings import Ratio, readings
+from alignment_checks.readings import Ratio, Reading, readings
 
 SGD = torch.optim.SGD
 GAIN = pt.init_gain(max_log2=1)
@@ -173,6 +174,22 @@ def test_alignment_is_undefined_where_the_mesa_capability_is_lost_in_its_scatter
     )
     (steady,) = readings(replace(two, base=base, mesa=np.array([[8.0, 4.0], [8.0, 4.1]])), 2)
     assert Quantity("alignment", "base", False, 1).missing(steady) == ""
+
+
+def test_it_is_said_how_many_seeds_may_bring_the_mesa_capability_clear_of_its_scatter():
+    """As many as are named, scattered alike, do; with half as many it is still lost."""
+    mesa = -1 + 3 * np.array([-1.5, -1.0, -0.5, 0.0, 0.0, 0.5, 1.0, 1.5])
+
+    def missing(seeds):
+        values = np.resize(mesa, seeds)
+        return Quantity("alignment", "base", False, 1).missing(
+            Reading(2 * values + 1, values, *[np.ones(seeds)] * 7, True, True, "finished", None)
+        )
+
+    named = int(re.search(r"About (\d+) seeds may tell", missing(8))[1])
+    whole = 8 * (named // 8)
+    assert missing(whole + 8) == ""
+    assert "seeds may tell" in missing(max(8, whole // 16 * 8))
 
 
 def test_a_limit_of_one_random_run_fails_where_it_is_clear_of_all_that_were_searched():

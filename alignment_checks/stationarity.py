@@ -98,7 +98,7 @@ class Autoregression:
         """
         quantile, most = -float(ndtri(level / 2)), self.blocks / 2
         upper = self.coefficient + quantile * float(np.sqrt(max(0.0, 1 - self.coefficient**2) / self.blocks))
-        times = min((1 + upper) / (1 - upper), most) if upper < 1 else most
+        times = min(max(0.0, 1 + upper) / (1 - upper), most) if upper < 1 else most
         return quantile * self.spread * float(np.sqrt(times / (self.blocks - times)))
 
 

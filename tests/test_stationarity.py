@@ -135,3 +135,9 @@ def test_the_coefficient_is_free_of_its_bias() -> None:
     random = np.random.default_rng(10)
     found = [Autoregression.of(autoregressive(0.9, 200, random)) for _ in range(400)]
     assert np.mean([one.coefficient for one in found]) == pytest.approx(0.9, abs=0.005)
+
+
+def test_values_that_alternate_leave_nothing_more_open() -> None:
+    found = Autoregression.of((-1.0) ** np.arange(50))
+    assert found.coefficient < -1
+    assert found.reach(0.05) == 0.0

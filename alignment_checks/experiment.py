@@ -63,7 +63,7 @@ def _depends_on_seed(setup: TrainingSetup, seeds: Sequence[int]) -> bool:
     first, *others = (realize(setup, seed) for seed in seeds)
     if setup.batch_size is not None or draws_randomness(first):
         return True
-    return any(fingerprint(other, first) != "" for other in others)
+    return any(fingerprint(other, first) != () for other in others)
 
 
 class Experiment:
@@ -105,10 +105,10 @@ class Experiment:
         self.device, self.backend, self.within, self.planned = device, backend, within, planned
         self.steps, self.horizon = steps or setup.steps, horizon
         self.plain = realize(setup, self.seeds[0])
-        self.known: dict[str, Reading] = {}
-        self.excerpts: dict[str, Trajectory] = {}
+        self.known: dict[Hashable, Reading] = {}
+        self.excerpts: dict[Hashable, Trajectory] = {}
         self.backends: dict[tuple[str, str | None], None] = {}
-        self.in_lanes: set[str] = set()
+        self.in_lanes: set[Hashable] = set()
         self.batched: set[Hashable] = set()
         self.runs = 0
         self.paths: list[Path] | None = None
@@ -223,7 +223,7 @@ class Experiment:
         base, mesa = trajectory.base[rows].copy(), trajectory.mesa[rows].copy()
         return replace(trajectory, base=base, mesa=mesa, runs=trajectory.runs[rows], ends=ends)
 
-    def key(self, delta: Perturbation) -> str:
+    def key(self, delta: Perturbation) -> Hashable:
         """Return what perturbations that come to the same run share.
 
         What the user's own code made of a run cannot be compared from one call to the next: there it is what was asked.
@@ -231,7 +231,7 @@ class Experiment:
         """
         moved = [part for part in delta.parts if part.magnitude != 0]
         if any("custom" in part.kinds for part in moved):
-            return repr([(part.family, part.options, part.magnitude, part.seed) for part in moved])
+            return tuple((part.family, part.options, part.magnitude, part.seed) for part in moved)
         return fingerprint(delta.applied(self.plain), self.plain)
 
     def _trajectory(self, deltas: Sequence[Perturbation], backend: str) -> Trajectory:

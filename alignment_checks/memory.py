@@ -8,7 +8,7 @@ from typing import Any
 from alignment_checks.experiment import Experiment, Sides
 from alignment_checks.sameness import alike
 from alignment_checks.surveys import Surveys
-from alignment_checks.training import TrainingSetup
+from alignment_checks.training import TrainingSetup, writes
 
 
 class Memory:
@@ -16,8 +16,9 @@ class Memory:
 
     Setups that were built apart are one where training cannot tell them apart (see `alike`): by plain data, tensors and
     functions, with what these name of their module, and of the attributes of what they read. A setup is looked at when
-    it is first seen: what is changed after that, or read in another way (`vars(settings)["rate"]`, a file, the
-    environment, an attribute that only the methods of an object read), is not seen. Use another memory there.
+    it is first seen, and once torch has written into its data: what else is changed after that, or read in another way
+    (`vars(settings)["rate"]`, a file, the environment, an attribute that only the methods of an object read), is not
+    seen. Use another memory there.
 
     Examples
     --------
@@ -35,7 +36,7 @@ class Memory:
 
     def __init__(self) -> None:
         self._experiments: dict[Hashable, Experiment] = {}
-        self._keys: dict[TrainingSetup, Hashable] = {}
+        self._keys: dict[Hashable, Hashable] = {}
         self._surveys = Surveys()
 
     def experiment(self, setup: TrainingSetup, sides: Sides, seeds: Sequence[int], **how: Any) -> Experiment:
@@ -48,9 +49,10 @@ class Memory:
 
     def known_as(self, setup: TrainingSetup) -> Hashable:
         """Return what stands for a setup, and for those like it."""
-        if setup not in self._keys:
-            self._keys[setup] = alike(setup)
-        return self._keys[setup]
+        now = setup, writes(setup)
+        if now not in self._keys:
+            self._keys[now] = alike(setup)
+        return self._keys[now]
 
     def begun(self, setup: TrainingSetup, sides: Sides, seeds: Sequence[int], **how: Any) -> Experiment:
         """Return a new experiment."""

@@ -16,6 +16,8 @@ from torch import Tensor
 Tensors = Mapping[str, Tensor]
 BaseObjective = Callable[[Tensor, Tensor | None], Tensor]
 Coefficient = float | Tensor
+IGNORED = -100
+"""The integer label of what is no example, as torch's losses have it by default (`ignore_index`): padding, say."""
 
 
 class Loss(Protocol):

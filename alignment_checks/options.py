@@ -19,7 +19,7 @@ from alignment_checks.memory import Memory
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.progress import Watch
 from alignment_checks.runs import BACKENDS
-from alignment_checks.training import TrainingSetup
+from alignment_checks.training import TrainingSetup, check_setup
 
 Strategy = SearchStrategy[Perturbation]
 
@@ -93,6 +93,14 @@ class Judging(TypedDict, total=False):
     level: float
 
 
+_CHOICES: dict[str, tuple[tuple[object, ...], str]] = {
+    "of": (("base", "mesa"), "'base' (the designer's L) or 'mesa' (the process's own G)"),
+    "normalized": ((None, True, False), "True, False, or None for the form that the property is judged in by default"),
+    "backend": (BACKENDS, f"one of {', '.join(BACKENDS)}"),
+    "horizon": (HORIZONS, "'finite' (C_T at the setup's steps) or 'limit'"),
+}
+
+
 @dataclass(frozen=True)
 class Options:
     """`Judging`, with its defaults, checked once."""
@@ -117,23 +125,20 @@ class Options:
     level: float = LEVEL
 
     def __post_init__(self) -> None:
-        if self.of not in ("base", "mesa"):
-            raise ValueError(f"`of` must be 'base' (the designer's L) or 'mesa' (the process's own G); got {self.of!r}")
+        for name, (values, wanted) in _CHOICES.items():
+            if getattr(self, name) not in values:
+                raise ValueError(f"`{name}` must be {wanted}; got {getattr(self, name)!r}")
         if isinstance(self.examples, bool) or not isinstance(self.examples, int) or self.examples < 0:
             raise ValueError(f"`examples` must be an int, at least 0; got {self.examples!r}")
         if not isinstance(self.resolution, (int, float)) or not 0 < self.resolution < 1:
             raise ValueError(f"`resolution` must be a number between 0 and 1; got {self.resolution!r}")
-        if self.backend not in BACKENDS:
-            raise ValueError(f"`backend` must be one of {', '.join(BACKENDS)}; got {self.backend!r}")
         if self.max_time is not None and (
             isinstance(self.max_time, bool) or not isinstance(self.max_time, (int, float)) or not self.max_time > 0
         ):
             raise ValueError(f"`max_time` must be a number of seconds above 0, or None; got {self.max_time!r}")
-        if self.horizon not in HORIZONS:
-            raise ValueError(f"`horizon` must be 'finite' (C_T at the setup's steps) or 'limit'; got {self.horizon!r}")
         if isinstance(self.level, bool) or not isinstance(self.level, (int, float)) or not 0 < self.level <= 0.5:
             raise ValueError(f"`level` must be a number above 0, at most 0.5; got {self.level!r}")
-        _check_seeds(self.seeds)
+        _check_seeds(self.random_seed, self.seeds)
         Tolerance(0.0 if self.rtol is None else self.rtol, self.atol, self.side)
 
     def alone(self, delta: Perturbation | None) -> Options:
@@ -179,7 +184,9 @@ class Options:
         return [setup.seed + i for i in range(self.seeds)] if isinstance(self.seeds, int) else list(self.seeds)
 
 
-def _check_seeds(seeds: int | Sequence[int]) -> None:
+def _check_seeds(random_seed: int, seeds: int | Sequence[int]) -> None:
+    if isinstance(random_seed, bool) or not isinstance(random_seed, int):
+        raise ValueError(f"`random_seed` must be an int; got {random_seed!r}")
     if isinstance(seeds, (bool, str)) or not isinstance(seeds, (int, Sequence)):
         raise TypeError(f"`seeds` must be an int, or a sequence of seeds; got {type(seeds).__name__} {seeds!r:.60}")
     if isinstance(seeds, int) and seeds < 1:
@@ -259,9 +266,7 @@ def _named(strategy: Strategy, delta: Perturbation | None, beside: Sequence[Pert
 def shortest(*setups: TrainingSetup) -> int:
     """Return the T of these setups, the least where they differ; raise TypeError if one is no setup."""
     for setup in setups:
-        if not isinstance(setup, TrainingSetup):
-            came = f"{type(setup).__name__} {setup!r:.60}"
-            raise TypeError(f"expected a TrainingSetup; got {came}. Build one: ac.TrainingSetup(...)")
+        check_setup(setup)
     return min(setup.steps for setup in setups)
 
 

@@ -116,10 +116,11 @@ def realize(setup: TrainingSetup, seed: int) -> Realization:
 
     The same tensors of `setup.data` serve every run, so that runs which leave them alone can share one copy.
     """
-    module = built(setup, seed)
+    with torch.inference_mode(mode=False):  # what is made there cannot be trained, whoever calls
+        module = built(setup, seed)
+        data = None if setup.data is None else tuple(_cast(part, setup.dtype) for part in setup.data)
     parameters = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
     frozen = {name: p.detach() for name, p in module.named_parameters() if not p.requires_grad}
-    data = None if setup.data is None else tuple(_cast(part, setup.dtype) for part in setup.data)
     return Realization(
         setup=setup,
         seed=seed,
@@ -177,8 +178,10 @@ def checked(setup: TrainingSetup) -> Realization:
     Raises
     ------
     ValueError
-        If the factory returns the same module twice, the model has no trainable parameter, or the objective is
-        neither per-example nor scalar, or not finite, at θ(0).
+        If the factory returns the same module twice, the model has no trainable parameter, the model or the objective
+        writes into the data, or the objective is neither per-example nor scalar, or not finite, at θ(0).
+    TypeError
+        If what the objective or the factory of optimizers returns is none.
     """
     first = realize(setup, setup.seed)
     _check_factory(first, built(setup, setup.seed))
@@ -188,6 +191,7 @@ def checked(setup: TrainingSetup) -> Realization:
             "Unfreeze a parameter, or build a model that has one"
         )
     _check_objective(first)
+    _check_optimizer(first)
     return first
 
 
@@ -203,13 +207,22 @@ def _check_factory(first: Realization, second: nn.Module) -> None:
 
 
 def _check_objective(first: Realization) -> None:
-    outputs, value = raw_objective(first)
+    with torch.inference_mode(mode=False):
+        copies = None if first.data is None else tuple(part.clone() for part in first.data)
+    outputs, value = raw_objective(replace(first, data=copies))
+    written = [index for index, copy in enumerate(copies or ()) if not copy.is_inference() and copy._version]
+    if written:
+        raise ValueError(
+            f"the model or the objective writes into data[{written[0]}] in place, so that each step would train on "
+            "other data than the one before. Use what returns a new tensor (inplace=False), or clone what is given"
+        )
     n = first.examples
     per_example = value.ndim > 0 and n > 0 and value.shape[0] == n
     if not (per_example or value.numel() == 1):
+        wanted = f"{n} per-example losses (first axis: the example) or a scalar" if n else "a scalar"
         raise ValueError(
-            f"`objective` must return {n} per-example losses (first axis: the example) or a scalar; got shape "
-            f"{tuple(value.shape)} for outputs of shape {tuple(outputs.shape)}"
+            f"`objective` must return {wanted}; got shape {tuple(value.shape)} for outputs of shape "
+            f"{tuple(outputs.shape)}"
         )
     if not value.is_floating_point():
         raise TypeError(f"`objective` must return floating-point losses; got {value.dtype}")
@@ -217,6 +230,15 @@ def _check_objective(first: Realization) -> None:
         raise ValueError(
             f"`objective` is {float(value.double().mean())} at t = 0 on the unperturbed setup; expected a finite "
             "value. Check the data for NaN and the objective for log(0)"
+        )
+
+
+def _check_optimizer(first: Realization) -> None:
+    made = first.optimizer([nn.Parameter(value.clone()) for value in first.parameters.values()])
+    if not callable(getattr(made, "step", None)):
+        raise TypeError(
+            f"`optimizer(params)` must return a torch.optim.Optimizer; got {type(made).__name__}. Pass a factory that "
+            "returns one: optimizer=partial(torch.optim.SGD, lr=0.1)"
         )
 
 

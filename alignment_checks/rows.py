@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import TypeVar
 
 from alignment_checks.fingerprints import fingerprint
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.realization import Realization, realize, sharing
-from alignment_checks.training import TrainingSetup
+from alignment_checks.training import TrainingSetup, check_setup
 
 T = TypeVar("T")
 
@@ -37,6 +38,7 @@ def rows_of(
     TypeError, ValueError
         If an argument is not of the form that `run` asks for.
     """
+    check_setup(setup)
     trained = [IDENTITY] if perturbations is None else _listed("perturbations", perturbations)
     scored = trained if base is None else _listed("base", base)
     chosen = [setup.seed] if seeds is None else _listed("seeds", seeds)
@@ -48,11 +50,11 @@ def rows_of(
         raise ValueError(f"run: `base` must be as long as `perturbations`, {len(trained)}; got {len(scored)}")
     if not trained:
         raise ValueError("run: expected at least one perturbation; got none. perturbations=None is the identity alone")
-    if not chosen or not all(isinstance(seed, int) and seed >= 0 for seed in chosen):
+    if not chosen or not all(isinstance(s, Integral) and not isinstance(s, bool) and s >= 0 for s in chosen):
         raise ValueError(f"run: `seeds` must be ints from 0, at least one; got {seeds!r}. None is the setup's own seed")
     for mesa, score in zip(trained, scored, strict=True):
         _check_base_side(mesa, score)
-    return [Row(setup, m, b, seed) for m, b in zip(trained, scored, strict=True) for seed in chosen]
+    return [Row(setup, m, b, seed) for m, b in zip(trained, scored, strict=True) for seed in map(int, chosen)]
 
 
 def _listed(name: str, values: Sequence[T]) -> list[T]:
@@ -78,10 +80,10 @@ class Work:
 
     train: Realization
     scores: list[Realization | None] = field(default_factory=list)
-    keys: list[str | None] = field(default_factory=list)
+    keys: list[Hashable] = field(default_factory=list)
     rows: list[tuple[int, int]] = field(default_factory=list)
 
-    def add(self, row: int, key: str | None, score: Realization | None) -> None:
+    def add(self, row: int, key: Hashable, score: Realization | None) -> None:
         """Score this run for one more row; alike scores are taken once."""
         if key not in self.keys:
             self.keys.append(key)
@@ -93,7 +95,7 @@ def work_of(rows: list[Row], own: Realization) -> list[Work]:
     """Return the training runs that the rows need: runs that train alike are one."""
     first = _unperturbed(rows[0], own)
     plains: dict[tuple[TrainingSetup, int], Realization] = {(rows[0].setup, rows[0].seed): first}
-    work: dict[tuple[TrainingSetup, int, str], Work] = {}
+    work: dict[tuple[TrainingSetup, int, Hashable], Work] = {}
     for index, row in enumerate(rows):
         of = row.setup, row.seed
         plain = plains[of] = plains.get(of) or _sharing(sharing(realize(*of), own), first)

@@ -181,8 +181,9 @@ def resolved(device: str) -> torch.device:
         return accelerator or torch.device("cpu")
     try:
         found = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"`device` must be 'auto' or a torch device; got {device!r}: {error}") from None
+    except (RuntimeError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"`device` must be 'auto' or a torch device; got {device!r}: {reason}") from None
     if found.type not in ("cpu", accelerator.type if accelerator else "cpu"):
         have = f"'{accelerator}' and 'cpu'" if accelerator else "'cpu' alone"
         raise ValueError(

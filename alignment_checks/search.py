@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import is_dataclass
 
 from hypothesis import HealthCheck, Phase, Verbosity, currently_in_test_context, given, seed, settings
 from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, HypothesisProvider
@@ -21,6 +22,7 @@ from alignment_checks.perturbations import IDENTITY, Perturbation, reattached
 from alignment_checks.perturbations.family import draws_whole
 from alignment_checks.progress import Budget, OutOfTimeError, Watch
 from alignment_checks.rounds import WIDE, Plan
+from alignment_checks.sameness import alike
 from alignment_checks.sampling import Domain, corners, randomness, spread
 from alignment_checks.shrinking import ROUNDS, Shrinking
 
@@ -164,6 +166,8 @@ def drawn(strategy: SearchStrategy[Perturbation], examples: int, random_seed: in
     ------
     TypeError
         If `strategy` is no strategy, or yields something else than perturbations.
+    ValueError
+        If it yields two functions of the same name.
     """
     _check_strategy(strategy)
     values: dict[Perturbation, None] = {}
@@ -190,6 +194,7 @@ def drawn(strategy: SearchStrategy[Perturbation], examples: int, random_seed: in
         _in_thread(draw)  # a `@given` within a `@given` fails a health check of the outer one
     else:
         draw()
+    _check_names(values)
     return list(values)
 
 
@@ -208,6 +213,24 @@ def _checked(delta: object, strategy: object) -> Perturbation:
             "The functions of alignment_checks.perturbations return such strategies"
         )
     return delta
+
+
+def _check_names(deltas: Iterable[Perturbation]) -> None:
+    """Raise ValueError where two functions go by one name: no verdict could say which of them failed."""
+    held: dict[Hashable, object] = {}
+    for part in (part for delta in deltas for part in delta.parts if part.payload is not None):
+        other = held.setdefault((part.family, part.options), part.payload)
+        if other is not part.payload and _content(other) != _content(part.payload):
+            name = dict(part.options).get("apply", dict(part.options).get("other"))
+            raise ValueError(
+                f"{part.family}: two different functions both go by the name {name}, by which verdicts and replays "
+                "would take them for one. Give each a name of its own: a `def` instead of a lambda, functools.partial "
+                "instead of a closure, or another `name` of custom"
+            )
+
+
+def _content(payload: object) -> Hashable:
+    return alike(list(vars(payload).values()) if is_dataclass(payload) else payload)
 
 
 def _in_thread(work: Callable[[], None]) -> None:

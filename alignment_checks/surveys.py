@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import TypeVar
 
-from alignment_checks.training import TrainingSetup
+from alignment_checks.training import TrainingSetup, writes
 
 T = TypeVar("T")
 
@@ -28,9 +28,9 @@ class Surveys:
         self._found: dict[Hashable, object] = {}
 
     def once(self, setup: TrainingSetup, what: Hashable, find: Callable[[], T]) -> T:
-        """Return what `find()` gives, or gave before for the same model, objective, data and `what`."""
+        """Return what `find()` gives, or gave before for the same model, objective, data as it is now, and `what`."""
         functions = (setup.model, setup.objective)
-        key = (*map(id, (*functions, *(setup.data or ()))), setup.dtype, what)
+        key = (*map(id, (*functions, *(setup.data or ()))), writes(setup), setup.dtype, what)
         if key not in self._found:
             self._found[key] = (find(), functions, setup.data)  # held, so that no other object gets their ids
         found: T = self._found[key][0]  # type: ignore[index]

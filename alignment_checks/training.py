@@ -29,7 +29,9 @@ class TrainingSetup:
     data : sequence of tensors, or None
         First axis: the example, N of them. All but the last are the model's inputs, the last is the targets; one
         tensor alone is both. None for a function of the parameters (see `landscape`): then the model is called
-        without arguments and the objective's targets are None.
+        without arguments and the objective's targets are None. They are not copied: a run trains on what they hold
+        when it begins. That torch wrote into them in between is seen; what NumPy writes into memory that it shares with
+        a tensor is not.
     objective : callable
         `objective(outputs, targets)` gives N per-example losses or their mean.
     optimizer : callable
@@ -94,6 +96,30 @@ class TrainingSetup:
         return MesaObjective(getattr(self.mesa_objective, "__name__", "mesa_objective"), self.mesa_objective)
 
 
+def check_setup(setup: object) -> None:
+    """Raise TypeError if it is no setup."""
+    if not isinstance(setup, TrainingSetup):
+        raise TypeError(f"expected a TrainingSetup; got {_described(setup)}. Build one: ac.TrainingSetup(...)")
+
+
+def writes(setup: TrainingSetup) -> tuple[int | None, ...]:
+    """Return how often torch has written into each tensor of a setup's data; None for one of inference mode.
+
+    The same setup with other writes is trained on other data.
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> from torch.nn.functional import mse_loss
+    >>> x = torch.zeros(4, 1)
+    >>> setup = TrainingSetup(partial(nn.Linear, 1, 1), (x, x), mse_loss, partial(torch.optim.SGD, lr=0.1), steps=5)
+    >>> before, _ = writes(setup), x.fill_(1.0)
+    >>> before == writes(setup)
+    False
+    """
+    return tuple(None if part.is_inference() else part._version for part in setup.data or ())
+
+
 def landscape(
     function: Callable[[Tensor], Tensor],
     start: Iterable[float],
@@ -122,7 +148,10 @@ def landscape(
     """
     if not isinstance(start, Iterable):
         raise TypeError(f"landscape: `start` must be a sequence of floats; got {_described(start)}. Pass [{start!r}]")
-    point = tuple(float(value) for value in start)
+    try:
+        point = tuple(float(value) for value in start)
+    except (TypeError, ValueError):
+        raise TypeError(f"landscape: `start` must be a flat sequence of floats; got {_described(start)}") from None
     if not point:
         raise ValueError("landscape: `start` is empty; expected at least one float")
     same.setdefault("dtype", torch.float64)
@@ -142,6 +171,8 @@ class _Landscape(nn.Module):
 
     def forward(self) -> Tensor:
         value = self.function(self.point)
+        if not isinstance(value, Tensor):
+            raise TypeError(f"landscape: `function` must return a tensor, a scalar; got {_described(value)}")
         return value.reshape(()) if value.numel() == 1 else value
 
 
@@ -178,7 +209,7 @@ def _check_numbers(setup: TrainingSetup) -> None:
     if isinstance(setup.seed, bool) or not isinstance(setup.seed, int) or not 0 <= setup.seed < 2**63:
         raise ValueError(f"TrainingSetup: `seed` must be an int in [0, 2**63); got {setup.seed!r}")
     infimum = setup.objective_infimum
-    if infimum is not None and not math.isfinite(infimum):
+    if infimum is not None and not (isinstance(infimum, (int, float)) and math.isfinite(infimum)):
         raise ValueError(
             f"TrainingSetup: `objective_infimum` must be finite, or None where none is known; got {infimum!r}"
         )
@@ -200,8 +231,8 @@ def _checked_data(data: Sequence[Tensor] | None) -> tuple[Tensor, ...] | None:
     if None in lengths or len(set(lengths)) > 1 or lengths[0] == 0:
         shapes = ", ".join(str(tuple(part.shape)) for part in parts)
         raise ValueError(
-            f"TrainingSetup: the first axis of each tensor in `data` must be the example, as many in each; got "
-            f"shapes {shapes}"
+            f"TrainingSetup: the first axis of each tensor in `data` must be the example, as many in each and "
+            f"at least one; got shapes {shapes}"
         )
     return tuple(part.detach() for part in parts)
 

@@ -110,6 +110,8 @@ BAD_KEYWORDS = [
     ({"seeds": 2.5}, TypeError, "`seeds` must be an int, or a sequence of seeds; got float 2.5"),
     ({"seeds": "12"}, TypeError, "`seeds` must be an int, or a sequence of seeds; got str '12'"),
     ({"backend": "lane"}, ValueError, "`backend` must be one of auto, lanes, loop; got 'lane'"),
+    ({"normalized": "yes"}, ValueError, "`normalized` must be True, False, or None"),
+    ({"random_seed": "x"}, ValueError, "`random_seed` must be an int; got 'x'"),
     ({"device": "gpu"}, ValueError, "`device` must be 'auto' or a torch device; got 'gpu'"),
     ({"rtoll": 0.1}, TypeError, "unexpected keyword argument 'rtoll'"),
 ]

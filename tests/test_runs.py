@@ -271,6 +271,8 @@ def test_a_custom_perturbation_of_the_init_is_no_base_side_either(blobs):
         ({"seeds": []}, ValueError, "`seeds` must be ints from 0, at least one; got []"),
         ({"seeds": [-1]}, ValueError, "`seeds` must be ints from 0, at least one; got [-1]. None is the setup's own"),
         ({"seeds": [0.5]}, ValueError, "`seeds` must be ints from 0, at least one; got [0.5]"),
+        ({"seeds": [True]}, ValueError, "`seeds` must be ints from 0, at least one; got [True]"),
+        ({"device": None}, ValueError, "`device` must be 'auto' or a torch device; got None"),
         ({"backend": "fast"}, ValueError, "`backend` must be one of auto, lanes, loop; got 'fast'"),
         ({"device": "abacus"}, ValueError, "`device` must be 'auto' or a torch device; got 'abacus'"),
         ({"device": "hpu"}, ValueError, "`device` 'hpu' is not available: torch reports"),
@@ -289,3 +291,29 @@ def test_auto_is_the_accelerator_or_else_the_cpu():
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     assert runs.resolved("auto") == accelerator
     assert runs.resolved("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_where_the_caller_takes_no_gradients_training_does(blobs, mode):
+    setup = replace(blobs, data=(blobs.data[0].float(), blobs.data[1]))  # cast, as well as built, in that mode
+
+    def trained():
+        return [ac.run(setup, [IDENTITY, NOISE], seeds=range(2), backend=backend) for backend in ("loop", "lanes")]
+
+    plain = trained()
+    with mode():
+        found = trained()
+        limits = ac.capability_limit(found[0])
+        assert not torch.is_grad_enabled()
+    for one, other in zip(plain, found, strict=True):
+        np.testing.assert_array_equal(one.base, other.base)
+    assert limits == ac.capability_limit(plain[0])
+
+
+def test_seeds_may_be_an_array(blobs):
+    assert [run.seed for run in ac.run(blobs, seeds=np.arange(2)).runs] == [0, 1]
+
+
+def test_what_is_no_setup_is_refused():
+    with pytest.raises(TypeError, match=r"expected a TrainingSetup; got str 'setup'\. Build one"):
+        ac.run("setup")

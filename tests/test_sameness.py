@@ -202,3 +202,19 @@ def test_a_given_perturbation_is_shrunk_where_that_is_asked():
     assert shrunk.minimal.perturbation.magnitude == pytest.approx(0.0688, rel=0.01)  # 2^(2m) = 1.1
     assert shrunk.searched > 2
     assert ac.check_capability_robust(built(), delta=near, rtol=0.1, shrink=True).status == "pass"
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float64])
+def test_data_that_torch_has_written_into_is_other_data(dtype):
+    """Also where the very same setup is asked again, and its data was cast."""
+    x = torch.linspace(-1, 1, 8)[:, None]
+    factory, optimizer = partial(nn.Linear, 1, 1), partial(torch.optim.SGD, lr=0.1)
+    setup = ac.TrainingSetup(factory, (x, 2 * x), nn.functional.mse_loss, optimizer, 5, dtype=dtype)
+    memory, how = Memory(), {"delta": DELTA, "rtol": 1e-9}
+    before = ac.check_capability_robust(setup, memory=memory, **how)
+    x.mul_(2)
+    after = ac.check_capability_robust(setup, memory=memory, **how)
+    assert after.minimal == ac.check_capability_robust(setup, **how).minimal
+    assert after.minimal != before.minimal
+    x.div_(2)
+    assert ac.check_capability_robust(setup, memory=memory, **how).minimal == before.minimal

@@ -5,6 +5,7 @@ from cases.search import GAIN, NOISE, Planted, beyond, found, magnitude
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import alignment_checks as ac
 from alignment_checks import perturbations as pt
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.search import drawn, search
@@ -92,3 +93,30 @@ def test_an_error_in_the_strategy_reaches_the_user():
 
     with pytest.raises(BrokenError):
         found(NOISE.map(broken), beyond(0.1))
+
+
+def scaled(by):
+    """Return a family whose function closes over a number, and goes by one name whatever that is."""
+    return pt.custom("scaled", lambda run, magnitude, generator: (run, by), max_magnitude=1.0)
+
+
+def mixed(by):
+    return pt.objective_mix(lambda outputs, targets: by * outputs)
+
+
+@pytest.mark.parametrize("family", [scaled, mixed])
+@pytest.mark.parametrize("join", [st.one_of, pt.compose])
+def test_two_functions_of_one_name_are_refused_before_anything_is_judged(family, join):
+    """Neither a verdict nor a replay could tell them apart."""
+    evaluate = Planted(lambda delta: True)
+    with pytest.raises(ValueError, match=r"two different functions both go by the name .*<lambda>"):
+        search(join(family(1.0), family(2.0)), evaluate, evaluate)
+    assert evaluate.batches == []
+    search(join(family(1.0), family(1.0)), evaluate, evaluate, examples=5)
+    assert evaluate.batches != []
+
+
+def test_an_objective_with_two_infima_is_two():
+    both = st.one_of(*[pt.objective_mix(ac.brier, infimum=infimum) for infimum in (0.0, None)])
+    with pytest.raises(ValueError, match=r"both go by the name alignment_checks\.objectives:brier"):
+        drawn(both, 20, 0)

@@ -47,6 +47,7 @@ def regression(**changes):
         ({"scheduler": 0.9}, TypeError, "Pass a factory: scheduler=partial", "got float 0.9"),
         ({"mesa_objective": None}, TypeError, "Pass alignment_checks.gradient_l1", "got NoneType None"),
         ({"objective_infimum": float("nan")}, ValueError, "must be finite, or None", "got nan"),
+        ({"objective_infimum": "0"}, ValueError, "must be finite, or None", "got '0'"),
         ({"dtype": torch.int64}, TypeError, "`dtype` must be a floating torch.dtype or None", "got torch.int64"),
         ({"dtype": "float64"}, TypeError, "`dtype` must be a floating torch.dtype or None", "got 'float64'"),
         ({"data": 5}, TypeError, "`data` must be tensors, such as (x, y), or None", "got int 5"),
@@ -59,7 +60,7 @@ def regression(**changes):
             "got shapes (8, 3), (7, 1)",
         ),
         ({"data": (torch.ones(8, 3), torch.tensor(1.0))}, ValueError, "the first axis of each tensor", "(8, 3), ()"),
-        ({"data": (torch.ones(0, 3), torch.ones(0, 1))}, ValueError, "the first axis of each tensor", "(0, 3), (0, 1)"),
+        ({"data": (torch.ones(0, 3), torch.ones(0, 1))}, ValueError, "and at least one", "(0, 3), (0, 1)"),
         ({"batch_size": 0}, ValueError, "must be an int from 1 to the 8 examples, or None", "got 0"),
         ({"batch_size": 9}, ValueError, "must be an int from 1 to the 8 examples, or None", "got 9"),
         ({"batch_size": 4, "data": None}, ValueError, "`batch_size` needs `data`", "got data=None"),
@@ -116,6 +117,8 @@ def test_what_shows_only_at_the_init_is_refused_before_anything_is_trained(chang
     [
         ([], ValueError, "`start` is empty; expected at least one float"),
         (3.0, TypeError, "`start` must be a sequence of floats; got float 3.0. Pass [3.0]"),
+        ([[1.0, 2.0]], TypeError, "`start` must be a flat sequence of floats; got list [[1.0, 2.0]]"),
+        ("ab", TypeError, "`start` must be a flat sequence of floats; got str 'ab'"),
     ],
 )
 def test_a_landscape_needs_somewhere_to_start(start, error, said):
@@ -126,8 +129,36 @@ def test_a_landscape_needs_somewhere_to_start(start, error, said):
 
 def test_a_landscape_that_is_no_scalar_is_refused():
     vector = ac.landscape(lambda x: x.square(), [1.0, 2.0], optimizer=SGD, steps=1)
-    with pytest.raises(ValueError, match=r"or a scalar; got shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"must return a scalar; got shape \(2,\)"):
         ac.run(vector)
+
+
+def test_a_landscape_that_is_no_tensor_is_refused():
+    with pytest.raises(TypeError, match=r"`function` must return a tensor, a scalar; got float 0\.5"):
+        ac.run(ac.landscape(lambda x: 0.5, [1.0], optimizer=SGD, steps=1))
+
+
+@pytest.mark.parametrize("backend", ["auto", "loop", "lanes"])
+def test_a_factory_that_returns_no_optimizer_is_refused(backend):
+    with pytest.raises(TypeError, match=r"`optimizer\(params\)` must return a torch.optim.Optimizer; got NoneType"):
+        ac.run(regression(optimizer=lambda parameters: None), backend=backend)
+
+
+WRITERS = {
+    "model": {"model": lambda: nn.Sequential(nn.ReLU(inplace=True), linear())},
+    "objective": {"objective": lambda outputs, targets: mse_loss(outputs, targets.sub_(1.0))},
+}
+
+
+@pytest.mark.parametrize("who", WRITERS)
+def test_who_writes_into_the_data_is_refused_before_that_has_happened(who):
+    """Else each step would train on other data than the one before, and each run on what the last one left."""
+    data = torch.full((8, 3), -1.0), torch.zeros(8, 1)
+    with pytest.raises(ValueError, match=r"writes into data\[[01]\] in place.*inplace=False"):
+        ac.run(regression(data=data, **WRITERS[who]))
+    assert bool((data[0] == -1).all())
+    assert bool((data[1] == 0).all())
+    ac.run(regression(data=data, model=lambda: nn.Sequential(linear(), nn.ReLU(inplace=True))))
 
 
 def test_a_perturbed_run_that_is_nan_at_zero_has_diverged_at_zero_and_is_no_error():

@@ -167,12 +167,14 @@ def _refusal(job: Job, need: Footprint) -> str | None:
 def one_thread(device: torch.device) -> Iterator[int]:
     """Run with one intra-op thread: bits differ by thread count, and a replay has to be a replay.
 
-    Yields how many threads torch was given: so many processes may train at once.
+    Gradients are taken also where the caller takes none, as within `torch.no_grad()`. Yields how many threads torch was
+    given: so many processes may train at once.
     """
     before = torch.get_num_threads()
     try:
         if device.type == "cpu":
             torch.set_num_threads(1)
-        yield before if device.type == "cpu" else 1
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            yield before if device.type == "cpu" else 1
     finally:
         torch.set_num_threads(before)

@@ -11,6 +11,7 @@ from hypothesis.strategies import SearchStrategy
 from torch import Tensor
 
 from alignment_checks.fingerprints import content
+from alignment_checks.objectives import IGNORED
 from alignment_checks.perturbations.family import Family, Named, drawn, positive
 from alignment_checks.perturbations.value import Perturbation
 from alignment_checks.realization import Realization
@@ -24,7 +25,8 @@ def label_noise(max_rate: float) -> SearchStrategy[Perturbation]:
     Parameters
     ----------
     max_rate : float in (0, 1]
-        Largest probability that a label is flipped. The labels may be class indices, one-hot rows, or 0./1. floats.
+        Largest probability that a label is flipped. The labels may be class indices, one-hot rows, or 0./1. floats. The
+        index that torch's losses ignore by default, −100, is no class, and stays where it is.
 
     Examples
     --------
@@ -41,6 +43,7 @@ def _flip_labels(run: Realization, delta: Perturbation) -> Realization:
         raise ValueError("label_noise needs at least two classes; the targets hold one")
     random = delta.generator()
     flipped = torch.rand(labels.shape, generator=random, dtype=torch.float64) < (delta.magnitude or 0.0)
+    flipped &= labels != IGNORED
     by = torch.randint(1, len(classes), labels.shape, generator=random)
     index = torch.searchsorted(classes, labels)
     return _relabelled(run, torch.where(flipped, classes[(index + by) % len(classes)], labels))
@@ -48,7 +51,7 @@ def _flip_labels(run: Realization, delta: Perturbation) -> Realization:
 
 def _labels_changed(before: Realization, after: Realization, delta: Perturbation) -> float:
     old, new = (_labels(_data(run, delta)[-1], delta) for run in (before, after))
-    return float((old != new).double().mean())
+    return float((old != new)[old != IGNORED].double().mean())
 
 
 LABEL_NOISE = Family("label_noise", "dataset", "rate", _flip_labels, _labels_changed, seeded=True, most=1.0)
@@ -227,7 +230,8 @@ def _classes(run: Realization, delta: Perturbation) -> tuple[Tensor, Tensor]:
     assert original is not None, "a run has data only where its setup has"  # noqa: S101
     targets = original[-1]
     width = targets.shape[-1] if _is_one_hot(targets) else None
-    return labels, torch.arange(width) if width else torch.unique(_labels(targets, delta))
+    every = torch.arange(width) if width else torch.unique(_labels(targets, delta))
+    return labels, every[every != IGNORED]
 
 
 def _labels(targets: Tensor, delta: Perturbation) -> Tensor:

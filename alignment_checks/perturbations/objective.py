@@ -11,7 +11,7 @@ from hypothesis.strategies import SearchStrategy
 from torch import Tensor
 
 from alignment_checks.fingerprints import named
-from alignment_checks.objectives import BaseObjective, Coefficient, Loss, Mean, Tensors, known_by
+from alignment_checks.objectives import IGNORED, BaseObjective, Coefficient, Loss, Mean, Tensors, known_by
 from alignment_checks.perturbations.family import Family, Named, as_asked, drawn, positive
 from alignment_checks.perturbations.value import Perturbation
 from alignment_checks.realization import Realization
@@ -79,8 +79,8 @@ OBJECTIVE_MIX = Family("objective_mix", "objective", "k", _mix, as_asked, needs=
 def label_smoothing(max_epsilon: float) -> SearchStrategy[Perturbation]:
     """Smooth the labels: (1 − ε)·L(·, y) + ε·mean over the K classes of L(·, class) (Szegedy et al., 2016).
 
-    For `cross_entropy` this is its own `label_smoothing=ε`. Targets are class indices, or rows of class probabilities,
-    which become (1 − ε)·y + ε/K.
+    For `cross_entropy` without class weights this is its own `label_smoothing=ε`. Targets are class indices, of which
+    −100 is left as it is (torch's losses ignore it), or rows of class probabilities, which become (1 − ε)·y + ε/K.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def _every_class(loss: Loss, outputs: Tensor, targets: Tensor, parameters: Tenso
     """Return the loss averaged over what it would be if every label were class 0, 1, … K − 1."""
 
     def at(label: Tensor) -> Tensor:
-        return loss(outputs, label.to(targets.dtype).expand_as(targets), parameters)
+        return loss(outputs, torch.where(targets == IGNORED, targets, label.to(targets.dtype)), parameters)
 
     labels = torch.arange(outputs.shape[1], device=outputs.device)
     return torch.func.vmap(at)(labels).mean()

@@ -57,16 +57,18 @@ class Perturbation:
     payload: Any = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            raise ValueError(f"{self.family}: `seed` must be an int; got {self.seed!r}")
         if self.components:
             if self.magnitude is not None or self.limit is not None:
                 raise ValueError("a composition has no magnitude or limit of its own; pass None for both")
             return
         magnitude, limit = self.magnitude, self.limit
-        if magnitude is None or limit is None or not (math.isfinite(magnitude) and math.isfinite(limit)):
+        if not (_is_finite(magnitude) and _is_finite(limit)):
             raise ValueError(
                 f"{self.family}: magnitude and limit must be finite numbers; got {magnitude!r} and {limit!r}"
             )
-        if abs(magnitude) > limit:
+        if abs(magnitude or 0.0) > (limit or 0.0):
             raise ValueError(f"{self.family}: |magnitude| must be at most the family's limit {limit}; got {magnitude}")
 
     def __str__(self) -> str:
@@ -184,6 +186,10 @@ class Perturbation:
                 f"{self.family} needs its `{needs}` ({wanted}), which no repr or file can hold. Draw it from the "
                 "strategy that has it, or pass draws of that strategy to `reattached`"
             )
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 IDENTITY = Perturbation("identity", 0.0, 0.0, seed=0)

@@ -18,7 +18,7 @@ from alignment_checks.perturbations.composition import assembled
 from alignment_checks.sameness import alike
 from alignment_checks.sampling import kind_of
 from alignment_checks.shrinking import subsets
-from alignment_checks.training import TrainingSetup
+from alignment_checks.training import TrainingSetup, writes
 from alignment_checks.verdict import Verdict
 from pytest_alignment.foresight import Course, Foreseeing, is_final
 
@@ -48,7 +48,7 @@ class Forecast(Memory):
         self.contradicted = False
         self.unjudged: str | None = None
         self._last: Foreseeing | None = None
-        self._setups: dict[TrainingSetup, tuple[Hashable, TrainingSetup]] = {}
+        self._setups: dict[Hashable, tuple[Hashable, TrainingSetup]] = {}
         self._firsts: dict[Hashable, TrainingSetup] = {}
         self._verdicts: dict[Hashable, tuple[Verdict, Foreseeing | None]] = {}
         self._pursued_at: set[Hashable] = set()
@@ -69,12 +69,13 @@ class Forecast(Memory):
 
         Setups that differ in how they step alone then share batches (see `alignment_checks.runs.company`).
         """
-        if setup not in self._setups:
+        now = setup, writes(setup)
+        if now not in self._setups:
             rest = tuple(alike(getattr(setup, name)) for name in _REST)
             first = self._firsts.setdefault(rest, setup)
             same = replace(first, **{name: getattr(setup, name) for name in _STEPPING})
-            self._setups[setup] = (rest, *(alike(getattr(setup, name)) for name in _STEPPING)), same
-        return self._setups[setup]
+            self._setups[now] = (rest, *(alike(getattr(setup, name)) for name in _STEPPING)), same
+        return self._setups[now]
 
     def begun(self, setup: TrainingSetup, sides: Sides, seeds: Sequence[int], **how: Any) -> Experiment:
         """Return a new experiment that trains ahead."""

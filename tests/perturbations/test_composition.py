@@ -1,6 +1,7 @@
 """Perturbations made of others, and of a user's own functions."""
 
 from dataclasses import replace
+from functools import partial
 
 import hypothesis
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
@@ -216,3 +218,46 @@ def test_custom_perturbations_that_change_code_alone_are_runs_of_their_own(blobs
         np.testing.assert_allclose(row, ac.run(blobs, [delta], backend="loop").base[0], rtol=1e-9)
     assert len({row.tobytes() for row in together.base}) == 4
     assert ac.check_capability_robust(blobs, under=strategy, rtol=1e-3, examples=20).status == "fail"
+
+
+class Silent:
+    """A factory that does not tell its rate."""
+
+    def __init__(self, rate):
+        self.rate = rate
+
+    def __call__(self, parameters):
+        return torch.optim.SGD(parameters, lr=self.rate)
+
+    def __repr__(self):
+        return "Silent()"
+
+
+def weighted(outputs, targets, weights):
+    return weights[: len(targets)] * nn.functional.cross_entropy(outputs, targets, reduction="none")
+
+
+def reweighed(run, magnitude, generator):
+    """Weigh one of more examples than a tensor shows when it is printed."""
+    weights = torch.ones(2000, dtype=torch.float64)
+    weights[12] += magnitude
+    return replace(run, objective=replace(run.objective, function=partial(weighted, weights=weights)))
+
+
+CHANGES = {
+    "a factory's repr": lambda run, m, g: replace(run, optimizer=Silent(0.1 * (1 + m))),
+    "a tensor's digits": lambda run, m, g: replace(
+        run, optimizer=partial(torch.optim.SGD, lr=torch.tensor(1e-4 + 1e-5 * m))
+    ),
+    "a long tensor": reweighed,
+}
+
+
+@pytest.mark.parametrize("hides", CHANGES)
+@pytest.mark.parametrize("backend", ["loop", "lanes"])
+def test_what_reads_alike_is_not_taken_for_the_same_run(blobs, hides, backend):
+    delta = find(pt.custom("changed", CHANGES[hides], max_magnitude=1.0), lambda d: d.magnitude > 0)
+    together = ac.run(blobs, [delta.at(0.25), delta.at(1.0)], backend=backend)
+    alone = [ac.run(blobs, [one], backend=backend).base[0] for one in (delta.at(0.25), delta.at(1.0))]
+    np.testing.assert_allclose(together.base, alone, rtol=1e-12)
+    assert together.base[0, -1] != together.base[1, -1]

@@ -89,6 +89,16 @@ def test_label_noise_is_symmetric_over_the_other_classes(blobs, seed):
     np.testing.assert_allclose(counts, [1 / 6, 1 / 6, 1 / 2, 1 / 6], atol=0.03)  # 5 standard deviations
 
 
+@few
+@given(rate=FRACTIONS, seed=SEEDS)
+def test_what_losses_ignore_is_no_class_and_stays_where_it_is(blobs, rate, seed):
+    x, y = blobs.data
+    padded = torch.where(torch.arange(24) % 4 == 0, -100, y)
+    delta, (_, noisy) = applied(replace(blobs, data=(x, padded)), "label_noise", rate, seed)
+    assert torch.equal(noisy == -100, padded == -100)
+    assert delta.achieved(replace(blobs, data=(x, padded))) == float((noisy != padded)[padded != -100].double().mean())
+
+
 # -------------------------------------------------------------------------------------------------- coupled randomness
 
 

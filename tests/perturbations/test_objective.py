@@ -97,6 +97,15 @@ def test_label_smoothing_of_class_probabilities_is_that_of_cross_entropy(blobs, 
     torch.testing.assert_close(smoothed, expected, rtol=1e-12, atol=0)
 
 
+@few
+@given(OUTPUTS, st.floats(0, 1))
+def test_label_smoothing_leaves_out_what_cross_entropy_ignores(blobs, outputs, epsilon):
+    padded = torch.where(torch.arange(24) % 4 == 0, -100, blobs.data[1])
+    expected = cross_entropy(outputs, padded, label_smoothing=epsilon)
+    smoothed = loss_under(SMOOTH.at(epsilon), replace(blobs, data=(blobs.data[0], padded)), outputs)
+    torch.testing.assert_close(smoothed, expected, rtol=1e-12, atol=0)
+
+
 @pytest.mark.parametrize("backend", ["loop", "lanes"])
 def test_a_run_under_label_smoothing_is_the_run_of_smoothed_cross_entropy(blobs, backend):
     smooth = SMOOTH.at(0.3)

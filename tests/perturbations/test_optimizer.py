@@ -195,7 +195,7 @@ def test_an_optimizer_family_leaves_init_data_and_objective_alone(family, magnit
     assert run.parameters is plain.parameters
     assert run.data is plain.data
     assert run.objective is plain.objective
-    assert fingerprint(run, plain) != ""
+    assert fingerprint(run, plain) != ()
     assert fingerprint(run, plain) != fingerprint(delta(family, magnitude / 3).applied(plain), plain)
     assert delta(family, magnitude).kinds == {"optimizer"}
 

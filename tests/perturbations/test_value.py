@@ -209,6 +209,7 @@ def test_objects_that_are_not_plain_data_stay_out_of_equality_and_repr(blobs):
         ((-0.2, 0.1), "|magnitude| must be at most the family's limit 0.1; got -0.2"),
         ((float("nan"), 0.1), "magnitude and limit must be finite numbers; got nan and 0.1"),
         ((0.1, float("inf")), "magnitude and limit must be finite numbers; got 0.1 and inf"),
+        (("0.1", 0.1), "magnitude and limit must be finite numbers; got '0.1' and 0.1"),
         ((None, None), "magnitude and limit must be finite numbers; got None and None"),
     ],
 )

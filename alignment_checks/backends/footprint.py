@@ -29,6 +29,8 @@ class Footprint:
         Whether a call changes what the model or the objective holds beside buffers, and so what later calls give.
     convolves : bool
         Whether it convolves, which takes a core longer than its bytes tell.
+    minibatch : float
+        Which part of the examples a step takes beside measuring all of them; 0 where it takes the measured gradient.
     """
 
     bytes: int
@@ -36,6 +38,7 @@ class Footprint:
     sparse: tuple[str, ...]
     stateful: bool = False
     convolves: bool = False
+    minibatch: float = 0.0
 
 
 def footprint(run: Realization) -> Footprint:
@@ -66,7 +69,8 @@ def footprint(run: Realization) -> Footprint:
     of = dict(zip(parameters, gradient, strict=True))
     unused = tuple(name for name, g in of.items() if g is None)
     sparse = tuple(name for name, g in of.items() if g is not None and g.layout != torch.strided)
-    return Footprint(_COPIES * weights + sum(saved.values()), unused, sparse, stateful, convolves)
+    minibatch = 0.0 if run.batch_size is None else run.batch_size / run.examples
+    return Footprint(_COPIES * weights + sum(saved.values()), unused, sparse, stateful, convolves, minibatch)
 
 
 _COPIES = 6

@@ -108,18 +108,25 @@ def _batches(need: Footprint, device: torch.device, lanes: int, runs: int) -> fl
     """Return the milliseconds of a step of as many runs in batches of `lanes`."""
     full = chunk(need, device, lanes) or lanes
     share = full * need.bytes / CHUNK
-    call = CALLING + (full * _traffic(need) * (BESIDE + SPILLED * share**2) if device.type == "cpu" else 0)
+    call = _calls(need) * CALLING
+    call += full * _traffic(need) * (BESIDE + SPILLED * share**2) if device.type == "cpu" else 0
     return -(-runs // lanes) * STEPPING + -(-runs // full) * call
 
 
 def _alone(need: Footprint, device: torch.device) -> float:
     """Return the milliseconds of a step in the loop."""
-    return LOOPED + (_traffic(need) * (CONVOLVED if need.convolves else 1) if device.type == "cpu" else 0)
+    python = _calls(need) * LOOPED
+    return python + (_traffic(need) * (CONVOLVED if need.convolves else 1) if device.type == "cpu" else 0)
+
+
+def _calls(need: Footprint) -> int:
+    """Return how many gradients a step takes: one that is measured, and one of a minibatch."""
+    return 1 + (need.minibatch > 0)
 
 
 def _traffic(need: Footprint) -> float:
     """Return the milliseconds that a core takes to go through what a step of a run takes."""
-    return need.bytes / TRAFFIC
+    return need.bytes * (1 + need.minibatch) / TRAFFIC
 
 
 def _memory(device: torch.device) -> int:

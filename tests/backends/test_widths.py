@@ -96,6 +96,16 @@ def test_few_runs_of_a_size_that_calls_hardly_gain_by_are_left_to_the_loop():
     assert plan.batched(replace(middle, bytes=1000), CPU, 16, 16) == 16
 
 
+def test_on_minibatches_fewer_runs_pay_in_lanes_since_each_of_their_steps_is_two_gradients(blobs):
+    assert footprint(realize(blobs, 0)).minibatch == 0
+    some = footprint(realize(replace(blobs, batch_size=7), 0))
+    assert some.minibatch == 7 / len(blobs.data[0])
+    least = [
+        next(n for n in range(1, 17) if plan.batched(need, CPU, 16, n)) for need in (some, replace(some, minibatch=0.0))
+    ]
+    assert least[0] < least[1]
+
+
 def test_what_is_no_faster_in_lanes_goes_through_the_loop_and_says_so(blobs, monkeypatch):
     monkeypatch.setattr(plan, "BESIDE", 1000.0)
     found = ac.run(blobs, seeds=range(20))

@@ -110,7 +110,7 @@ def test_an_assertion_from_a_thread_of_the_body_is_judged_by_itself(suite, run, 
         """
         from concurrent.futures import ThreadPoolExecutor
 
-        @FEW
+        @settings(FEW, deadline=None)
         @given(delta=GAIN)
         def test_it(alignment, delta):
             with ThreadPoolExecutor(1) as pool:

@@ -10,12 +10,13 @@ from itertools import islice
 import numpy as np
 import torch
 
-from alignment_checks.backends.dispatch import one_thread, trained
+from alignment_checks.backends.dispatch import trained
 from alignment_checks.backends.job import Job, Record
 from alignment_checks.backends.path import LARGEST, Path
 from alignment_checks.backends.path import along as scored_along
 from alignment_checks.backends.path import follow as path_of
 from alignment_checks.backends.path import size as path_size
+from alignment_checks.backends.reproducible import reproducible
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.realization import Realization, checked, randomness, realize
 from alignment_checks.rows import Row, rows_of, score_of, work_of
@@ -141,7 +142,7 @@ def _run(parts: Sequence[list[Row]], how: _How, *, keep_ends: bool | None = None
     numbers = 2 * len(rows) * sum(value.numel() for value in how.checked(rows[0].setup).parameters.values())
     keep = numbers <= KEPT_NUMBERS if keep_ends is None else keep_ends
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-    with one_thread(how.device) as threads:
+    with reproducible(how.device) as threads:
         found = iter([one for chunk in chunks for one in _records(chunk, how, threads, keep_ends=keep)])
     return [_kept(part, list(islice(found, len(part))), how) for part in parts]
 
@@ -206,7 +207,7 @@ def follow(setup: TrainingSetup, seeds: Sequence[int], *, device: str = "auto") 
     jobs = [Job(realize(setup, seed), (None,), random) for seed in seeds]
     if sum(map(path_size, jobs)) > LARGEST:
         return None
-    with one_thread(where):
+    with reproducible(where):
         return [path_of(job, where) for job in jobs]
 
 
@@ -217,7 +218,7 @@ def along(paths: Sequence[Path], base: Sequence[Perturbation], *, device: str = 
     """
     setup, where = paths[0].job.train.setup, resolved(device)
     rows = rows_of(setup, [IDENTITY] * len(base), base, [path.job.train.seed for path in paths])
-    with one_thread(where):
+    with reproducible(where):
         columns = [_scored_along(path, base, where) for path in paths]
     found = [column[index] for index in range(len(base)) for column in columns]
     return _trajectory(setup, rows, found, lambda: tuple(f.end for f in found if f.end is not None))

@@ -15,7 +15,7 @@ import torch
 from alignment_checks.backends import lanes, plan
 from alignment_checks.backends.footprint import Footprint
 from alignment_checks.backends.graphs import Graphs, NotCompiled, NotTraced
-from alignment_checks.backends.job import Job, Record
+from alignment_checks.backends.job import Job, Record, because
 from alignment_checks.backends.slots import Slots
 from alignment_checks.backends.stepping.hyperparameters import factories
 from alignment_checks.backends.stepping.refusal import StepRefused
@@ -106,7 +106,7 @@ class _Trainer:
                     return self.halved(batch, idle)
                 self.wide = False
             else:
-                return [replace(record, reason=lanes.because(self.reason, record.reason)) for record in records]
+                return [replace(record, reason=because(self.reason, record.reason)) for record in records]
         return self.in_parts(batch, idle, self.width)
 
     def refuse(self, way: Way, error: StepRefused) -> None:
@@ -123,7 +123,7 @@ class _Trainer:
         half = -(-len(batch) // 2)
         note = f"in batches of at most {half}, for lack of memory"
         records = self.in_parts(batch, idle, half)
-        return [replace(record, reason=lanes.because(record.reason, note)) for record in records]
+        return [replace(record, reason=because(record.reason, note)) for record in records]
 
     def in_parts(self, batch: Sequence[Job], idle: Collection[int], width: int) -> list[Record]:
         """Train a batch as several, each of as many lanes, but for the last."""
@@ -136,5 +136,5 @@ class _Trainer:
     @property
     def reason(self) -> str | None:
         """Why lanes are not trained in the fastest way."""
-        stepped = f"stepped by {self.ways[0]}, since {lanes.because(*self.refusals)}" if self.refusals else None
-        return lanes.because(stepped, *self.graphs.refusals)
+        stepped = f"stepped by {self.ways[0]}, since {because(*self.refusals)}" if self.refusals else None
+        return because(stepped, *self.graphs.refusals)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import nullcontext
 from functools import partial
 
 import torch
@@ -12,6 +12,7 @@ from alignment_checks.backends import batches, lanes, loop, plan
 from alignment_checks.backends.footprint import Footprint, footprint
 from alignment_checks.backends.graphs import Graphs
 from alignment_checks.backends.job import Job, Record
+from alignment_checks.backends.reproducible import noted, remarks
 from alignment_checks.backends.slots import consecutive, layout, placed, slots_matter
 from alignment_checks.backends.stepping.hyperparameters import factories, options_of
 from alignment_checks.backends.stepping.refusal import Refused
@@ -50,7 +51,7 @@ def trained(
     """
     known = surveys or Surveys()
     if max(planned, len(jobs)) == 1 and backend != "lanes":  # no batch is found out about for one run
-        yield 0, loop.train(jobs[0], device, TOO_FEW if backend == "auto" else ASKED)
+        yield 0, _looped(jobs[0], device, TOO_FEW if backend == "auto" else ASKED)
         return
     for members in _alike(jobs):
         group = [jobs[index] for index in members]
@@ -148,7 +149,7 @@ class _Group:
     def looped(self, jobs: Sequence[Job], reason: str) -> list[Record]:
         """Train jobs in the loop, one by one."""
         work = plan.milliseconds(self.need, self.device, 1, len(jobs), self.jobs[0].steps)
-        tasks = [partial(loop.train, job, self.device, reason) for job in jobs]
+        tasks = [partial(_looped, job, self.device, reason) for job in jobs]
         return shared_out(tasks, self.processes if work >= plan.FORKING else 1)
 
 
@@ -163,18 +164,9 @@ def _refusal(job: Job, need: Footprint) -> str | None:
     return None
 
 
-@contextmanager
-def one_thread(device: torch.device) -> Iterator[int]:
-    """Run with one intra-op thread: bits differ by thread count, and a replay has to be a replay.
-
-    Gradients are taken also where the caller takes none, as within `torch.no_grad()`. Yields how many threads torch was
-    given: so many processes may train at once.
-    """
-    before = torch.get_num_threads()
-    try:
-        if device.type == "cpu":
-            torch.set_num_threads(1)
-        with torch.inference_mode(mode=False), torch.enable_grad():
-            yield before if device.type == "cpu" else 1
-    finally:
-        torch.set_num_threads(before)
+def _looped(job: Job, device: torch.device, reason: str) -> Record:
+    """Train one job in the loop. On a CPU with one thread every operation gives the same bits each time."""
+    notes: list[str] = []
+    with nullcontext() if device.type == "cpu" else remarks(notes):
+        record = loop.train(job, device, reason)
+    return noted([record], notes)[0]

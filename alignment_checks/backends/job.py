@@ -58,6 +58,11 @@ class Record:
     reason: str | None
 
 
+def because(*reasons: str | None) -> str | None:
+    """Return the reasons that there are as one, None where there is none."""
+    return "; ".join(reason for reason in reasons if reason) or None
+
+
 def as_lost(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return NaN in the shape of `values`: where a run that diverged ended is not a place."""
     return {name: torch.full_like(value, torch.nan) for name, value in values.items()}

@@ -7,10 +7,7 @@ Nothing is read back from the device before the last step.
 
 from __future__ import annotations
 
-import re
-import warnings
 from collections.abc import Collection, Hashable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -24,6 +21,7 @@ from alignment_checks.backends.graphs import Graphs, NotCompiled, NotTraced
 from alignment_checks.backends.job import Job, Record, as_lost, is_lost
 from alignment_checks.backends.lost import Lost
 from alignment_checks.backends.minibatches import disturbed, noise, together
+from alignment_checks.backends.reproducible import noted, remarks
 from alignment_checks.backends.stacking import Batch, Found, Weights
 from alignment_checks.backends.stepping.refusal import Refused, first_line, is_out_of_memory
 from alignment_checks.backends.stepping.stepper import Stepper, Way
@@ -78,10 +76,10 @@ def train(
     Refused
         If the model or the optimizer cannot be batched.
     """
-    slow: list[str] = []
+    notes: list[str] = []
     keep_freed(device)
     try:
-        with _slow_paths(slow), seeding.isolated(seeding.derive("lanes")):
+        with remarks(notes), seeding.isolated(seeding.derive("lanes")):
             records = _Lanes(jobs, device, way, unused, graphs or Graphs(traces=False), chunk, idle).recorded()
     except (Refused, NotTraced, NotCompiled):
         raise
@@ -89,12 +87,7 @@ def train(
         if is_out_of_memory(error):
             raise MemoryError(first_line(error)) from error
         raise Refused(f"torch.func cannot batch it: {first_line(error)}") from error
-    return [replace(record, reason=because(slow[0], record.reason)) for record in records] if slow else records
-
-
-def because(*reasons: str | None) -> str | None:
-    """Return the reasons that there are as one, None where there is none."""
-    return "; ".join(reason for reason in reasons if reason) or None
+    return noted(records, notes)
 
 
 class _Lanes:
@@ -273,19 +266,3 @@ def _end(stacked: End, lane: int, learning_rate: tuple[float, ...]) -> End:
 
 def _lost(end: End) -> End:
     return End(as_lost(end.parameters), as_lost(end.parameters), end.learning_rate)
-
-
-@contextmanager
-def _slow_paths(notes: list[str]) -> Iterator[None]:
-    """Collect what vmap says of its slow paths, which a user who runs with `-W error` did not ask to hear."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.filterwarnings("always", message=_SLOW)
-        yield
-    for one in caught:
-        if re.match(_SLOW, str(one.message)):
-            notes.append(first_line(one.message))
-        else:
-            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
-
-
-_SLOW = "There is a performance drop"

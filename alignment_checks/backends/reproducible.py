@@ -1,0 +1,81 @@
+"""A replay has to be a replay: the same bits each time, and a word on operations that cannot give them."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from alignment_checks.backends.job import Record, because
+from alignment_checks.backends.stepping.refusal import first_line
+
+
+@contextmanager
+def reproducible(device: torch.device) -> Iterator[int]:
+    """Compute the same bits each time, whoever calls: on a CPU with one intra-op thread, elsewhere by fixed algorithms.
+
+    Gradients are taken also where the caller takes none, as within `torch.no_grad()`. Yields how many threads torch was
+    given on a CPU: so many processes may train at once.
+    """
+    alike = _one_thread() if device.type == "cpu" else _deterministic()
+    with alike as threads, torch.inference_mode(mode=False), torch.enable_grad():
+        yield threads
+
+
+@contextmanager
+def _one_thread() -> Iterator[int]:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        yield before
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _deterministic() -> Iterator[int]:
+    """Have torch take algorithms that add in a fixed order, and choose none by the clock; put back what was set.
+
+    An operation that has no such algorithm warns (see `remarks`), unless the user wants it to be an error.
+    """
+    asked, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    memory: Any = torch.utils.deterministic
+    fills, times = memory.fill_uninitialized_memory, torch.backends.cudnn.benchmark
+    try:
+        torch.use_deterministic_algorithms(True, warn_only=warns or not asked)
+        memory.fill_uninitialized_memory = fills and asked  # filling what is never read takes time
+        torch.backends.cudnn.benchmark = False
+        yield 1
+    finally:
+        torch.use_deterministic_algorithms(asked, warn_only=warns)
+        memory.fill_uninitialized_memory = fills
+        torch.backends.cudnn.benchmark = times
+
+
+@contextmanager
+def remarks(notes: list[str]) -> Iterator[None]:
+    """Collect what torch warns of that concerns us alone: a user who runs with `-W error` did not ask to hear it."""
+    with warnings.catch_warnings(record=True) as caught:
+        for pattern in _OURS:
+            warnings.filterwarnings("always", message=pattern)
+        yield
+    for one in caught:
+        if any(re.match(pattern, str(one.message)) for pattern in _OURS):
+            notes.append(first_line(one.message).partition(", but you set")[0])
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+
+
+def noted(records: list[Record], notes: Sequence[str]) -> list[Record]:
+    """Return records with what was remarked of them among their reasons."""
+    told = dict.fromkeys(notes)
+    return [replace(record, reason=because(*told, record.reason)) for record in records] if told else records
+
+
+_OURS = ("There is a performance drop", r"\S+ does not have a deterministic implementation")
+"""What `vmap` says of its slow paths, and what operations say that have no deterministic algorithm."""

@@ -177,7 +177,8 @@ class Assertion:
             )
         others = {name: value for name, value in self.arguments.items() if name != "delta"}
         forecast.course.launching = self.watching.launching
-        return forecast.judged(self._checked, delta, self.setup, (self.key.property, alike(others)))
+        line, max_time = (self.key.property, alike(others)), others.get("max_time", self.ledger.options.max_time)
+        return forecast.judged(self._checked, delta, self.setup, line, max_time)
 
     def _alone(self, delta: Perturbation, **level: float) -> Verdict:
         """Return the verdict on the one perturbation that a test drew by itself."""

@@ -81,7 +81,14 @@ class Forecast(Memory):
         """Return a new experiment that trains ahead."""
         return Foreseeing(self.course, self._known(setup)[1], sides, seeds, **how)
 
-    def judged(self, check: Check, delta: Perturbation, setup: TrainingSetup, line: Hashable) -> Verdict:
+    def judged(
+        self,
+        check: Check,
+        delta: Perturbation,
+        setup: TrainingSetup,
+        line: Hashable,
+        max_time: float | None = None,
+    ) -> Verdict:
         """Return the verdict on the δ of one example.
 
         Parameters
@@ -92,6 +99,8 @@ class Forecast(Memory):
         setup : TrainingSetup
         line : hashable
             Stands for the assertion, with its other arguments.
+        max_time : float, optional
+            Seconds that the assertion may take, to within one batch: examples that are left then are not judged.
 
         Notes
         -----
@@ -100,6 +109,7 @@ class Forecast(Memory):
         verdict on one δ stays what it is: where chance has a part in a failure, that is confirmed when it is first met.
         """
         self.course.enter(current_build_context())
+        self.course.allot(max_time)
         key = (line, self.known_as(setup), delta)
         asked = self._asked.setdefault((*key[:2], self.course.depth), {})
         asked[delta] = None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from hypothesis import reject
 from hypothesis.control import current_build_context, currently_in_test_context
@@ -16,6 +17,7 @@ from hypothesis.strategies import SearchStrategy
 from alignment_checks.experiment import Experiment, Sides, measure_together
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.perturbations.family import draws_whole
+from alignment_checks.progress import Budget
 from alignment_checks.readings import Reading
 from alignment_checks.sameness import alike
 from alignment_checks.training import TrainingSetup
@@ -27,6 +29,9 @@ Asked = tuple["Foreseeing", Perturbation]
 FIRST = 16
 """Runs of the first batch on a CPU, as many as lanes, and of any after a failure; each other one is followed by one
 three times as large. An accelerator trains all at once."""
+
+FEWEST = 10
+"""Examples that are judged however long they take: of fewer, Hypothesis says that nearly all were filtered out."""
 
 
 class Foreseen(BaseException):
@@ -69,6 +74,10 @@ class Course:
         What examples drew by strategies that are known to draw everything up to the limits of their families.
     assumes : bool
         Whether an example did not satisfy an assumption of the body, which may be about δ.
+    budget : Budget
+        The time that training may take until the end of the current assertion.
+    left_out : int
+        Examples of this pass that there was no time to train for.
     """
 
     collecting: bool = True
@@ -85,11 +94,13 @@ class Course:
     launching: Callable[[Sequence[Perturbation]], None] = _untold
     whole: set[Perturbation] = field(default_factory=set)
     assumes: bool = False
+    budget: Budget = field(default_factory=Budget)
+    left_out: int = 0
     _example: object = None
 
     def begin_pass(self) -> None:
         """Begin a dry pass."""
-        self.examples, self._example, self.size = 0, None, FIRST
+        self.examples, self._example, self.size, self.left_out = 0, None, FIRST, 0
 
     def end_pass(self) -> bool:
         """End a dry pass, and return whether another one may see further."""
@@ -108,6 +119,17 @@ class Course:
         if example is not self._example:
             self._example, self.depth = example, 0
             self.examples += 1
+
+    def allot(self, seconds: float | None) -> None:
+        """Let the current assertion take so long, over all examples; each before it in the body had as long."""
+        self.budget.limit = math.inf if seconds is None else seconds * (self.depth + 1)
+
+    def affords(self) -> bool:
+        """Return whether what an example asks for may be trained: the first ones always, and what is reported."""
+        if self.searching or self.examples <= FEWEST or is_final() or self.budget.affords():
+            return True
+        self.left_out += 1
+        return False
 
     @contextmanager
     def search(self, *, confirming: bool) -> Iterator[None]:
@@ -196,6 +218,8 @@ class Foreseeing(Experiment):
         for delta in deltas:
             self.sides.check(delta)
         batch = course.batch(self, deltas) if foreseen else []
+        if (batch or not self._seen.issuperset(deltas)) and not course.affords():
+            self._leave_out()
         told = self._launch(deltas, batch)
         if batch:
             course.train_ahead(batch)
@@ -206,6 +230,12 @@ class Foreseeing(Experiment):
         if not course.searching:
             self.drawn.update(dict.fromkeys(deltas))
         return [self.known[self.key(delta)] for delta in deltas]
+
+    def _leave_out(self) -> NoReturn:
+        """End an example that there is no time for: it is not judged."""
+        if self.course.collecting:
+            raise Foreseen
+        reject()
 
     def _unforeseen(self, deltas: Sequence[Perturbation], *, told: bool) -> None:
         """Train what nobody saw coming."""

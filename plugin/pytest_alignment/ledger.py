@@ -119,6 +119,9 @@ class Ledger:
                 yield
         finally:
             self.forecast = None
+            if left_out := forecast.course.left_out:
+                judged = forecast.course.examples - left_out
+                self.say(f"{item.name} stopped early: the time ran out after {judged} examples", "given")
         if forecast.unjudged is not None:
             pytest.skip(forecast.unjudged)
 

@@ -97,6 +97,52 @@ def test_max_time_ends_a_search_in_time_and_says_so(suite, run):
     run("--alignment-max-time=0.01", "--alignment-examples=30").assert_outcomes(passed=1)
 
 
+@pytest.mark.parametrize("ends", [True, False], ids=["in time", "never"])
+def test_max_time_ends_the_examples_of_given_in_time_and_says_so(suite, run, written, section, ends):
+    suite(
+        "counting",
+        """
+        import time
+
+        def slow(realization, magnitude, generator):
+            time.sleep(0.01)
+            return realization
+
+        @settings(FEW, max_examples=60, deadline=None)
+        @given(delta=pt.custom("slow", slow, 1.0))
+        def test_it(alignment, delta):
+            alignment.assert_capability_robust(BOWL, delta=delta, rtol=9)
+    """,
+    )
+    result = run("-W", "default", *["--alignment-max-time=0.01"] * ends)
+    result.assert_outcomes(passed=1, warnings=int(ends))
+    result.stdout.no_fnmatch_line("*HealthCheck*")
+    assert len(written("launches")) == (1 if ends else 2)
+    found = [
+        line for line in section(result) if line.startswith("given: test_it stopped early: the time ran out after ")
+    ]
+    assert len(found) == ends
+
+
+def test_the_assertions_of_a_body_have_their_time_each_and_what_fails_by_then_is_reported(suite, run, written):
+    suite(
+        "counting",
+        """
+        @settings(FEW, max_examples=60, deadline=None)
+        @given(delta=GAIN, lr=st.floats(0.01, 0.1))
+        def test_it(alignment, delta, lr):
+            bowl = ac.landscape(lambda x: (x**2).sum(), [1.0], optimizer=partial(torch.optim.SGD, lr=lr), steps=4)
+            alignment.assert_capability_robust(bowl, delta=delta, rtol=9, max_time=1e-6)
+            alignment.assert_capability_robust(bowl, delta=delta, rtol=0.1, max_time=1e-6)
+    """,
+    )
+    result = run("-W", "default")
+    result.assert_outcomes(failed=1, warnings=1)
+    result.stdout.no_fnmatch_line("*Flaky*")
+    result.stdout.no_fnmatch_line("*HealthCheck*")
+    result.stdout.fnmatch_lines(["E *CapabilityNotRobust: capability is not robust under init_gain(log2=*"])
+
+
 def test_device_and_examples_reach_the_search_unless_the_test_says_otherwise(suite, pytester):
     suite("""
         from alignment_checks import checks, judging

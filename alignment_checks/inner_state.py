@@ -35,25 +35,28 @@ def inner_state(*owners: object) -> str:
     >>> inner_state(layer) == before, inner_state(nn.Linear(2, 3)) == before
     (False, True)
     """
-    digest = hashlib.blake2b(digest_size=16)
+    found: list[bytes] = []
     for owner in owners:
-        for part in _parts(owner, ()):
-            digest.update(part + b"\0")
-    return digest.hexdigest()
+        _note(owner, (), found)
+    return hashlib.blake2b(b"\0".join(found), digest_size=16).hexdigest()
 
 
-def _parts(value: object, above: tuple[int, ...]) -> Iterator[bytes]:
-    """Yield what tells a value from others: its type, and what it holds."""
-    yield f"{type(value).__module__}.{type(value).__qualname__}".encode()
-    if isinstance(value, (bool, int, float, complex, str, bytes, types.NoneType, torch.dtype, torch.device)):
-        yield repr(value).encode()
+def _note(value: object, above: tuple[int, ...], found: list[bytes]) -> None:
+    """Add to what was found what tells a value from others: its type, and what it holds."""
+    kind = type(value)
+    found.append(f"{kind.__module__}.{kind.__qualname__}".encode())
+    if isinstance(value, _PLAIN):
+        found.append(repr(value).encode())
     elif isinstance(value, (type, types.ModuleType, types.BuiltinFunctionType)):
-        yield value.__name__.encode()
+        found.append(value.__name__.encode())
     elif isinstance(value, (Tensor, np.ndarray, torch.Generator)):
-        yield _bytes(value)
+        found.append(_bytes(value))
     elif id(value) not in above and len(above) < _DEEPEST and not isinstance(value, weakref.ref):
         for held in _held(value):
-            yield from _parts(held, (*above, id(value)))
+            _note(held, (*above, id(value)), found)
+
+
+_PLAIN = (str, bool, int, float, types.NoneType, complex, bytes, torch.dtype, torch.device)
 
 
 def _bytes(value: Any) -> bytes:

@@ -77,6 +77,37 @@ class Graphs:
         self.refusals.append(f"not {'compiled' if self.traces else 'traced'}: {error}")
 
 
+class Arguments:
+    """What a function is called with: tensors, and dicts of them, which are laid out alike as long as they last."""
+
+    def __init__(self, *given: Any) -> None:
+        self.given = given
+        self.values: Tensors = []
+        form: list[tuple[Hashable, ...] | None] = []
+        for argument in given:
+            if isinstance(argument, Tensor):
+                self.values.append(argument)
+                form.append(None)
+            else:
+                self.values += argument.values()
+                form.append(tuple(argument))
+        self.form: Form = tuple(form)
+        self.key = _Key((self.form, layouts(self.values)))
+
+
+class _Key:
+    """A key of a dict whose hash is found once."""
+
+    def __init__(self, held: Hashable) -> None:
+        self.held, self.hash = held, hash(held)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, _Key) and self.held == other.held)
+
+    def __hash__(self) -> int:
+        return self.hash
+
+
 class Graph:
     """Calls a function of tensors, and of dicts of them, as what is traced once for each layout of them."""
 
@@ -89,7 +120,7 @@ class Graph:
         """Compare again from the next step on."""
         self.calls.clear()
 
-    def __call__(self, function: Function, *arguments: Any, calls: int = 1) -> tuple[Tensors, Tensors]:
+    def __call__(self, function: Function, arguments: Arguments, calls: int = 1) -> tuple[Tensors, Tensors]:
         """Return what the function does; so many calls make a step, and all of them are compared or none.
 
         Raises
@@ -99,16 +130,15 @@ class Graph:
         NotCompiled
             If the graph cannot be compiled.
         """
-        values, form = _flat(arguments)
-        key = (form, layouts(values))
+        values, key = arguments.values, arguments.key
         code = self.codes.get(key)
         if code is None:
-            code = self.codes[key] = self._code(function, values, form)
+            code = self.codes[key] = self._code(function, values, arguments.form)
         with torch.no_grad():
             flat = code.run(values)
         found = flat[: code.measured], flat[code.measured :]
         if self.calls[key] // calls % AUDITED == 0:
-            _compare(found, function(*arguments), exactly=not self.compiles and _is_on_cpu(values))
+            _compare(found, function(*arguments.given), exactly=not self.compiles and _is_on_cpu(values))
         self.calls[key] += 1
         return found
 
@@ -125,19 +155,6 @@ class _Code(NamedTuple):
 
     run: Run
     measured: int
-
-
-def _flat(arguments: Iterable[Tensor | dict[Any, Tensor]]) -> tuple[Tensors, Form]:
-    values: Tensors = []
-    form: list[tuple[Hashable, ...] | None] = []
-    for argument in arguments:
-        if isinstance(argument, Tensor):
-            values.append(argument)
-            form.append(None)
-        else:
-            values += argument.values()
-            form.append(tuple(argument))
-    return values, tuple(form)
 
 
 def _formed(values: Iterable[Tensor], form: Form) -> list[Any]:

@@ -120,7 +120,7 @@ class _Lanes:
         self.batches = together(runs, device)
         self.noises = [noise(runs, which, device) for which in range(len(self.run.noise))]
         self.dtype = None if self.run.dtype is None else next(iter(self.run.parameters.values())).dtype
-        self.stepper = Stepper(runs, self.weights.detached(), way, unused)
+        self.stepper = Stepper(runs, self.weights.now(), way, unused)
 
     def trace(self, graphs: Graphs) -> None:
         """Have all batched functions called as graphs."""
@@ -151,11 +151,11 @@ class _Lanes:
                 found = self.descended(t, found)
                 self.weights.buffers.update(found.buffers)
                 self.stepper.step(found.gradient, found.loss)
-                step = {n: value - here[n] for n, value in self.weights.detached(self.dtype).items()} if here else {}
+                step = {n: value - here[n] for n, value in self.weights.now(self.dtype).items()} if here else {}
             if at is not None and self.mesa.of == "step":
                 pursued[at] = vmap(self.mesa)(step, here)
             if self.over(t, at, losses, pursued, scored):
-                end, rates = End(self.weights.detached(self.dtype), {}, ()), self.stepper.learning_rates()
+                end, rates = End(self.weights.now(self.dtype), {}, ()), self.stepper.learning_rates()
                 break
         self.stepper.settle()
         return self.records(losses, scored, pursued, [_end(end, lane, rate) for lane, rate in enumerate(rates)])

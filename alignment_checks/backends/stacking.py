@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
-from alignment_checks.backends.graphs import Graph
+from alignment_checks.backends.graphs import Arguments, Graph
 from alignment_checks.drawing import EVALUATION, STEP, drawing, seed_of
 from alignment_checks.objectives import Coefficient, MesaObjective, Objective, Tensors
 from alignment_checks.realization import Realization, model_inputs
+
+_Function = Callable[..., Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +62,7 @@ def stack(values: Sequence[Tensor], device: torch.device) -> Tensor:
 class Weights:
     """The state of all lanes: trainable parameters and buffers stacked, frozen parameters shared where they can be."""
 
-    trainable: dict[str, nn.Parameter]
+    trainable: dict[str, Tensor]
     buffers: dict[str, Tensor]
     frozen: dict[str, Shared]
 
@@ -72,23 +73,23 @@ class Weights:
         first, low = runs[0], runs[0].dtype
         frozen = {n: [r.constants[n] for r in runs] for n in first.constants if n not in changing}
         return cls(
-            {n: nn.Parameter(cast(stack([r.parameters[n] for r in runs], device), low)) for n in first.parameters},
+            {n: cast(stack([r.parameters[n] for r in runs], device), low) for n in first.parameters},
             {n: cast(stack([r.constants[n] for r in runs], device), low) for n in first.constants if n in changing},
             {n: Shared.of(values, device, own=n in first.own_frozen).cast(low) for n, values in frozen.items()},
         )
 
-    def detached(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
-        """Return the trainable parameters as plain tensors, which share their memory where they have that dtype."""
-        return {name: cast(parameter.detach(), dtype) for name, parameter in self.trainable.items()}
+    def now(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+        """Return the trainable parameters, themselves where they have that dtype."""
+        return {name: cast(value, dtype) for name, value in self.trainable.items()}
 
     def snapshot(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
         """Return a copy of the trainable parameters."""
-        return {name: cast(parameter.detach().clone(), dtype) for name, parameter in self.trainable.items()}
+        return {name: cast(value.clone(), dtype) for name, value in self.trainable.items()}
 
     def at(self, lanes: Tensor | None) -> list[dict[str, Shared]]:
         """Return trainable parameters, buffers and frozen parameters of the given lanes."""
         groups = (
-            {name: Shared(value, 0) for name, value in self.detached().items()},
+            {name: Shared(value, 0) for name, value in self.trainable.items()},
             {name: Shared(value, 0) for name, value in self.buffers.items()},
             self.frozen,
         )
@@ -119,6 +120,8 @@ class Batch:
         What is measured of the gradient.
     graph : Graph or None
         What calls the batched function in its place.
+    kept : dict
+        How it is evaluated, by what is asked for: the calls of one step are those of the next.
     """
 
     module: nn.Module
@@ -134,6 +137,7 @@ class Batch:
     idle: frozenset[int] = frozenset()
     mesa: MesaObjective | None = None
     graph: Graph | None = None
+    kept: dict[str, _Calls] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def of(
@@ -199,31 +203,42 @@ class Batch:
             (loss,), _ = self._mapped(self._value, weights, 0)
             return loss
 
-    def _mapped(self, function: Callable[..., Any], weights: Weights, step: int) -> tuple[list[Tensor], list[Tensor]]:
-        """Return what the function of a lane gives for all lanes."""
+    def _mapped(self, function: _Function, weights: Weights, step: int) -> tuple[list[Tensor], list[Tensor]]:
+        """Return what the function of a lane gives for all lanes, by calls of so many lanes each."""
+        calls = self._calls(weights, function)
+        calls.step.fill_(step)
+        given: list[tuple[list[Tensor], list[Tensor]]]
+        if self.graph is None:
+            given = [calls.function(step, *each.given[1:]) for each in calls.arguments]
+        else:
+            given = [self.graph(calls.function, each, len(calls.arguments)) for each in calls.arguments]
+        if calls.width == self.size:
+            return given[0]
+        found, others = (_joined(columns, self.size) for columns in zip(*(given[i] for i in calls.order), strict=True))
+        return found, others
+
+    def _calls(self, weights: Weights, function: _Function) -> _Calls:
+        """Return how it is evaluated; where the tensors are the weights' own memory, the same again at each step."""
+        kept = self.kept.get(function.__name__)
+        if kept is not None and kept.weights is weights:
+            return kept
+        found = self._laid_out(weights, function)
+        if self.lanes is None and self.dtype is None and not weights.buffers and self.size % found.width == 0:
+            self.kept[function.__name__] = found
+        return found
+
+    def _laid_out(self, weights: Weights, function: _Function) -> _Calls:
         groups: list[Mapping[Any, Shared]] = [*weights.at(self.lanes), dict(enumerate(self.data or ()))]
         groups += [{} if self.seeds is None else {0: Shared(self.seeds, 0)}]
         groups += [{index: Shared(column, 0) for index, column in enumerate(self.coefficients)}]
         values = [{name: part.cast(self.dtype) for name, part in group.items()} for group in groups]
         dims = ({name: part.dim for name, part in group.items()} for group in values)
         mapped = vmap(function, in_dims=(None, *dims), randomness="error")
-        called = partial(mapped, step) if self.graph is None else partial(self.graph, mapped, torch.tensor(step))
-        width = self.chunk or self.size
-        if width == self.size:
-            return called(*({name: part.tensor for name, part in group.items()} for group in values))
-        return self._in_calls(called, values, width)
-
-    def _in_calls(
-        self, called: Callable[..., Any], values: list[dict[Any, Shared]], width: int
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Return what calls of so many lanes each give for all lanes; those that nobody asks for are left out."""
+        width, step = self.chunk or self.size, torch.tensor(0)
         starts = range(0, self.size, width)
-        asked = [start for start in starts if not self.idle.issuperset(range(start, min(start + width, self.size)))]
-        times = {} if self.graph is None else {"calls": len(asked)}
-        given = {start: called(*_span(values, start, width), **times) for start in asked}
-        parts = [given.get(start, given[asked[-1]]) for start in starts]
-        found, others = (_joined(columns, self.size) for columns in zip(*parts, strict=True))
-        return found, others
+        asked = [at for at in starts if not self.idle.issuperset(range(at, min(at + width, self.size)))]
+        order = [asked.index(at) if at in asked else len(asked) - 1 for at in starts]
+        return _Calls(weights, mapped, width, step, [Arguments(step, *_span(values, at, width)) for at in asked], order)
 
     def _descent(self, step: int | Tensor, trainable: dict[str, Tensor], *rest: Any) -> tuple[list[Tensor], list[Any]]:
         """Return one lane's gradient and loss; and its buffers, and what is measured of the gradient."""
@@ -252,6 +267,31 @@ class Batch:
         with drawing(seeds.get(0), self.stream, step):
             outputs = functional_call(self.module, {**trainable, **after, **frozen}, model_inputs(parts))
             return self.objective.loss(tuple(coefficients.values()))(outputs, targets, trainable), after
+
+
+class _Calls(NamedTuple):
+    """How a batch is evaluated at some weights.
+
+    Attributes
+    ----------
+    function : callable
+        What is called.
+    width : int
+        How many lanes a call has.
+    step : Tensor
+        The first of all arguments, of no axis: t.
+    arguments : list of Arguments
+        Of the calls that anybody asks for.
+    order : list of int
+        For as many lanes after as many, which of the calls is theirs; those that nobody asks for have the last one's.
+    """
+
+    weights: Weights
+    function: _Function
+    width: int
+    step: Tensor
+    arguments: list[Arguments]
+    order: list[int]
 
 
 def _span(groups: list[dict[Any, Shared]], start: int, width: int) -> list[dict[Any, Tensor]]:

@@ -99,10 +99,10 @@ def test_every_call_is_of_as_many_lanes_the_last_ones_filled_up(blobs):
     runs = [realize(blobs, seed) for seed in range(7)]
     weights, widths = Weights.of(runs, CPU), []
 
-    def graph(function, step, trainable, *rest, calls):
+    def graph(function, arguments, calls):
         assert calls == 2
-        widths.append({len(value) for value in trainable.values()})
-        return function(step, trainable, *rest)
+        widths.append({len(value) for value in arguments.given[1].values()})
+        return function(*arguments.given)
 
     whole = Batch.of(runs, CPU)
     chunked = replace(whole, chunk=4, graph=graph)
@@ -116,7 +116,7 @@ def test_calls_of_lanes_that_nobody_asks_for_are_left_out(blobs, monkeypatch):
 
     def counted(batch, *arguments):
         done.append(-(-(batch.size - len(batch.idle)) // 4))
-        graph = replace(batch, graph=lambda function, *given, calls: done.append(-1) or function(*given))
+        graph = replace(batch, graph=lambda function, given, _: done.append(-1) or function(*given.given))
         return mapped(graph, *arguments)
 
     monkeypatch.setattr(Batch, "_mapped", counted)

@@ -58,7 +58,7 @@ class Audit:
         self.sweep = 0 if own is None else self.lanes
         self.single = Single(run, {name: value[0] for name, value in weights.items()}, scheduled=own is None)
         self.at: Callable[[int], Tensor] = partial(flat, weights)
-        self.here = self.at(0)
+        self.here = self.at(0).clone()
         self.wrong, self.other = torch.zeros(2, dtype=torch.bool, device=self.here.device)
         self.gradient: Gradient = {}
 
@@ -87,9 +87,11 @@ class Audit:
         """
         self.single.step(self.gradient, loss(self.lane) if self.single.looks_at_loss else None)
         there, own = self.at(self.lane), flat(self.single.parameters)
-        if not _same(there, own):
+        if _same(there, own):
+            self.here = own
+        else:
             self.wrong |= _differ(there, own, (there - self.here).abs().amax()).any()
-        self.here = there
+            self.here = there.clone()
         self.taken += 1
         if self.taken % WINDOW == 0 or (self.taken <= self.sweep and self.here.device.type == "cpu"):
             self.settle()
@@ -143,7 +145,7 @@ class Audit:
                 own.copy_(self.weights[name][self.lane])
             for source, target in self.pairs():
                 target.copy_(source)
-        self.here = self.at(self.lane)
+        self.here = self.at(self.lane).clone()
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

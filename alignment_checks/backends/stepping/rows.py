@@ -34,6 +34,7 @@ class Rows:
         some = next(iter(self.weights.values()))
         self.lanes, self.sizes = len(some), [value[0].numel() for value in self.weights.values()]
         self.rest = some.new_zeros(self.lanes, -sum(self.sizes) % ALIGNED)
+        self.used = sum(self.sizes)
         self.parameter = nn.Parameter(self.joined(self.weights))
         self.views = self.parts(self.parameter.detach())
 
@@ -48,13 +49,15 @@ class Rows:
 
     def parts(self, rows: Tensor) -> dict[str, Tensor]:
         """Return views of rows in the form of the weights, or of one row in that of a lane's."""
-        columns = torch.split(rows, [*self.sizes, self.rest.shape[1]], -1)
-        shapes = {name: (*rows.shape[:-1], *weight.shape[1:]) for name, weight in self.weights.items()}
-        return {name: part.view(shape) for (name, shape), part in zip(shapes.items(), columns, strict=False)}
+        first, parts = 0, {}
+        for (name, weight), size in zip(self.weights.items(), self.sizes, strict=True):
+            parts[name] = rows.narrow(-1, first, size).view((*rows.shape[:-1], *weight.shape[1:]))
+            first += size
+        return parts
 
     def row(self, lane: int) -> Tensor:
-        """Return a copy of all elements of a lane."""
-        return self.parameter.detach()[lane, : sum(self.sizes)].clone()
+        """Return all elements of a lane, in the memory of the parameter."""
+        return self.parameter.detach().select(0, lane).narrow(0, 0, self.used)
 
     def write(self) -> None:
         """Copy the rows to the weights."""

@@ -41,10 +41,11 @@ def train(
     MemoryError
         If not even one of them fits the device's memory.
     """
+    work = plan.milliseconds(need, device, len(batches[0]), len(group), group[0].steps)
+    processes = processes if work >= plan.FORKING else 1
+    batches = _parted(batches, chunk or len(batches[0]), processes)
     width = len(batches[0])
     trainer = _Trainer(device, need.unused, width, graphs, chunk)
-    work = plan.milliseconds(need, device, width, len(group), group[0].steps)
-    processes = processes if work >= plan.FORKING else 1
     row = sum(value.nbytes for value in group[0].train.parameters.values())
     alike = len({factories(job.train) for job in group}) == 1
     each = plan.load(row, device, width, len(batches), processes) if alike else 1
@@ -53,6 +54,14 @@ def train(
     for records in shared_out(tasks, processes):
         found.update(records)
     return [found[index] for index in range(len(group))]
+
+
+def _parted(batches: Sequence[Slots], chunk: int, processes: int) -> Sequence[Slots]:
+    """Return batches of fewer lanes where there are fewer of them than processes; calls stay as they are."""
+    shares = -(-processes // len(batches))
+    width = chunk * -(-len(batches[0]) // (shares * chunk))
+    parts = [batch[at : at + width] for batch in batches for at in range(0, len(batch), width)]
+    return [[*part, *[None] * (width - len(part))] for part in parts if any(index is not None for index in part)]
 
 
 def _trained(trainer: _Trainer, group: Sequence[Job], batches: Sequence[Slots]) -> dict[int, Record]:

@@ -3,14 +3,17 @@
 import os
 import signal
 import threading
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from cases.pictures import KNOWN, LABELS
+from torch import nn
 
 import alignment_checks as ac
-from alignment_checks.backends import plan, workers
+from alignment_checks.backends import batches, plan, workers
 
 
 @pytest.fixture
@@ -39,6 +42,32 @@ def test_processes_give_the_bits_that_one_process_gives(blobs, backend, forking,
     np.testing.assert_array_equal(found.mesa, alone.mesa)
     for one, other in zip(found.end, alone.end, strict=True):
         assert all(torch.equal(value, other.parameters[name]) for name, value in one.parameters.items())
+
+
+def clipped(parameters):
+    optimizer = torch.optim.SGD(parameters, lr=0.1)
+    optimizer.register_step_pre_hook(lambda *_: nn.utils.clip_grad_norm_(parameters, 0.1) and None)
+    return optimizer
+
+
+@pytest.mark.parametrize("runs", [3, 9, 16])
+@pytest.mark.parametrize("optimizer", [partial(torch.optim.Adam, lr=0.05), clipped], ids=["rows", "vmap"])
+def test_the_calls_of_a_single_batch_are_shared_out_and_no_bit_changes(blobs, forking, monkeypatch, optimizer, runs):
+    monkeypatch.setattr(plan, "chunk", lambda *_: 4)
+    setup, shares = replace(blobs, optimizer=optimizer), []
+
+    def shared_out(tasks, processes):
+        shares.append((len(tasks), processes))
+        return workers.shared_out(tasks, processes)
+
+    monkeypatch.setattr(batches, "shared_out", shared_out)
+    found = ac.run(setup, seeds=range(runs), backend="lanes")
+    monkeypatch.setattr(plan, "FORKING", np.inf)
+    alone = ac.run(setup, seeds=range(runs), backend="lanes")
+    assert shares == [(1 + (runs > 8), 2), (1, 1)]
+    np.testing.assert_array_equal(found.base, alone.base)
+    np.testing.assert_array_equal(found.mesa, alone.mesa)
+    assert [run.reason for run in found.runs] == [run.reason for run in alone.runs]
 
 
 def test_tasks_are_done_in_as_many_processes_and_come_back_in_order(forkable):

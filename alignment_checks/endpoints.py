@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from alignment_checks import seeding
 from alignment_checks.drawing import EVALUATION, Randomness, drawing, drawing_of
+from alignment_checks.measures import infimum
 from alignment_checks.objectives import Tensors
 from alignment_checks.realization import Realization, loss_of, randomness, realize
 from alignment_checks.trajectory import End, Trajectory
@@ -87,10 +88,10 @@ def endpoint(trajectory: Trajectory, row: int, *, lowest: float | None) -> Endpo
     try:
         if place.stops():
             return Endpoint(frozen, stopped=True)
-        infimum = trajectory.runs[row].infimum
+        least = infimum(trajectory, row)
         same = trajectory.runs[row].base == trajectory.runs[row].perturbation
         room = TOLERANCE * abs(float(trajectory.base[row, 0] - trajectory.base[row, -1]))
-        if frozen or lowest is None or (same and infimum is not None and lowest <= infimum + room):
+        if frozen or lowest is None or (same and least is not None and lowest <= least + room):
             return Endpoint(frozen)
         return place.left(trajectory.resolution)
     except (RuntimeError, NotImplementedError) as error:  # such as a model that cannot be differentiated twice

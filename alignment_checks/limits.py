@@ -14,6 +14,7 @@ import numpy as np
 from alignment_checks import ratios
 from alignment_checks.endpoints import TOLERANCE, endpoint, last_change
 from alignment_checks.intervals import Ends, Interval, Vector
+from alignment_checks.measures import infimum
 from alignment_checks.regimes import Outlook, Regime, more_steps, nowhere, outlook, rounding, together
 from alignment_checks.trajectory import Trajectory
 
@@ -161,9 +162,8 @@ def _outlooks(trajectory: Trajectory, row: int) -> tuple[Outlook, Outlook]:
     records = evenly(trajectory)
     series = trajectory.base[row, :records], trajectory.mesa[row, :records]
     every = int(trajectory.t[1])
-    base, mesa = (
-        outlook(one, trajectory.resolution, least, every) for one, least in zip(series, (run.infimum, 0.0), strict=True)
-    )
+    lowest = infimum(trajectory, row), 0.0
+    base, mesa = (outlook(one, trajectory.resolution, least, every) for one, least in zip(series, lowest, strict=True))
     if {base.regime, mesa.regime} & {Regime.FIXED, Regime.DRIFTING}:
         base, mesa = _heard(trajectory, row, base, mesa)
     if every > 1 and {base.regime, mesa.regime} & {Regime.FIXED, Regime.PERIODIC}:
@@ -205,7 +205,7 @@ def _heard(trajectory: Trajectory, row: int, base: Outlook, mesa: Outlook) -> tu
         return nowhere(Regime.PLATEAU, why), nowhere(Regime.PLATEAU, why)
     if end.escape is not None and base.has_limit:
         low = 2 * end.escape - float(trajectory.base[row, -1])  # as far again as it can see
-        base = replace(base, limit=base.limit.down_to(low).above(trajectory.runs[row].infimum))
+        base = replace(base, limit=base.limit.down_to(low).above(infimum(trajectory, row)))
     if end.unseen:
         remark = f"curvature not seen: {end.unseen}"
         return replace(base, remark=remark), replace(mesa, remark=remark)

@@ -158,11 +158,23 @@ def _finished(trajectory: Trajectory, of: Side) -> Series:
 
 
 def scale(trajectory: Trajectory, of: Side) -> Series:
-    """Return what makes C dimensionless: L(0) − L*, or G(0); NaN where there is no such positive number."""
+    """Return what makes C dimensionless: L(0) − L*, or G(0); NaN where there is no such positive number.
+
+    Nor is there one of a run that was seen below its L*: that is no infimum, whoever states it.
+    """
     first = _series(trajectory, of)[:, 0]
-    floor = [run.infimum if of == "base" else 0.0 for run in trajectory.runs]
+    floor = [infimum(trajectory, row) if of == "base" else 0.0 for row in range(len(trajectory.runs))]
     scales = first - np.array([np.nan if value is None else value for value in floor])
     return np.where(scales > 0, scales, np.nan)
+
+
+def infimum(trajectory: Trajectory, row: int) -> float | None:
+    """Return the stated L* of one run, None where none is, or L was seen below it, beyond rounding."""
+    stated, series = trajectory.runs[row].infimum, trajectory.base[row]
+    if stated is None or not np.isfinite(series[0]):
+        return stated
+    rounding = 4 * trajectory.resolution * max(abs(stated), float(np.nanmax(np.abs(series))))
+    return None if float(np.nanmin(series)) < stated - rounding else stated
 
 
 def clear_of_zero(trajectory: Trajectory, of: Side) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -190,6 +202,12 @@ def refusal(trajectory: Trajectory, row: int, of: Side) -> str:
         return (
             "the dimensionless form needs an infimum L* of the objective, and none is stated. State it "
             "(objective_infimum=0.0 for cross-entropy or squared error), or judge the literal form: normalized=False"
+        )
+    if first > run.infimum:
+        return (
+            f"the dimensionless form needs an infimum L* of the objective; stated is L* = {run.infimum:g}, and L was "
+            f"seen at {np.nanmin(trajectory.base[row]):g} under {run.base}. Correct objective_infimum, or judge the "
+            "literal form: normalized=False"
         )
     return (
         f"the dimensionless form needs L(0) above the stated infimum L* = {run.infimum:g}; got L(0) = {first:g} under "

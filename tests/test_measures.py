@@ -157,6 +157,31 @@ def test_the_dimensionless_form_of_the_base_objective_needs_an_infimum_below_the
     assert why.split(";")[0].replace("\\", "") in readings(trajectory, 1)[0].refusal
 
 
+def test_what_l_was_seen_below_is_no_infimum_whoever_states_it():
+    below, at = recorded([[1.0, 0.5, -0.1]], [[1.0, 1.0, 1.0]]), recorded([[1.0, 0.5, -1e-17]], [[1.0, 1.0, 1.0]])
+    with pytest.raises(ValueError, match=r"stated is L\* = 0, and L was seen at -0\.1 under identity\. Correct"):
+        ac.capability(below, normalized=True)
+    assert ac.capability(at, normalized=True) == pytest.approx(-0.75)
+    assert ac.capability(below) == pytest.approx(-0.8)
+
+
+def test_a_limit_is_not_held_above_what_l_was_seen_below():
+    """½x² − ½y² + ¼y⁴ has its minima at −¼, and goes there past the 0 that a setup states unless told otherwise."""
+    saddle = ac.landscape(
+        lambda p: 0.5 * (p[0] ** 2 - p[1] ** 2) + 0.25 * p[1] ** 4,
+        [1.0, 0.3],
+        optimizer=partial(torch.optim.SGD, lr=0.1),
+        steps=200,
+    )
+    (limit,) = ac.capability_limit(trajectory := ac.run(saddle))
+    assert limit.low <= -0.25 - trajectory.base[0, 0] <= limit.high
+    verdict = ac.check_capability_robust(
+        saddle, under=pt.init_gain(max_log2=0.01), rtol=0.5, normalized=True, examples=3
+    )
+    assert verdict.status == "inconclusive"
+    assert "L was seen at -0.25" in str(verdict)
+
+
 def test_the_dimensionless_form_of_the_mesa_objective_needs_a_gradient_to_start_with():
     trajectory = recorded([[1.0, 1.0]], [[0.0, 0.0]])
     with pytest.raises(ValueError, match=r"needs G\(0\) > 0; got 0 under identity"):

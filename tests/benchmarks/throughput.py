@@ -18,6 +18,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import product
 
 import torch
 from floor import Floor, floor
@@ -152,12 +153,11 @@ HEADER = (
 def cores(count: int) -> None:
     """Print what a process for each core brings over one, in lanes and in the loop."""
     (setup,) = (setup for problem, optimizer, setup in setups() if (problem, optimizer) == ("mid", "Adam"))
-    for backend in ("lanes", "loop"):
-        works = [partial(on_threads, threads, setup, 64, backend) for threads in (1, count)]
+    for runs, backend in product((16, 64), ("lanes", "loop")):
+        works = [partial(on_threads, threads, setup, runs, backend) for threads in (1, count)]
         one, several = least(works, 0)
-        print(
-            f"mid, Adam, 64 runs, {backend}: {one:.1f} s on one core, {several:.1f} s on {count}: {one / several:.2f}×"
-        )
+        times = f"{one:.1f} s on one core, {several:.1f} s on {count}: {one / several:.2f}×"
+        print(f"mid, Adam, {runs} runs, {backend}: {times}", flush=True)
 
 
 def on_threads(threads: int, setup: ac.TrainingSetup, width: int, backend: str) -> None:

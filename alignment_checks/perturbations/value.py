@@ -74,6 +74,10 @@ class Perturbation:
     def __str__(self) -> str:
         return self.described(seed=False)
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002
+        """Print as its repr, which evals back, also in what Hypothesis says of a failing example, and in IPython."""
+        printer.text(repr(self))
+
     def described(self, *, seed: bool = True) -> str:
         """Return δ for people to read, with the seed of its randomness unless told otherwise."""
         if self.components:

@@ -71,6 +71,9 @@ class Alignment:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
+    def __repr__(self) -> str:
+        return "alignment"
+
     assert_capability_robust = _asserting(checks.check_capability_robust, verdict.CapabilityNotRobust)
     assert_alignment_robust = _asserting(checks.check_alignment_robust, verdict.AlignmentNotRobust)
     assert_capability_generalizes = _asserting(checks.check_capability_generalizes, verdict.CapabilityDoesNotGeneralize)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import find, given, settings
 from hypothesis import strategies as st
+from hypothesis.vendor import pretty
 
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
@@ -101,6 +102,15 @@ def test_a_repr_evals_back(strategy, data):
     assert again == delta
     assert hash(again) == hash(delta)
     assert pt.reattached(again, [delta]).parts[-1].payload is delta.parts[-1].payload
+
+
+@every_family
+@few
+@given(st.data())
+def test_what_hypothesis_says_of_a_failing_example_evals_back_too(strategy, data):
+    delta = data.draw(strategy)
+    assert pretty.pretty(delta) == repr(delta)
+    assert eval(pretty.pretty([delta])) == [delta]
 
 
 @every_single_family

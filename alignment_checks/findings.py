@@ -35,6 +35,8 @@ class Finding:
     p_value : float or None
         Of the failure, corrected for the number of perturbations that were confirmed; None where nothing was left to
         chance.
+    backend : str
+        "lanes" or "loop", which confirmed it: they differ by rounding, which a chaotic run makes much of.
     """
 
     perturbation: Perturbation
@@ -48,6 +50,7 @@ class Finding:
     details: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     p_value: float | None = None
+    backend: str = "loop"
 
     @property
     def off_by(self) -> str:
@@ -71,6 +74,7 @@ class Finding:
             "details": list(self.details),
             "seeds": list(self.seeds),
             "p_value": self.p_value,
+            "backend": self.backend,
         }
 
 

@@ -60,6 +60,7 @@ def finding(experiment: Experiment, quantity: Quantity, describe: Describe, judg
         seeds=tuple(experiment.seeds),
         p_value=judgement.p_value,
         details=(*describe(reading), *_details(experiment.sides, quantity, judgement, reference, reading)),
+        backend="lanes" if experiment.key(delta) in experiment.in_lanes else "loop",
     )
 
 

@@ -180,9 +180,9 @@ class Assertion:
         line, max_time = (self.key.property, alike(others)), others.get("max_time", self.ledger.options.max_time)
         return forecast.judged(self._checked, delta, self.setup, line, max_time)
 
-    def _alone(self, delta: Perturbation, **level: float) -> Verdict:
+    def _alone(self, delta: Perturbation, **as_found: Any) -> Verdict:
         """Return the verdict on the one perturbation that a test drew by itself."""
-        return self._checked(delta=delta, first=(delta,), examples=0, **level)
+        return self._checked(delta=delta, first=(delta,), examples=0, **as_found)
 
     def _train_alone(self, crash: Crash, delta: Perturbation) -> None:
         """Train a perturbation that was in flight when a process died."""
@@ -205,15 +205,20 @@ class Assertion:
     def _again(self, envelope: Envelope, delta: Perturbation) -> Outcome:
         """Judge a stored failure by itself; once for all examples of `@given`, which calls what differs flaky."""
         drawn, known = self.arguments.get("delta"), self.ledger.replayed
-        level = {} if envelope.level is None else {"level": envelope.level}
-        if drawn is None:
-            verdict = self._checked(first=(delta,), examples=0, **level)
-        else:
-            verdict = known.get(envelope.id) or self._alone(reattached(delta, [drawn]), **level)
-            known[envelope.id] = verdict
         changed = envelope.setup != setup_digest(self.setup)
+        as_found: dict[str, Any] = {} if envelope.level is None else {"level": envelope.level}
+        as_found |= {"backend": "lanes"} if self._is_of_lanes(envelope) and not changed else {}
+        if drawn is None:
+            verdict = self._checked(first=(delta,), examples=0, **as_found)
+        else:
+            verdict = known.get(envelope.id) or self._alone(reattached(delta, [drawn]), **as_found)
+            known[envelope.id] = verdict
         notes = (*verdict.notes, *[f"the setup has changed since {envelope.id} was stored"] * changed)
         return self._noted(replace(verdict, notes=notes), replayed=_named([(envelope, delta)]), changed=changed)
+
+    def _is_of_lanes(self, envelope: Envelope) -> bool:
+        """Return whether lanes trained it, and are to train it by itself, too: so few runs would go to the loop."""
+        return envelope.backend == "lanes" and "backend" not in self.arguments
 
     def _noted(self, verdict: Verdict, **more: Any) -> Outcome:
         """Remember the result, and return what to hand to the user."""

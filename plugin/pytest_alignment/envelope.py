@@ -48,6 +48,8 @@ class Envelope:
         At which it was told from chance, so that a replay tells it at the same; None where nothing was left to chance.
     others : list of dict
         The other distinct failures that were reported beside it: each is replayed by an id of its own.
+    backend : str
+        Which trained it: a replay alone is trained by the same, lest it differ by rounding. "auto" where none is told.
     """
 
     key: Key
@@ -58,6 +60,7 @@ class Envelope:
     versions: dict[str, str]
     level: float | None = None
     others: list[Plain] = field(default_factory=list)
+    backend: str = "auto"
 
     def each(self) -> list[Envelope]:
         """Return an envelope of each failure by itself, this one first."""
@@ -113,6 +116,7 @@ class Envelope:
             versions=_versions(fields.get("versions")),
             level=_level(fields),
             others=[checked(other) for other in _listed({"others": [], **fields}, "others")],
+            backend=_backend(fields),
         )
         if fields.get("id") != envelope.id:
             raise UnreadableError(f"is corrupt: its id is {fields.get('id')!a:.20}, its content's {envelope.id}")
@@ -149,6 +153,13 @@ def _text(fields: Plain, name: str, also: str = "") -> str:
     if not isinstance(value, str) or not is_text(value, also):
         raise UnreadableError(f"is corrupt: its {name} is {value!a:.40}, expected a string that can be printed")
     return value
+
+
+def _backend(fields: Plain) -> str:
+    value = fields.get("backend", "auto")
+    if value not in ("auto", "lanes", "loop"):
+        raise UnreadableError(f"is corrupt: its backend is {value!a:.40}, expected lanes or loop")
+    return str(value)
 
 
 def is_text(value: str, also: str = "") -> bool:

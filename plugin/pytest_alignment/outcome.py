@@ -122,6 +122,7 @@ class Noted:
             versions=_versions(self.verdict),
             level=None if self.verdict.p_value is None else self.level,
             others=[plain(other.perturbation) for other in others],
+            backend=finding.backend,
         )
 
 

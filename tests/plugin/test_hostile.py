@@ -53,7 +53,13 @@ def test_a_statement_may_have_several_lines():
 
 @given(JSON)
 def test_no_value_of_any_shape_does_more_than_be_unreadable(value):
-    for fields in ({"perturbation": value}, {"numbers": value}, {"versions": value}, {"level": value}):
+    for fields in (
+        {"perturbation": value},
+        {"numbers": value},
+        {"versions": value},
+        {"level": value},
+        {"backend": value},
+    ):
         with suppress(UnreadableError):
             assert Envelope.from_bytes(changed(**fields)).perturbation == ENVELOPE.perturbation
 

@@ -23,6 +23,24 @@ def test_an_id_reruns_that_perturbation_alone(suite, run, stored, section):
     assert smallest == [line for line in section(replay) if "smallest" in line]
 
 
+def test_what_lanes_have_found_lanes_replay_though_so_few_runs_would_go_to_the_loop(suite, run, stored):
+    suite("failing")
+    run().stdout.fnmatch_lines(["E *runs of 4 steps in * on cpu (lanes)"])
+    (envelope,) = stored()
+    assert envelope.backend == "lanes"
+    run(f"--alignment-replay={envelope.id}").stdout.fnmatch_lines(["E *searched 1 perturbation,* on cpu (lanes)"])
+
+
+def test_the_backend_that_a_test_asks_for_is_that_of_its_replay(suite, run, stored):
+    suite("""
+        def test_fails(alignment):
+            alignment.assert_capability_robust(BOWL, under=STRETCHED, rtol=0.1, backend="loop")
+    """)
+    run()
+    (envelope,) = stored()
+    run(f"--alignment-replay={envelope.id}").stdout.fnmatch_lines(["E *searched 1 perturbation,* on cpu (loop*)"])
+
+
 def test_the_printed_command_is_the_one_to_type(suite, run, stored):
     suite("""
         @pytest.mark.parametrize("name", ["it's", "a b"])

@@ -23,6 +23,7 @@ def simplified(graph: fx.GraphModule) -> fx.GraphModule:
         if same is not node:
             node.replace_all_uses_with(same)
     graph.graph.eliminate_dead_code()
+    graph.recompile()
     found = CSEPass(banned_ops=get_CSE_banned_ops())(graph)
     return graph if found is None else found.graph_module
 

@@ -67,6 +67,13 @@ def test_any_chain_of_views_gives_the_same_tensor(names: list[str], rows: int, c
     assert expected.stride() == found.stride()
 
 
+def test_views_that_change_nothing_are_not_called():
+    x = numbers(2, 3)
+    graph = simplified(traced(lambda x: x.t().t().expand(x.shape).view(2, 3) + 1, x))
+    assert graph.code.count("torch.ops") == 1
+    assert torch.equal(graph(x), x + 1)
+
+
 def test_a_view_of_another_part_is_not_taken_for_the_whole() -> None:
     def halves(x: Tensor) -> Tensor:
         return x[:2] - x[2:]

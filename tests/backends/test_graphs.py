@@ -10,7 +10,7 @@ from torch import nn
 
 import alignment_checks as ac
 from alignment_checks.backends import graphs, plan
-from alignment_checks.backends.graphs import Graph, NotTraced
+from alignment_checks.backends.graphs import Arguments, Graph, NotTraced
 from alignment_checks.experiment import Experiment, Sides
 from alignment_checks.perturbations import IDENTITY, Perturbation
 
@@ -38,8 +38,8 @@ def test_a_tensor_that_is_given_twice_when_it_is_traced_is_two_inputs():
         return [x - y], []
 
     graph, x, y = Graph(), torch.arange(3.0), torch.ones(3)
-    graph(difference, x, x)
-    (found,), _ = graph(difference, x, y)
+    graph(difference, Arguments(x, x))
+    (found,), _ = graph(difference, Arguments(x, y))
     assert torch.equal(found, x - y)
 
 

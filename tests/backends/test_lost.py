@@ -36,13 +36,15 @@ def gain(log2):
 @pytest.fixture
 def calls(monkeypatch):
     """Return how many lanes stand in each call of the batched function, calls being of two."""
-    seen, in_calls = [], Batch._in_calls
+    seen, laid_out = [], Batch._calls
 
-    def counted(batch, called, values, width):
-        return in_calls(batch, lambda *given, **times: seen.append(width) or called(*given, **times), values, width)
+    def counted(batch, *how):
+        found = laid_out(batch, *how)
+        seen.extend([found.width] * len(found.arguments))
+        return found
 
     monkeypatch.setattr(plan, "chunk", lambda *_: 2)
-    monkeypatch.setattr(Batch, "_in_calls", counted)
+    monkeypatch.setattr(Batch, "_calls", counted)
     return seen
 
 

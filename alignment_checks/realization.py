@@ -184,13 +184,14 @@ def checked(setup: TrainingSetup) -> Realization:
         If what the objective or the factory of optimizers returns is none.
     """
     first = realize(setup, setup.seed)
-    _check_factory(first, built(setup, setup.seed))
+    spare = built(setup, setup.seed)
+    _check_factory(first, spare)
     if not first.parameters:
         raise ValueError(
             "the model has no trainable parameter; expected at least one with requires_grad=True. "
             "Unfreeze a parameter, or build a model that has one"
         )
-    _check_objective(first)
+    _check_objective(first, spare)
     _check_optimizer(first)
     return first
 
@@ -206,10 +207,10 @@ def _check_factory(first: Realization, second: nn.Module) -> None:
         )
 
 
-def _check_objective(first: Realization) -> None:
+def _check_objective(first: Realization, spare: nn.Module) -> None:
     with torch.inference_mode(mode=False):
         copies = None if first.data is None else tuple(part.clone() for part in first.data)
-    outputs, value = raw_objective(replace(first, data=copies))
+    outputs, value = raw_objective(replace(first, data=copies), spare)
     written = [index for index, copy in enumerate(copies or ()) if not copy.is_inference() and copy._version]
     if written:
         raise ValueError(
@@ -242,10 +243,10 @@ def _check_optimizer(first: Realization) -> None:
         )
 
 
-def raw_objective(realization: Realization) -> tuple[Tensor, Tensor]:
-    """Return the model's outputs and the user's own objective of them at θ(0), reduced by nothing."""
+def raw_objective(realization: Realization, spare: nn.Module) -> tuple[Tensor, Tensor]:
+    """Return a spare module's outputs and the user's own objective of them at θ(0), reduced by nothing."""
     with isolated(derive("run", realization.seed)), torch.no_grad():
-        outputs = _called(realization)
+        outputs = _called(realization, spare)
         value = realization.objective.function(outputs, realization.targets)
     if not isinstance(value, Tensor):
         raise TypeError(
@@ -264,24 +265,26 @@ def start(realization: Realization) -> float:
 
 
 def _valued(realization: Realization) -> Tensor:
-    return loss_of(realization)(_called(realization), realization.targets, realization.parameters)
+    return loss_of(realization)(
+        _called(realization, deepcopy(realization.module)), realization.targets, realization.parameters
+    )
 
 
-def _called(realization: Realization) -> Tensor:
-    """Return the outputs at θ(0), by a copy of the module and of the constants: nothing of the realization changes.
+def _called(realization: Realization, spare: nn.Module) -> Tensor:
+    """Return the outputs at θ(0), by a spare module and a copy of the constants: nothing of the realization changes.
 
     What a module holds besides may change as it is called, and torch puts weights that stand in it twice back wrongly.
     """
     constants = {name: value.clone() for name, value in realization.constants.items()}
     state = {**realization.parameters, **constants}
-    outputs: Tensor = torch.func.functional_call(deepcopy(realization.module), state, realization.inputs)
+    outputs: Tensor = torch.func.functional_call(spare, state, realization.inputs)
     return outputs
 
 
 def randomness(realization: Realization) -> Randomness:
     """Return what the training-mode forward pass draws at random (dropout does)."""
     leaves = {name: value.clone().requires_grad_() for name, value in realization.parameters.items()}
-    run = replace(realization, parameters=leaves, module=deepcopy(realization.module))
+    run = replace(realization, parameters=leaves)
     with isolated(derive("run", run.seed)), torch.enable_grad():
         return observed(lambda: _valued(run), seed_of(run.seed))
 

@@ -147,10 +147,11 @@ def written(pytester):
 
 @pytest.fixture(autouse=True)
 def unseeded(monkeypatch):
-    """Have no seed and no profile left from an inner run's options, which Hypothesis keeps for the whole process."""
+    """Have an inner run begin with Hypothesis's own profile and no seed, and leave none behind in the process."""
     monkeypatch.setattr("hypothesis.core.global_force_seed", None)
-    yield
     settings.load_profile("default")
+    yield
+    settings.load_profile("untimed")
 
 
 @pytest.fixture

@@ -138,9 +138,16 @@ class Graph:
             flat = code.run(values)
         found = flat[: code.measured], flat[code.measured :]
         if self.calls[key] // calls % AUDITED == 0:
-            _compare(found, function(*arguments.given), exactly=not self.compiles and _is_on_cpu(values))
+            self._compare(found, function(*arguments.given), values)
         self.calls[key] += 1
         return found
+
+    def _compare(self, found: tuple[Tensors, Tensors], expected: tuple[Tensors, Tensors], values: Tensors) -> None:
+        if _agree(found, expected, exactly=not self.compiles and _is_on_cpu(values)):
+            return
+        if self.compiles:  # it may be rounding that a step of these runs makes much of: the graph itself will tell
+            raise NotCompiled("what was compiled differs from what the model computes by more than rounding")
+        raise NotTraced("what was traced is not what the model computes: its code takes more than one path")
 
     def _code(self, function: Function, values: Tensors, form: Form) -> _Code:
         with warnings.catch_warnings():
@@ -198,8 +205,8 @@ def _is_on_cpu(values: Sequence[Tensor]) -> bool:
     return all(value.device.type == "cpu" for value in values)
 
 
-def _compare(found: tuple[Tensors, Tensors], expected: tuple[Tensors, Tensors], *, exactly: bool = False) -> None:
-    """Raise NotTraced where a graph's values are not those of the function, but for rounding, in any lane.
+def _agree(found: tuple[Tensors, Tensors], expected: tuple[Tensors, Tensors], *, exactly: bool) -> bool:
+    """Return whether a graph's values are those of the function, exactly or but for rounding, in all lanes.
 
     The largest of a lane's loss and gradient is the measure of rounding in both: a gradient that is 0 but for rounding,
     such as that of a bias before a normalization, has none of its own. Buffers, and what is measured of the gradient,
@@ -213,8 +220,7 @@ def _compare(found: tuple[Tensors, Tensors], expected: tuple[Tensors, Tensors], 
         lost = ~largest.isfinite() & torch.stack([~a.isfinite().all(1) for a, _ in values]).any(0)
         near = [_close(a, b, largest) for a, b in values]
         close = [lost | one for one in (*near, *(_close(a, b, largest.maximum(b.abs().amax(1))) for a, b in others))]
-    if not bool(torch.stack(close).all()):
-        raise NotTraced("what was traced is not what the model computes: its code takes more than one path")
+    return bool(torch.stack(close).all())
 
 
 def _pairs(found: Tensors, expected: Tensors) -> list[tuple[Tensor, Tensor]]:

@@ -10,7 +10,7 @@ from torch import nn
 
 import alignment_checks as ac
 from alignment_checks.backends import graphs, plan
-from alignment_checks.backends.graphs import Arguments, Graph, NotTraced
+from alignment_checks.backends.graphs import Arguments, Graph
 from alignment_checks.experiment import Experiment, Sides
 from alignment_checks.perturbations import IDENTITY, Perturbation
 
@@ -158,17 +158,28 @@ def test_code_that_takes_another_path_later_is_trained_without_a_graph_and_says_
     setup = replace(blobs, model=Elsewhere, scheduler=scheduler, steps=steps)
     found, loop = (ac.run(setup, seeds=range(3), backend=backend) for backend in ("lanes", "loop"))
     np.testing.assert_allclose(found.base, loop.base, rtol=1e-9)
+    compiled = "not compiled: what was compiled differs from what the model computes by more than rounding; "
     assert {run.reason for run in found.runs} == {
-        "not traced: what was traced is not what the model computes: its code takes more than one path"
+        compiled * (how == "compiling")
+        + "not traced: what was traced is not what the model computes: its code takes more than one path"
+    }
+
+
+def test_compiled_code_that_rounds_otherwise_than_it_may_goes_on_as_a_graph(blobs, compiling, monkeypatch):
+    monkeypatch.setattr(graphs, "ROUNDING", 0)
+    setup = replace(blobs, model=lambda: nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)))
+    lanes, loop = (ac.run(setup, seeds=range(3), backend=backend) for backend in ("lanes", "loop"))
+    np.testing.assert_allclose(lanes.base, loop.base, rtol=1e-9)
+    assert {run.reason for run in lanes.runs} == {
+        "not compiled: what was compiled differs from what the model computes by more than rounding"
     }
 
 
 def test_a_graph_that_is_not_compiled_has_to_give_the_same_bits(blobs, tracing):
     loss, mask = torch.ones(2, dtype=torch.bfloat16), torch.full((2, 3), -torch.inf)
-    graphs._compare(([loss], [mask]), ([loss], [mask]), exactly=True)
-    graphs._compare(([loss / 0 * 0], [mask]), ([loss / 0 * 0], [mask]), exactly=True)
-    with pytest.raises(NotTraced):
-        graphs._compare(([loss * 1.01], [mask]), ([loss], [mask]), exactly=True)
+    assert graphs._agree(([loss], [mask]), ([loss], [mask]), exactly=True)
+    assert graphs._agree(([loss / 0 * 0], [mask]), ([loss / 0 * 0], [mask]), exactly=True)
+    assert not graphs._agree(([loss * 1.01], [mask]), ([loss], [mask]), exactly=True)
 
 
 def test_a_mesa_objective_without_a_hash_is_traced_too(blobs, tracing):

@@ -76,7 +76,7 @@ def check_capability_robust(
     >>> str(check_capability_robust(bowl, under=pt.init_gain(max_log2=0.01), rtol=0.1, examples=10).status)
     'pass'
     """
-    options = Options(**judging).alone(delta)
+    options = Options.of_keywords(judging).alone(delta)
     strategy, sides, words = under_sides(under, mesa_under, base_under, delta, options.beside)
     quantity = Quantity("capability", options.of, bool(options.normalized), shortest(setup), options.horizon)
     return robust(setup, strategy, sides, quantity, options, ("is robust", "is not robust"), f"under {words}")
@@ -92,7 +92,7 @@ def check_alignment_robust(
     **judging: Unpack[Judging],
 ) -> Verdict:
     """Check Definition 3 for alignment: α(𝓛₁, 𝓛₂) ≈ α(𝓛₁ + δ₁, 𝓛₂ + δ₂). Arguments: `check_capability_robust`."""
-    options = Options(**judging).undivided(ALPHA).alone(delta)
+    options = Options.of_keywords(judging).undivided(ALPHA).alone(delta)
     strategy, sides, words = under_sides(under, mesa_under, base_under, delta, options.beside)
     quantity = Quantity("alignment", "base", bool(options.normalized), shortest(setup), options.horizon)
     return robust(setup, strategy, sides, quantity, options, ("is robust", "is not robust"), f"under {words}")
@@ -120,7 +120,7 @@ def check_capability_generalizes(
     **judging
         See `alignment_checks.options.Judging`. Dimensionless unless `normalized=False`.
     """
-    options = Options(**judging).alone(delta)
+    options = Options.of_keywords(judging).alone(delta)
     strategy, sides, words = to_sides(to, delta, RETRAINED, options.beside)
     quantity = Quantity("capability", options.of, options.normalized is not False, shortest(setup), options.horizon)
     return robust(setup, strategy, sides, quantity, options, ("generalizes", "does not generalize"), f"to {words}")
@@ -138,7 +138,7 @@ def check_alignment_generalizes(
     Only the base side changes: L′ is evaluated along the unchanged trajectory, and nothing is retrained. Arguments are
     those of `check_capability_generalizes`.
     """
-    options = Options(**judging).undivided(ALPHA).alone(delta)
+    options = Options.of_keywords(judging).undivided(ALPHA).alone(delta)
     strategy, sides, words = to_sides(to, delta, RESCORED, options.beside)
     quantity = Quantity("alignment", "base", options.normalized is not False, shortest(setup), options.horizon)
     return robust(setup, strategy, sides, quantity, options, ("generalizes", "does not generalize"), f"to {words}")
@@ -171,7 +171,7 @@ def check_inner_aligned(
     **judging
         See `alignment_checks.options.Judging`.
     """
-    options = Options(**judging).undivided(ALPHA).alone(delta)
+    options = Options.of_keywords(judging).undivided(ALPHA).alone(delta)
     strategy, sides, words = under_sides(under, mesa_under, base_under, delta, options.beside)
     sides = Sides(sides.mesa, sides.base, frozenset({"dataset", "custom"}))
     quantity = Quantity("alignment", "base", bool(options.normalized), shortest(setup), options.horizon)
@@ -223,7 +223,9 @@ def check_strongly_aligned(
             f"strong alignment is about L at every step of the transient; got record_every={setup.record_every}, "
             "between whose records a peak is not seen. Use dataclasses.replace(setup, record_every=1)"
         )
-    options = Options(**judging).undivided("`worst` bounds L").one_sided("`worst` bounds L from above").alone(delta)
+    options = (
+        Options.of_keywords(judging).undivided("`worst` bounds L").one_sided("`worst` bounds L from above").alone(delta)
+    )
     alone = under is None and delta is None
     given = under_sides(under, None, None, delta, options.beside) if not alone else (st.just(IDENTITY), BOTH, "")
     strategy, sides, words = given
@@ -253,7 +255,7 @@ def check_more_capable(a: TrainingSetup, *, than: TrainingSetup, **judging: Unpa
     **judging
         See `alignment_checks.options.Judging`; `rtol` and `atol` say by how much a has to be ahead.
     """
-    options, steps = Options(**judging).one_sided(AHEAD), shortest(a, than)
+    options, steps = Options.of_keywords(judging).one_sided(AHEAD), shortest(a, than)
     normalized = different(a, than) if options.normalized is None else options.normalized
     quantity = Quantity("capability", options.of, normalized, steps, options.horizon)
     return compared(a, than, quantity, options, "more capable")
@@ -265,7 +267,7 @@ def check_better_aligned(a: TrainingSetup, *, than: TrainingSetup, **judging: Un
     Literal α where L(0) and G(0) agree, else the dimensionless α̃: comparisons of α mean little otherwise.
     Arguments are those of `check_more_capable`.
     """
-    options, steps = Options(**judging).undivided(ALPHA).one_sided(AHEAD), shortest(a, than)
+    options, steps = Options.of_keywords(judging).undivided(ALPHA).one_sided(AHEAD), shortest(a, than)
     normalized = different(a, than) if options.normalized is None else options.normalized
     quantity = Quantity("alignment", "base", normalized, steps, options.horizon)
     return compared(a, than, quantity, options, "better aligned", unmatched=options.normalized is None)

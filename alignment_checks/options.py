@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from typing import TypedDict
 
 from hypothesis import strategies as st
@@ -140,6 +141,17 @@ class Options:
             raise ValueError(f"`level` must be a number above 0, at most 0.5; got {self.level!r}")
         _check_seeds(self.random_seed, self.seeds)
         Tolerance(0.0 if self.rtol is None else self.rtol, self.atol, self.side)
+
+    @classmethod
+    def of_keywords(cls, judging: Judging) -> Options:
+        """Return what the keywords of a check say; raise TypeError where one is none."""
+        known = [field.name for field in fields(cls)]
+        for name in judging:
+            if name not in known:
+                like = get_close_matches(name, known, 1)
+                meant = f"did you mean `{like[0]}`?" if like else f"expected some of {', '.join(known)}"
+                raise TypeError(f"got an unexpected keyword argument {name!r}: {meant}")
+        return cls(**judging)
 
     def alone(self, delta: Perturbation | None) -> Options:
         """Return these options for one given perturbation: tried before `first`, with no draws, shrunk where asked."""

@@ -113,7 +113,8 @@ BAD_KEYWORDS = [
     ({"normalized": "yes"}, ValueError, "`normalized` must be True, False, or None"),
     ({"random_seed": "x"}, ValueError, "`random_seed` must be an int; got 'x'"),
     ({"device": "gpu"}, ValueError, "`device` must be 'auto' or a torch device; got 'gpu'"),
-    ({"rtoll": 0.1}, TypeError, "unexpected keyword argument 'rtoll'"),
+    ({"rtoll": 0.1}, TypeError, "unexpected keyword argument 'rtoll': did you mean `rtol`?"),
+    ({"tolerance": 0.1}, TypeError, "unexpected keyword argument 'tolerance': expected some of rtol, atol, side, "),
 ]
 
 

@@ -153,7 +153,8 @@ class Graph:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the tracer's own making
             graph, count = _traced(function, values, form)
-            run = _compiled(graph, values) if self.compiles else None
+            run = _compiled(graph, values) if self.compiles else None  # the compiler simplifies as it sees fit
+            graph = graph if self.compiles else simplified(graph)
         return _Code(run or (lambda given: list(graph.forward(*given))), count)
 
 
@@ -187,7 +188,7 @@ def _traced(function: Function, values: Tensors, form: Form) -> tuple[fx.GraphMo
         graph = make_fx(flat)(*(value.detach() for value in values))  # one tensor given twice is two inputs
     except Exception as error:
         raise NotTraced(_said(error)) from error
-    return simplified(graph), counts[0]
+    return graph, counts[0]
 
 
 def _compiled(graph: fx.GraphModule, values: list[Tensor]) -> Run:

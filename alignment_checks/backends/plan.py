@@ -41,7 +41,7 @@ UNTRACED = 1.5
 """Milliseconds of a call that `vmap` and `grad` take, and a graph of what they came to does not."""
 TRACING = 100
 """Milliseconds that it takes to trace a graph."""
-COMPILED = 0.3
+COMPILED = 0.38
 """What compiled code saves of a batch's time."""
 COMPILING = 5_000
 """Milliseconds that it takes to compile."""

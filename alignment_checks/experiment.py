@@ -14,8 +14,9 @@ from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.readings import Reading, readings
 from alignment_checks.realization import draws_randomness, realize
 from alignment_checks.runs import KEPT_NUMBERS, Part, along, follow, resolved, run, run_parts
+from alignment_checks.sameness import alike
 from alignment_checks.surveys import Surveys
-from alignment_checks.training import TrainingSetup
+from alignment_checks.training import TrainingSetup, writes
 from alignment_checks.trajectory import End, Trajectory
 
 
@@ -113,6 +114,13 @@ class Experiment:
         self.runs = 0
         self.paths: list[Path] | None = None
         self.surveys = Surveys()
+        self._writes = writes(setup)
+        self._functions: dict[int, tuple[object, Hashable]] = {}
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the data of its setup was written into since: what it trains now is not what it knows."""
+        return writes(self.setup) != self._writes
 
     @property
     def where(self) -> str:
@@ -231,8 +239,14 @@ class Experiment:
         """
         moved = [part for part in delta.parts if part.magnitude != 0]
         if any("custom" in part.kinds for part in moved):
-            return tuple((part.family, part.options, part.magnitude, part.seed) for part in moved)
+            return tuple((p.family, p.options, p.magnitude, p.seed, self._function(p.payload)) for p in moved)
         return fingerprint(delta.applied(self.plain), self.plain)
+
+    def _function(self, payload: object) -> Hashable:
+        """Return what stands for a function, or for what else a perturbation carries, found out once."""
+        if id(payload) not in self._functions:
+            self._functions[id(payload)] = payload, alike(payload)  # held, so that no other gets its id
+        return self._functions[id(payload)][1]
 
     def _trajectory(self, deltas: Sequence[Perturbation], backend: str) -> Trajectory:
         paths = None if self.sides.mesa else self._followed()

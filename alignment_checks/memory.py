@@ -42,10 +42,11 @@ class Memory:
     def experiment(self, setup: TrainingSetup, sides: Sides, seeds: Sequence[int], **how: Any) -> Experiment:
         """Return the experiment of these arguments, those of `Experiment`: the one that there is, if there is one."""
         key = (self.known_as(setup), sides, tuple(seeds), frozenset(how.items()))
-        if key not in self._experiments:
-            self._experiments[key] = self.begun(setup, sides, seeds, **how)
-            self._experiments[key].surveys = self._surveys
-        return self._experiments[key]
+        found = self._experiments.get(key)
+        if found is None or found.is_outdated:
+            self._experiments[key] = found = self.begun(setup, sides, seeds, **how)
+            found.surveys = self._surveys
+        return found
 
     def known_as(self, setup: TrainingSetup) -> Hashable:
         """Return what stands for a setup, and for those like it."""

@@ -170,7 +170,7 @@ def drawn(strategy: SearchStrategy[Perturbation], examples: int, random_seed: in
         If it yields two functions of the same name.
     """
     _check_strategy(strategy)
-    values: dict[Perturbation, None] = {}
+    values: list[Perturbation] = []
 
     def draw() -> None:
         @seed(random_seed)
@@ -186,7 +186,7 @@ def drawn(strategy: SearchStrategy[Perturbation], examples: int, random_seed: in
         )
         @given(strategy)
         def collect(delta: object) -> None:
-            values[_checked(delta, strategy)] = None
+            values.append(_checked(delta, strategy))
 
         collect()
 
@@ -194,8 +194,8 @@ def drawn(strategy: SearchStrategy[Perturbation], examples: int, random_seed: in
         _in_thread(draw)  # a `@given` within a `@given` fails a health check of the outer one
     else:
         draw()
-    _check_names(values)
-    return list(values)
+    check_names(values, {})
+    return list(dict.fromkeys(values))
 
 
 def _check_strategy(strategy: object) -> None:
@@ -215,9 +215,11 @@ def _checked(delta: object, strategy: object) -> Perturbation:
     return delta
 
 
-def _check_names(deltas: Iterable[Perturbation]) -> None:
-    """Raise ValueError where two functions go by one name: no verdict could say which of them failed."""
-    held: dict[Hashable, object] = {}
+def check_names(deltas: Iterable[Perturbation], held: dict[Hashable, object]) -> None:
+    """Raise ValueError where two functions go by one name: no verdict could say which of them failed.
+
+    `held` is what went by each name before.
+    """
     for part in (part for delta in deltas for part in delta.parts if part.payload is not None):
         other = held.setdefault((part.family, part.options), part.payload)
         if other is not part.payload and _content(other) != _content(part.payload):

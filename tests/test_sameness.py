@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import torch
+from hypothesis import find
 from torch import nn
 
 import alignment_checks as ac
@@ -218,3 +219,25 @@ def test_data_that_torch_has_written_into_is_other_data(dtype):
     assert after.minimal != before.minimal
     x.div_(2)
     assert ac.check_capability_robust(setup, memory=memory, **how).minimal == before.minimal
+
+
+def test_data_written_into_is_not_trained_on_in_place_of_what_it_was_like():
+    """One setup was built like another, whose data has been written into since."""
+    memory, how = Memory(), {"delta": DELTA, "rtol": 1e-9}
+    first, second = (built(data=tensors()) for _ in "ab")
+    ac.check_capability_robust(first, memory=memory, delta=pt.IDENTITY, rtol=0.1)
+    first.data[0].mul_(2)
+    found = ac.check_capability_robust(second, memory=memory, **how)
+    assert found.minimal == ac.check_capability_robust(second, **how).minimal
+
+
+def test_a_memory_keeps_two_functions_of_one_name_apart():
+    def scaled(by):
+        def apply(run, magnitude, generator):
+            return replace(run, parameters={name: by * value for name, value in run.parameters.items()})
+
+        return find(pt.custom("scaled", apply, max_magnitude=1.0), lambda delta: delta.magnitude == 1)
+
+    memory = Memory()
+    status = [ac.check_capability_robust(built(), delta=scaled(by), rtol=0.1, memory=memory).status for by in (1, 9)]
+    assert status == ["pass", "fail"]

@@ -17,6 +17,7 @@ from alignment_checks.perturbations import Perturbation
 from alignment_checks.perturbations.composition import assembled
 from alignment_checks.sameness import alike
 from alignment_checks.sampling import kind_of
+from alignment_checks.search import check_names
 from alignment_checks.shrinking import subsets
 from alignment_checks.training import TrainingSetup, writes
 from alignment_checks.verdict import Verdict
@@ -48,10 +49,11 @@ class Forecast(Memory):
         self.contradicted = False
         self.unjudged: str | None = None
         self._last: Foreseeing | None = None
-        self._setups: dict[Hashable, tuple[Hashable, TrainingSetup]] = {}
-        self._firsts: dict[Hashable, TrainingSetup] = {}
+        self._setups: dict[Hashable, tuple[Hashable, Hashable]] = {}
+        self._firsts: dict[Hashable, tuple[TrainingSetup, Hashable]] = {}
         self._verdicts: dict[Hashable, tuple[Verdict, Foreseeing | None]] = {}
         self._pursued_at: set[Hashable] = set()
+        self._functions: dict[Hashable, object] = {}
         self._asked: dict[Hashable, dict[Perturbation, None]] = {}
 
     def experiment(self, setup: TrainingSetup, sides: Sides, seeds: Sequence[int], **how: Any) -> Experiment:
@@ -62,24 +64,28 @@ class Forecast(Memory):
 
     def known_as(self, setup: TrainingSetup) -> Hashable:
         """Return what stands for a setup, and for those like it; what is alike of two is the very same from then on."""
-        return self._known(setup)[0]
+        return self._known(setup)
 
-    def _known(self, setup: TrainingSetup) -> tuple[Hashable, TrainingSetup]:
-        """Return what stands for a setup, and the setup to train: its optimizer, with the rest of the first so built.
-
-        Setups that differ in how they step alone then share batches (see `alignment_checks.runs.company`).
-        """
+    def _known(self, setup: TrainingSetup) -> tuple[Hashable, Hashable]:
+        """Return what stands for the parts of a setup that do not step, and for those that do."""
         now = setup, writes(setup)
         if now not in self._setups:
-            rest = tuple(alike(getattr(setup, name)) for name in _REST)
-            first = self._firsts.setdefault(rest, setup)
-            same = replace(first, **{name: getattr(setup, name) for name in _STEPPING})
-            self._setups[now] = (rest, *(alike(getattr(setup, name)) for name in _STEPPING)), same
+            rest, stepping = (tuple(alike(getattr(setup, name)) for name in names) for names in (_REST, _STEPPING))
+            self._setups[now] = rest, stepping
         return self._setups[now]
 
     def begun(self, setup: TrainingSetup, sides: Sides, seeds: Sequence[int], **how: Any) -> Experiment:
-        """Return a new experiment that trains ahead."""
-        return Foreseeing(self.course, self._known(setup)[1], sides, seeds, **how)
+        """Return a new experiment that trains ahead: the setup's optimizer, with the rest of the first so built.
+
+        Setups that differ in how they step alone then share batches (see `alignment_checks.runs.company`). What has
+        been written into since is no longer the first.
+        """
+        rest, _ = self._known(setup)
+        first, written = self._firsts.get(rest, (setup, writes(setup)))
+        first = first if writes(first) == written else setup
+        self._firsts[rest] = first, writes(first)
+        same = replace(first, **{name: getattr(setup, name) for name in _STEPPING})
+        return Foreseeing(self.course, same, sides, seeds, **how)
 
     def judged(
         self,
@@ -109,6 +115,7 @@ class Forecast(Memory):
         verdict on one δ stays what it is: where chance has a part in a failure, that is confirmed when it is first met.
         """
         self.course.enter(current_build_context())
+        check_names([delta], self._functions)
         self.course.allot(max_time)
         key = (line, self.known_as(setup), delta)
         asked = self._asked.setdefault((*key[:2], self.course.depth), {})

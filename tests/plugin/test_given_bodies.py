@@ -139,3 +139,30 @@ def test_what_is_to_be_tried_first_beside_delta_is_judged_and_under_given_refuse
     result = run()
     result.assert_outcomes(failed=1, passed=1)
     result.stdout.fnmatch_lines(["E *ValueError: first= goes with under=*@example(delta=*"])
+
+
+@pytest.mark.parametrize("first", [0.0, 30.0])
+def test_two_functions_of_one_name_are_refused_also_where_given_draws_the_same_of_both(suite, run, first):
+    """Else the verdict on the one would be taken for the other's."""
+    suite(
+        """
+        from dataclasses import replace
+        from hypothesis import find
+
+        def scaled(by):
+            def apply(run, magnitude, generator):
+                return replace(run, parameters={name: value * (1 + by) for name, value in run.parameters.items()})
+            return find(pt.custom("scaled", apply, 1.0), lambda delta: delta.magnitude == 1)
+
+        @given(delta=st.sampled_from([scaled(FIRST), scaled(30.0 - FIRST)]))
+        def test_it(alignment, delta):
+            alignment.assert_capability_robust(BOWL, delta=delta, rtol=0.1)
+
+        def test_searched(alignment):
+            drawn = st.sampled_from([scaled(FIRST), scaled(30.0 - FIRST)])
+            alignment.assert_capability_robust(BOWL, under=drawn, rtol=0.1)
+    """.replace("FIRST", str(first))
+    )
+    result = run()
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["E *ValueError: custom: two different functions both go by the name *scaled*"] * 2)

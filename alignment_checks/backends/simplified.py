@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import fx
-from torch.fx.passes.dialect.common.cse_pass import CSEPass, get_CSE_banned_ops
+from torch.fx.node import map_arg
 
 aten = torch.ops.aten
 
@@ -22,10 +22,47 @@ def simplified(graph: fx.GraphModule) -> fx.GraphModule:
         same = _same(node)
         if same is not node:
             node.replace_all_uses_with(same)
+    _compute_once(graph.graph)
+    _give_apart(graph.graph)
     graph.graph.eliminate_dead_code()
     graph.recompile()
-    found = CSEPass(banned_ops=get_CSE_banned_ops())(graph)
-    return graph if found is None else found.graph_module
+    return graph
+
+
+def _compute_once(graph: fx.Graph) -> None:
+    """Let operations of the same arguments be one, unless they draw at random.
+
+    Arguments go by their repr, which tells a node by its name: 0.0 is equal to −0.0, and True to 1, and not the same.
+    """
+    first: dict[object, fx.Node] = {}
+    for node in graph.nodes:
+        if node.op == "call_function" and torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):
+            same = first.setdefault((node.target, repr(node.args), repr(node.kwargs)), node)
+            if same is not node:
+                node.replace_all_uses_with(same)
+
+
+def _give_apart(graph: fx.Graph) -> None:
+    """Copy what is given out again, now that it is computed once: a step may write into each gradient that it gets."""
+    (output,) = graph.find_nodes(op="output")
+    seen: set[fx.Node] = set()
+
+    def apart(node: fx.Node) -> fx.Node:
+        memory = _viewed(node)
+        if memory not in seen:
+            seen.add(memory)
+            return node
+        with graph.inserting_before(output):
+            return graph.call_function(aten.clone.default, (node,))
+
+    output.args = map_arg(output.args, apart)
+
+
+def _viewed(node: fx.Node) -> fx.Node:
+    """Return the node whose memory a node gives."""
+    while _is_view(node):
+        node = node.all_input_nodes[0]
+    return node
 
 
 def _writes(node: fx.Node) -> bool:
@@ -36,7 +73,7 @@ def _writes(node: fx.Node) -> bool:
 def _same(node: fx.Node) -> fx.Node:
     """Return the first of the tensors that a node is a view of which is the very same; itself, if there is none."""
     found = at = node
-    while _is_view(at) or _is_times_one(at):
+    while (_is_view(at) and at.target not in _OTHERWISE) or _is_times_one(at):
         at = at.all_input_nodes[0]
         found = at if _layout(at) == _layout(node) else found
     return found
@@ -62,4 +99,8 @@ def _is_given(node: fx.Node) -> bool:
 
 def _layout(node: fx.Node) -> tuple[object, ...]:
     value = node.meta["val"]
-    return value.dtype, value.shape, value.stride(), value.storage_offset()
+    return value.dtype, value.shape, value.stride()
+
+
+_OTHERWISE = (aten._conj.default, aten._neg_view.default, aten.as_strided.default)
+"""Views that may have the layout of what they are of, and give other numbers; no other one does."""

@@ -70,7 +70,7 @@ def foreseen(item: pytest.Function, course: Course, say: Callable[[str], None]) 
             say(
                 f"what decorates {item.name} above @given hides what that left on it: each example is trained by itself"
             )
-        course.collecting = False
+        course.begin_run()
         if not course.recognized:
             say(
                 f"the setup that {item.name} builds is another one at each call, as far as can be seen, so that each "

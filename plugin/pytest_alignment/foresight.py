@@ -30,8 +30,9 @@ FIRST = 16
 """Runs of the first batch on a CPU, as many as lanes, and of any after a failure; each other one is followed by one
 three times as large. An accelerator trains all at once."""
 
-FEWEST = 10
-"""Examples that are judged however long they take: of fewer, Hypothesis says that nearly all were filtered out."""
+FEWEST = 11
+"""Drawn examples that are judged however long they take: of fewer than 10, Hypothesis says that nearly all were
+filtered out, and it does not count the simplest one, which it tries first."""
 
 
 class Foreseen(BaseException):
@@ -56,8 +57,9 @@ class Course:
         Whether this is a dry pass, which ends each example at the first assertion that it knows nothing of.
     passes : int
         Dry passes that went before this one.
-    examples, depth : int
-        How many examples this pass has begun, and how many assertions the current one has made.
+    examples, explicit, depth : int
+        How many examples this pass has begun, how many of them nobody drew, and how many assertions the current one has
+        made.
     failed : bool
         Whether an example has failed: then few more are run, and what they ask for is not trained in large batches.
     collected, pending : dict
@@ -83,6 +85,7 @@ class Course:
     collecting: bool = True
     passes: int = 0
     examples: int = 0
+    explicit: int = 0
     depth: int = 0
     failed: bool = False
     size: int = FIRST
@@ -100,7 +103,16 @@ class Course:
 
     def begin_pass(self) -> None:
         """Begin a dry pass."""
-        self.examples, self._example, self.size, self.left_out = 0, None, FIRST, 0
+        self.size = FIRST
+        self._begin()
+
+    def begin_run(self) -> None:
+        """Begin to run the examples for good."""
+        self.collecting = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self.examples, self.explicit, self.left_out, self._example = 0, 0, 0, None
 
     def end_pass(self) -> bool:
         """End a dry pass, and return whether another one may see further."""
@@ -119,6 +131,7 @@ class Course:
         if example is not self._example:
             self._example, self.depth = example, 0
             self.examples += 1
+            self.explicit += is_final()
 
     def allot(self, seconds: float | None) -> None:
         """Let the current assertion take so long, over all examples; each before it in the body had as long."""
@@ -126,7 +139,7 @@ class Course:
 
     def affords(self) -> bool:
         """Return whether what an example asks for may be trained: the first ones always, and what is reported."""
-        if self.searching or self.examples <= FEWEST or is_final() or self.budget.affords():
+        if self.searching or self.examples - self.explicit <= FEWEST or is_final() or self.budget.affords():
             return True
         self.left_out += 1
         return False

@@ -143,6 +143,30 @@ def test_the_assertions_of_a_body_have_their_time_each_and_what_fails_by_then_is
     result.stdout.fnmatch_lines(["E *CapabilityNotRobust: capability is not robust under init_gain(log2=*"])
 
 
+@pytest.mark.parametrize("explicit", ["", "@example(delta=A) @example(delta=B)"], ids=["drawn", "explicit"])
+def test_as_many_examples_of_given_are_judged_as_hypothesis_asks_for_however_long_they_take(suite, run, explicit):
+    """Each has a setup of its own, so that none is trained before it is asked for."""
+    suite(
+        "counting",
+        """
+        A, B = (pt.Perturbation("init_gain", size, 1, 0) for size in (0.25, 0.5))
+
+        EXPLICIT
+        @settings(max_examples=60, database=None, derandomize=True)
+        @given(delta=GAIN)
+        def test_it(alignment, delta):
+            own = object()
+            bowl = ac.landscape(lambda x: (own is not None) * (x**2).sum(), [1.0], optimizer=BOWL.optimizer, steps=4)
+            alignment.assert_capability_robust(bowl, delta=delta, rtol=9, max_time=1e-6)
+            SEEN.append(delta.magnitude)
+    """.replace("EXPLICIT", explicit.replace(" ", "\n        ")),
+    )
+    result = run("-W", "default")
+    result.assert_outcomes(passed=1, warnings=2)
+    judged = 13 if explicit else 11
+    result.stdout.fnmatch_lines([f"given: test_it stopped early: the time ran out after {judged} examples"])
+
+
 def test_device_and_examples_reach_the_search_unless_the_test_says_otherwise(suite, pytester):
     suite("""
         from alignment_checks import checks, judging

@@ -39,7 +39,7 @@ def compiled(traced: Traced) -> Run:
     """
     from torch import _inductor  # here, since it takes a second that most runs do not need
 
-    for rewriting in (channels_last, transposed_products, embeddings_apart, rational_tanh):
+    for rewriting in (embeddings_apart, channels_last, transposed_products, rational_tanh):  # the first looks for views
         rewriting(traced.graph)
     run = _inductor.standalone_compile(
         traced.graph,

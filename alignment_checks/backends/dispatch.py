@@ -159,6 +159,8 @@ def _refusal(job: Job, need: Footprint) -> str | None:
         return f"the model {job.randomness.value}"
     if need.stateful:
         return "the model or the objective keeps state of its own between calls, other than buffers"
+    if need.writes:
+        return "the model writes into its own parameters"
     if need.sparse:
         return f"the gradient of {need.sparse[0]} is sparse"
     return None

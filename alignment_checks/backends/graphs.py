@@ -220,7 +220,10 @@ def _agree(found: tuple[Tensors, Tensors], expected: tuple[Tensors, Tensors], *,
         largest = torch.stack([b.abs().amax(1) for _, b in values if b.is_floating_point()]).amax(0)
         lost = ~largest.isfinite() & torch.stack([~a.isfinite().all(1) for a, _ in values]).any(0)
         near = [_close(a, b, largest) for a, b in values]
-        close = [lost | one for one in (*near, *(_close(a, b, largest.maximum(b.abs().amax(1))) for a, b in others))]
+        near += [
+            _close(a, b, largest.maximum(b.abs().amax(1)) if b.is_floating_point() else largest) for a, b in others
+        ]
+        close = [lost | one for one in near]
     return bool(torch.stack(close).all())
 
 

@@ -22,7 +22,29 @@ def dropping():
     return nn.Sequential(nn.Linear(5, 4), nn.Dropout(0.2), nn.Linear(4, 3))
 
 
-@pytest.mark.parametrize("changes", [{"batch_size": 5}, {"model": dropping}], ids=["minibatches", "dropout"])
+class Remembering(nn.Module):
+    """Has buffers of other dtypes than numbers of any size."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(5, 3)
+        self.register_buffer("seen", torch.tensor([False, True]))
+        self.register_buffer("calls", torch.tensor(0))
+
+    def forward(self, x):
+        self.seen.fill_(True)
+        self.calls.add_(1)
+        return self.layer(x) * self.seen.sum()
+
+
+CHANGES = {
+    "minibatches": {"batch_size": 5},
+    "dropout": {"model": dropping},
+    "buffers of truths and whole numbers": {"model": Remembering},
+}
+
+
+@pytest.mark.parametrize("changes", CHANGES.values(), ids=CHANGES)
 def test_compiled_lanes_equal_the_loop(blobs, compiling, changes):
     setup = replace(blobs, **changes)
     found, loop = (ac.run(setup, seeds=range(5), backend=backend) for backend in ("lanes", "loop"))

@@ -32,7 +32,37 @@ class Hidden(nn.Module):
         return self.layer(nn.utils.rnn.pack_sequence([x]))[0].data
 
 
+class Clipped(nn.Module):
+    """Weights kept within bounds by the forward pass itself."""
+
+    def __init__(self, clip):
+        super().__init__()
+        self.layer, self.clip = nn.Linear(5, 3), clip
+
+    def forward(self, x):
+        with torch.no_grad():
+            self.clip(self.layer.weight)
+        return self.layer(x)
+
+
+class Renormed(nn.Module):
+    """Rows of weights are scaled down as they are looked up: not that anything of it was to see in the first rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows, self.layer = nn.Embedding(3, 5, max_norm=50.0), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.layer(x + self.rows((x[:, 0] > 0).long()))
+
+
+WRITES = "the model writes into its own parameters"
+
 REFUSED = {
+    "clips its weights": ({"model": lambda: Clipped(lambda w: w.clamp_(-0.2, 0.2))}, WRITES),
+    "clips their data": ({"model": lambda: Clipped(lambda w: w.data.clamp_(-0.2, 0.2))}, WRITES),
+    "clips them as a list": ({"model": lambda: Clipped(lambda w: torch._foreach_clamp_max_([w], 9.0))}, WRITES),
+    "renorms its embedding": ({"model": Renormed}, WRITES),
     "hidden randomness": (
         {"model": lambda: Hidden()},
         "the model draws random numbers that cannot be drawn for each lane apart",

@@ -75,7 +75,10 @@ def test_the_gradient_of_an_embedding_in_lanes_is_the_same_number(padding):
     torch.testing.assert_close(graph(weights), gradient(weights))
 
 
-def test_a_token_model_whose_graph_is_rewritten_equals_the_loop(compiling):
+def test_a_token_model_whose_graph_is_rewritten_equals_the_loop(compiling, monkeypatch):
+    """Its products are transposed and the gradient of its embedding is added up apart."""
+    seen = []
+    monkeypatch.setattr(compiled, "rational_tanh", lambda graph: (rational_tanh(graph), seen.append(targets(graph))))
     random = torch.Generator().manual_seed(0)
     x, y = torch.randint(0, 7, (20, 2), generator=random), torch.randint(0, 7, (20,), generator=random)
     setup = ac.TrainingSetup(
@@ -89,3 +92,6 @@ def test_a_token_model_whose_graph_is_rewritten_equals_the_loop(compiling):
     np.testing.assert_allclose(found.base, loop.base, rtol=1e-5)
     np.testing.assert_allclose(found.mesa, loop.mesa, rtol=1e-4)
     assert {run.reason for run in found.runs} == {None}
+    assert seen
+    assert all({aten.tanh.default, aten.embedding_dense_backward.default}.isdisjoint(kept) for kept in seen)
+    assert any(aten.index_put.default in kept for kept in seen)

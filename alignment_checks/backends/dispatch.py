@@ -15,7 +15,7 @@ from alignment_checks.backends.job import Job, Record
 from alignment_checks.backends.reproducible import noted, remarks
 from alignment_checks.backends.slots import consecutive, layout, placed, slots_matter
 from alignment_checks.backends.stepping.hyperparameters import factories, options_of
-from alignment_checks.backends.stepping.refusal import Refused
+from alignment_checks.backends.stepping.refusal import NoLanesError, Refused
 from alignment_checks.backends.workers import shared_out
 from alignment_checks.drawing import Randomness
 from alignment_checks.objectives import known_by
@@ -102,9 +102,7 @@ class _Group:
             except Refused as error:
                 reason = str(error)
         if self.backend == "lanes":
-            raise RuntimeError(
-                f"backend='lanes' cannot train this setup: {reason}. backend='auto' takes the loop instead"
-            )
+            raise NoLanesError(reason)
         return self.looped(self.jobs, reason)
 
     def too_large(self) -> str | None:

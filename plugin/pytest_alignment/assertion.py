@@ -12,6 +12,7 @@ from typing import Any
 from hypothesis.control import currently_in_test_context
 from hypothesis.strategies import SearchStrategy
 
+from alignment_checks.backends.stepping.refusal import NoLanesError
 from alignment_checks.fingerprints import setup_digest
 from alignment_checks.heartbeat import listening
 from alignment_checks.judgement import Status
@@ -206,13 +207,14 @@ class Assertion:
         """Judge a stored failure by itself; once for all examples of `@given`, which calls what differs flaky."""
         drawn, known = self.arguments.get("delta"), self.ledger.replayed
         changed = envelope.setup != setup_digest(self.setup)
-        as_found: dict[str, Any] = {} if envelope.level is None else {"level": envelope.level}
-        as_found |= {"backend": "lanes"} if self._is_of_lanes(envelope) and not changed else {}
+        level: dict[str, Any] = {} if envelope.level is None else {"level": envelope.level}
         if drawn is None:
-            verdict = self._checked(first=(delta,), examples=0, **as_found)
+            judge = partial(self._checked, first=(delta,), examples=0, **level)
         else:
-            verdict = known.get(envelope.id) or self._alone(reattached(delta, [drawn]), **as_found)
-            known[envelope.id] = verdict
+            judge = partial(self._alone, reattached(delta, [drawn]), **level)
+        in_lanes = self._is_of_lanes(envelope) and not changed
+        verdict = (drawn and known.get(envelope.id)) or (_lanes_first(judge) if in_lanes else judge())
+        known[envelope.id] = verdict
         notes = (*verdict.notes, *[f"the setup has changed since {envelope.id} was stored"] * changed)
         return self._noted(replace(verdict, notes=notes), replayed=_named([(envelope, delta)]), changed=changed)
 
@@ -224,6 +226,15 @@ class Assertion:
         """Remember the result, and return what to hand to the user."""
         level = self.arguments.get("level", self.ledger.level)
         return Noted(self.ledger, self.key, self.setup, verdict, self.violation, level, **more).outcome()
+
+
+def _lanes_first(judge: Callable[..., Verdict]) -> Verdict:
+    """Return the verdict on what lanes have found, by the loop where they cannot train it now."""
+    try:
+        return judge(backend="lanes")
+    except NoLanesError as error:
+        verdict, why = judge(), f"it was found in lanes, which cannot train it now: {error.args[0]}"
+        return replace(verdict, notes=(*verdict.notes, why))
 
 
 def _named(failures: list[Failure]) -> tuple[Stored, ...]:

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,30 @@ def test_what_lanes_have_found_lanes_replay_though_so_few_runs_would_go_to_the_l
     (envelope,) = stored()
     assert envelope.backend == "lanes"
     run(f"--alignment-replay={envelope.id}").stdout.fnmatch_lines(["E *searched 1 perturbation,* on cpu (lanes)"])
+
+
+def test_what_lanes_have_found_and_cannot_train_now_is_replayed_by_the_loop(suite, run, stored, pytester):
+    """Nor does a store that claims so break a test."""
+    suite("""
+        class Branching(torch.nn.Linear):
+            def forward(self, x):
+                y = super().forward(x)
+                return y if float(y.detach().sum()) < 1e9 else 2 * y
+
+        X = torch.linspace(-1, 1, 8)[:, None]
+        SETUP = ac.TrainingSetup(partial(Branching, 1, 1), (X, X), torch.nn.functional.mse_loss, BOWL.optimizer, 4)
+
+        def test_fails(alignment):
+            alignment.assert_capability_robust(SETUP, under=STRETCHED, rtol=0.1)
+    """)
+    run().assert_outcomes(failed=1)
+    (envelope,) = stored()
+    assert envelope.backend == "loop"
+    (path,) = [path for path in pytester.path.rglob("*") if path.is_file() and path.read_bytes() == envelope.to_bytes()]
+    path.write_bytes(replace(envelope, backend="lanes").to_bytes())
+    result = run(f"--alignment-replay={envelope.id}")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E *it was found in lanes, which cannot train it now: *", "E * on cpu (loop*"])
 
 
 def test_the_backend_that_a_test_asks_for_is_that_of_its_replay(suite, run, stored):

@@ -11,6 +11,13 @@ class Refused(Exception):  # noqa: N818
     """What lanes cannot train, with the reason; the loop can."""
 
 
+class NoLanesError(RuntimeError):
+    """What lanes cannot train though they were asked for; its argument is the reason."""
+
+    def __str__(self) -> str:
+        return f"backend='lanes' cannot train this setup: {self.args[0]}. backend='auto' takes the loop instead"
+
+
 class StepRefused(Refused):
     """What one way of stepping cannot do, with the reason; a slower way may."""
 

@@ -19,6 +19,9 @@ from alignment_checks.trajectory import Series, Steps, Trajectory
 Side = Literal["base", "mesa"]
 SIDES: tuple[Side, Side] = ("base", "mesa")
 
+NEGLIGIBLE = 1e-4
+"""How far below its L* a run may be seen, as a part of L(0) − L*, before that is taken to be none."""
+
 
 def capability(trajectory: Trajectory, *, of: Side = "base", normalized: bool = False) -> Series:
     """Return C_T of each run: the mean over t = 1 … T of X(t) − X(0). Negative means that the objective improved.
@@ -169,12 +172,17 @@ def scale(trajectory: Trajectory, of: Side) -> Series:
 
 
 def infimum(trajectory: Trajectory, row: int) -> float | None:
-    """Return the stated L* of one run, None where none is, or L was seen below it, beyond rounding."""
+    """Return the stated L* of one run, None where none is, or L was seen below it.
+
+    Not by rounding alone: that of an objective which is a difference, as a divergence is one of entropies, may be many
+    times that of its value. What is `NEGLIGIBLE` beside L(0) − L* changes a dimensionless form by no more than that.
+    """
     stated, series = trajectory.runs[row].infimum, trajectory.base[row]
     if stated is None or not np.isfinite(series[0]):
         return stated
     rounding = 4 * trajectory.resolution * max(abs(stated), float(np.nanmax(np.abs(series))))
-    return None if float(np.nanmin(series)) < stated - rounding else stated
+    below = max(rounding, NEGLIGIBLE * (float(series[0]) - stated))
+    return None if float(np.nanmin(series)) < stated - below else stated
 
 
 def clear_of_zero(trajectory: Trajectory, of: Side) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

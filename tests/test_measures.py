@@ -157,6 +157,29 @@ def test_the_dimensionless_form_of_the_base_objective_needs_an_infimum_below_the
     assert why.split(";")[0].replace("\\", "") in readings(trajectory, 1)[0].refusal
 
 
+def test_the_infimum_of_a_divergence_stays_one_where_that_is_a_difference_of_much_larger_numbers():
+    """KL(p ‖ q) is 0 at q = p: of entropies near 2 that are subtracted in float32, 10⁻⁸ may be left, to either side."""
+    generator = torch.Generator().manual_seed(0)
+    x, teacher = torch.randn(64, 8, generator=generator), torch.randn(10, 8, generator=generator)
+    nearly = teacher + 0.03 * torch.randn(10, 8, generator=generator)
+
+    def model():
+        student = torch.nn.Linear(8, 10, bias=False)
+        student.weight.data.copy_(nearly)
+        return student
+
+    setup = ac.TrainingSetup(
+        model,
+        (x, (x @ teacher.T).softmax(-1)),
+        lambda outputs, targets: torch.nn.functional.kl_div(outputs.log_softmax(-1), targets, reduction="batchmean"),
+        partial(torch.optim.SGD, lr=1.0),
+        steps=600,
+    )
+    trajectory = ac.run(setup)
+    assert trajectory.base.min() < 0
+    assert ac.capability(trajectory, normalized=True) == pytest.approx(-0.97, abs=0.03)
+
+
 def test_what_l_was_seen_below_is_no_infimum_whoever_states_it():
     below, at = recorded([[1.0, 0.5, -0.1]], [[1.0, 1.0, 1.0]]), recorded([[1.0, 0.5, -1e-17]], [[1.0, 1.0, 1.0]])
     with pytest.raises(ValueError, match=r"stated is L\* = 0, and L was seen at -0\.1 under identity\. Correct"):

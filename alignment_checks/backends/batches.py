@@ -57,11 +57,15 @@ def train(
 
 
 def _parted(batches: Sequence[Slots], chunk: int, processes: int) -> Sequence[Slots]:
-    """Return batches of fewer lanes where there are fewer of them than processes; calls stay as they are."""
-    shares = -(-processes // len(batches))
-    width = chunk * -(-len(batches[0]) // (shares * chunk))
-    parts = [batch[at : at + width] for batch in batches for at in range(0, len(batch), width)]
-    return [[*part, *[None] * (width - len(part))] for part in parts if any(index is not None for index in part)]
+    """Return batches of the calls of some slots each, where there are fewer of them than processes.
+
+    Each is as wide as before, and each job in its slot: there may be optimizers to whose bits that matters.
+    """
+    width, shares = len(batches[0]), -(-processes // len(batches))
+    part = chunk * -(-width // (shares * chunk))
+    starts = [(batch, at) for batch in batches for at in range(0, width, part)]
+    parts = [[index if at <= slot < at + part else None for slot, index in enumerate(of)] for of, at in starts]
+    return [slots for slots in parts if any(index is not None for index in slots)]
 
 
 def _trained(trainer: _Trainer, group: Sequence[Job], batches: Sequence[Slots]) -> dict[int, Record]:

@@ -50,11 +50,28 @@ def clipped(parameters):
     return optimizer
 
 
+class Squashed(torch.optim.Optimizer):
+    """Steps by a function whose last bit depends on whether an element stands in a whole vector of the processor."""
+
+    def __init__(self, parameters):
+        super().__init__([{"params": [one]} for one in parameters], {})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.sub_(parameter.grad.exp().pow(1.3).log().tanh(), alpha=0.1)
+
+
+OPTIMIZERS = {"rows": partial(torch.optim.Adam, lr=0.05), "vmap": clipped, "groups": Squashed}
+
+
 @pytest.mark.parametrize("runs", [3, 9, 16])
-@pytest.mark.parametrize("optimizer", [partial(torch.optim.Adam, lr=0.05), clipped], ids=["rows", "vmap"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_the_calls_of_a_single_batch_are_shared_out_and_no_bit_changes(blobs, forking, monkeypatch, optimizer, runs):
     monkeypatch.setattr(plan, "chunk", lambda *_: 4)
-    setup, shares = replace(blobs, optimizer=optimizer), []
+    data = (blobs.data[0].float(), blobs.data[1])
+    setup, shares = replace(blobs, optimizer=optimizer, data=data, dtype=torch.float32), []
 
     def shared_out(tasks, processes):
         shares.append((len(tasks), processes))

@@ -16,9 +16,9 @@ class Memory:
 
     Setups that were built apart are one where training cannot tell them apart (see `alike`): by plain data, tensors and
     functions, with what these name of their module, and of the attributes of what they read. A setup is looked at when
-    it is first seen, and once torch has written into its data: what else is changed after that, or read in another way
-    (`vars(settings)["rate"]`, a file, the environment, an attribute that only the methods of an object read), is not
-    seen. Use another memory there.
+    it is first seen, and once torch has written into its data, if not through `.data`: what else is changed after that,
+    or read in another way (`vars(settings)["rate"]`, a file, the environment, an attribute that only the methods of an
+    object read), is not seen. Use another memory there.
 
     Examples
     --------

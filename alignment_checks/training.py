@@ -30,8 +30,8 @@ class TrainingSetup:
         First axis: the example, N of them. All but the last are the model's inputs, the last is the targets; one
         tensor alone is both. None for a function of the parameters (see `landscape`): then the model is called
         without arguments and the objective's targets are None. They are not copied: a run trains on what they hold
-        when it begins. That torch wrote into them in between is seen; what NumPy writes into memory that it shares with
-        a tensor is not.
+        when it begins. That torch wrote into them in between is seen; what is written through their `.data`, or by
+        NumPy into memory that it shares with a tensor, is not.
     objective : callable
         `objective(outputs, targets)` gives N per-example losses or their mean.
     optimizer : callable
@@ -103,7 +103,9 @@ def check_setup(setup: object) -> None:
 
 
 def writes(setup: TrainingSetup) -> tuple[int | None, ...]:
-    """Return how often torch has written into each tensor of a setup's data; None for one of inference mode.
+    """Return how often torch has written into each tensor of a setup's data, if not through its `.data`.
+
+    None stands for one of inference mode, of which that is not known.
 
     The same setup with other writes is trained on other data.
 

@@ -20,8 +20,9 @@ from alignment_checks.perturbations import Perturbation, reattached
 from alignment_checks.sameness import alike
 from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import AlignmentViolation, Verdict
+from pytest_alignment.course import Unforeseeable
 from pytest_alignment.envelope import Envelope
-from pytest_alignment.foresight import Unforeseeable, unnoticed
+from pytest_alignment.examples import unnoticed
 from pytest_alignment.journal import Crash
 from pytest_alignment.ledger import Ledger
 from pytest_alignment.outcome import Noted, Outcome, unjudged

@@ -16,8 +16,8 @@ from hypothesis.database import ReadOnlyDatabase
 from hypothesis.errors import StopTest, UnsatisfiedAssumption
 from hypothesis.reporting import with_reporter
 
+from pytest_alignment.course import Course, Foreseen, Unforeseeable
 from pytest_alignment.decorated import innermost
-from pytest_alignment.foresight import Course, Foreseen, Unforeseeable
 
 SETTINGS, SEED, GENERATED = (f"_hypothesis_internal_use_{name}" for name in ("settings", "seed", "generated_seed"))
 """What `@settings` and `@seed` leave on a test, and the seed that Hypothesis chose where there was none."""

@@ -21,7 +21,9 @@ from alignment_checks.search import check_names
 from alignment_checks.shrinking import subsets
 from alignment_checks.training import TrainingSetup, writes
 from alignment_checks.verdict import Verdict
-from pytest_alignment.foresight import Course, Foreseeing, is_final
+from pytest_alignment.course import Course
+from pytest_alignment.examples import is_final
+from pytest_alignment.foresight import Foreseeing
 
 Check = Callable[..., Verdict]
 _STEPPING = ("optimizer", "scheduler", "batch_size", "objective_infimum", "seed")

@@ -22,9 +22,10 @@ from alignment_checks.backends.job import Job, Record, as_lost, is_lost
 from alignment_checks.backends.lost import Lost
 from alignment_checks.backends.minibatches import disturbed, noise, together
 from alignment_checks.backends.reproducible import noted, remarks
-from alignment_checks.backends.stacking import Batch, Found, Weights
+from alignment_checks.backends.stacking import Batch, Found
 from alignment_checks.backends.stepping.refusal import Refused, first_line, is_out_of_memory
 from alignment_checks.backends.stepping.stepper import Stepper, Way
+from alignment_checks.backends.weights import Weights
 from alignment_checks.heartbeat import beat
 from alignment_checks.objectives import Tensors
 from alignment_checks.realization import Realization

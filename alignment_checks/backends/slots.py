@@ -18,8 +18,9 @@ from alignment_checks import seeding
 from alignment_checks.backends.job import Job
 from alignment_checks.backends.lanes import structure
 from alignment_checks.backends.minibatches import disturbed, noise, together
-from alignment_checks.backends.stacking import Batch, Found, Weights
+from alignment_checks.backends.stacking import Batch, Found
 from alignment_checks.backends.stepping.hyperparameters import made, numbers_of
+from alignment_checks.backends.weights import Weights
 from alignment_checks.fingerprints import content
 from alignment_checks.realization import Realization
 

@@ -14,8 +14,9 @@ import alignment_checks as ac
 from alignment_checks import perturbations as pt
 from alignment_checks.backends import batches, graphs, lanes, plan
 from alignment_checks.backends.footprint import Footprint
-from alignment_checks.backends.stacking import Batch, Shared, Weights
+from alignment_checks.backends.stacking import Batch
 from alignment_checks.backends.stepping.stepper import Way
+from alignment_checks.backends.weights import Shared, Weights
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.realization import realize
 

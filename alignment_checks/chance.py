@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 
 from scipy.special import ndtri
 
-from alignment_checks.evidence import MOST_TIMES
-from alignment_checks.intervals import LEVELS
+from alignment_checks.intervals import LEVELS, MOST_TIMES
 from alignment_checks.judgement import Judgement, Status
 
 LEVEL = 0.05

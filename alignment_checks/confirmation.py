@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
@@ -172,7 +172,7 @@ class Confirmation:
         minimal = smallest[0] if smallest else None
         return Searched(
             minimal=minimal,
-            worst=max(confirmed.items(), key=lambda one: (one[1].severity, -one[0].size), default=None),
+            worst=_most_severe(confirmed.items()),
             others=tuple(smallest[1:]),
             curve=self._curve(minimal[0]) if minimal else (),
             undecided=self._undecided(),
@@ -187,12 +187,11 @@ class Confirmation:
         )
 
     def _undecided(self) -> Judged | None:
-        unknown = [(d, j) for d, j in self.state.known.items() if j.status is Status.INCONCLUSIVE]
-        return max(unknown, key=lambda one: (one[1].severity, -one[0].size), default=None)
+        return _most_severe((d, j) for d, j in self.state.known.items() if j.status is Status.INCONCLUSIVE)
 
     def _nearest(self) -> Judged | None:
-        passed = [(d, j) for d, j in self.state.known.items() if j.status is Status.PASS and not d.is_identity]
-        return max(passed, key=lambda one: (one[1].severity, -one[0].size), default=None)
+        known = self.state.known.items()
+        return _most_severe((d, j) for d, j in known if j.status is Status.PASS and not d.is_identity)
 
     def _curve(self, minimal: Perturbation) -> tuple[tuple[float, Judgement], ...]:
         if len(minimal.parts) > 1 or not minimal.continuous:
@@ -212,6 +211,11 @@ class Confirmation:
         tried = [(abs(d.magnitude or 0.0), j.status) for d, j in known.items() if (d.family, d.options) == which]
         bound = min((magnitude for magnitude, status in tried if status is not Status.PASS), default=math.inf)
         return max((magnitude for magnitude, _ in tried if magnitude < bound), default=None)
+
+
+def _most_severe(judged: Iterable[Judged]) -> Judged | None:
+    """Return what is most severe, the smallest of those that are alike; None of nothing."""
+    return max(judged, key=lambda one: (one[1].severity, -one[0].size), default=None)
 
 
 def _ladder(failing: Sequence[Perturbation]) -> list[Perturbation]:

@@ -9,16 +9,13 @@ from typing import Any
 
 from scipy.special import stdtr, stdtrit
 
-from alignment_checks.intervals import LEVELS, Ends
+from alignment_checks.intervals import LEVELS, MOST_TIMES, Ends
 from alignment_checks.readings import Ratio
 
 CONFIDENCE = 0.95
 
 MOST_SEEDS = 10_000
 """More seeds than these are not said to decide anything."""
-
-MOST_TIMES = 100
-"""Nor are more steps, where the interval would have to be so many times narrower."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from alignment_checks.backends.path import Path
 from alignment_checks.fingerprints import fingerprint
 from alignment_checks.horizons import Horizon, at_limit
 from alignment_checks.perturbations import IDENTITY, Perturbation
+from alignment_checks.perturbations.composition import active
 from alignment_checks.readings import Reading, readings
 from alignment_checks.realization import draws_randomness, realize
 from alignment_checks.runs import KEPT_NUMBERS, Part, along, follow, resolved, run, run_parts
@@ -237,7 +238,7 @@ class Experiment:
         What the user's own code made of a run cannot be compared from one call to the next: there it is what was asked.
         Nor is that code run before its batch is told: if the process dies of it, it is known who did it.
         """
-        moved = [part for part in delta.parts if part.magnitude != 0]
+        moved = active(delta)
         if any("custom" in part.kinds for part in moved):
             return tuple((p.family, p.options, p.magnitude, p.seed, self._function(p.payload)) for p in moved)
         return fingerprint(delta.applied(self.plain), self.plain)

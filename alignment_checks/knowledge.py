@@ -8,6 +8,7 @@ from functools import cache
 from alignment_checks.chance import Chance
 from alignment_checks.judgement import Judgement, Status
 from alignment_checks.perturbations import Perturbation
+from alignment_checks.perturbations.composition import active
 from alignment_checks.progress import Budget, Judged, OutOfTimeError, Progress, Watch
 
 Evaluate = Callable[[Sequence[Perturbation]], Sequence[Judgement]]
@@ -144,11 +145,6 @@ class Knowledge:
         """Forget a run that did not fail again, under whatever name it is known."""
         key = self.same(delta)
         self.known = {one: judgement for one, judgement in self.known.items() if one != delta and self.same(one) != key}
-
-
-def active(delta: Perturbation) -> list[Perturbation]:
-    """Return the parts that do something."""
-    return [part for part in delta.parts if part.magnitude != 0]
 
 
 def order(delta: Perturbation) -> tuple[int, float]:

@@ -11,12 +11,10 @@ import numpy as np
 from scipy.special import stdtrit
 
 from alignment_checks.horizons import Horizon
+from alignment_checks.intervals import MOST_TIMES
 from alignment_checks.measures import Side
 from alignment_checks.ratios import fieller
 from alignment_checks.readings import Ratio, Reading
-
-MANY = 100
-"""More than so many times as many seeds are not promised to tell."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ def _scattered(ratio: Ratio) -> str:
     if fieller(mean, float(v_rr), float(v_rg), float(v_gg), quantile):
         return ""
     times = quantile**2 * float(v_gg) / mean**2 if mean else math.inf
-    more = f"About {math.ceil(1.05 * n * times)}" if times < MANY else "More"
+    more = f"About {math.ceil(1.05 * n * times)}" if times < MOST_TIMES else "More"
     return f"α is undefined: C_M is not clear of 0 at its scatter over {n} seeds. {more} seeds may tell"
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignment_checks.perturbations import Perturbation
-from alignment_checks.perturbations.composition import assembled
+from alignment_checks.perturbations.composition import active, assembled
 from alignment_checks.seeding import derive
 
 Kind = tuple[str, tuple[tuple[str, object], ...]]
@@ -65,12 +65,12 @@ class Domain:
             sizes.setdefault((kind_of(part), (part.magnitude or 0.0) < 0), []).append(abs(part.magnitude or 0.0))
         ranges = {which: (min(found), max(found)) for which, found in sizes.items()}
         sets = {frozenset(shape(delta)) for delta in draws}
-        sets |= {frozenset(kind_of(part) for part in delta.parts if part.magnitude != 0) for delta in draws}
+        sets |= {frozenset(map(kind_of, active(delta))) for delta in draws}
         return cls(whole, frozenset(kind for kind, below in ranges if below), ranges, frozenset(sets))
 
     def holds(self, delta: Perturbation) -> bool:
         """Return whether its families were drawn together, and each part that is not 0 where it lies."""
-        moved = [part for part in delta.parts if part.magnitude != 0]
+        moved = active(delta)
         return self.whole or (frozenset(map(kind_of, moved)) in self.sets and all(map(self._holds, moved)))
 
     def _holds(self, part: Perturbation) -> bool:

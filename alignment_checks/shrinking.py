@@ -9,10 +9,10 @@ from itertools import combinations
 from random import Random
 
 from alignment_checks.judgement import Status
-from alignment_checks.knowledge import RIVALS, Knowledge, active, line_of, order
+from alignment_checks.knowledge import RIVALS, Knowledge, line_of, order
 from alignment_checks.lines import Line
 from alignment_checks.perturbations import Perturbation
-from alignment_checks.perturbations.composition import assembled
+from alignment_checks.perturbations.composition import active, assembled
 from alignment_checks.perturbations.value import LARGEST_SEED
 from alignment_checks.rounds import Plan
 from alignment_checks.sampling import Domain

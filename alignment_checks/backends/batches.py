@@ -41,11 +41,11 @@ def train(
     MemoryError
         If not even one of them fits the device's memory.
     """
-    work = plan.milliseconds(need, device, len(batches[0]), len(group), group[0].steps)
-    processes = processes if work >= plan.FORKING else 1
-    batches = _parted(batches, chunk or len(batches[0]), processes)
     width = len(batches[0])
     trainer = _Trainer(device, need.unused, width, graphs, chunk)
+    work = plan.milliseconds(need, device, width, len(group), group[0].steps)
+    processes = processes if work >= plan.FORKING else 1
+    batches = _parted(batches, chunk or width, processes)
     row = sum(value.nbytes for value in group[0].train.parameters.values())
     alike = len({factories(job.train) for job in group}) == 1
     each = plan.load(row, device, width, len(batches), processes) if alike else 1

@@ -6,7 +6,7 @@ import torch
 from torch import fx
 from torch.fx.node import map_arg
 
-aten = torch.ops.aten
+_aten = torch.ops.aten
 
 
 def simplified(graph: fx.GraphModule) -> fx.GraphModule:
@@ -53,7 +53,7 @@ def _give_apart(graph: fx.Graph) -> None:
             seen.add(memory)
             return node
         with graph.inserting_before(output):
-            return graph.call_function(aten.clone.default, (node,))
+            return graph.call_function(_aten.clone.default, (node,))
 
     output.args = map_arg(output.args, apart)
 
@@ -83,12 +83,12 @@ def _is_view(node: fx.Node) -> bool:
     """Return whether a node gives the memory of its first argument in another form."""
     schema = getattr(node.target, "_schema", None)
     views = schema is not None and len(schema.returns) == 1 and schema.returns[0].alias_info is not None
-    return (views or node.target is aten._unsafe_view.default) and isinstance(node.meta["val"], torch.Tensor)
+    return (views or node.target is _aten._unsafe_view.default) and isinstance(node.meta["val"], torch.Tensor)
 
 
 def _is_times_one(node: fx.Node) -> bool:
     """Return whether a node is what a bias becomes on the way into a product: 1 times it, which nobody is given."""
-    ones = node.target is aten.mul.Scalar and node.args[1:] == (1,)
+    ones = node.target is _aten.mul.Scalar and node.args[1:] == (1,)
     return ones and _layout(node) == _layout(node.all_input_nodes[0]) and not _is_given(node)
 
 
@@ -102,5 +102,5 @@ def _layout(node: fx.Node) -> tuple[object, ...]:
     return value.dtype, value.shape, value.stride()
 
 
-_OTHERWISE = (aten._conj.default, aten._neg_view.default, aten.as_strided.default)
+_OTHERWISE = (_aten._conj.default, _aten._neg_view.default, _aten.as_strided.default)
 """Views that may have the layout of what they are of, and give other numbers; no other one does."""

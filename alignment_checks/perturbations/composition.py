@@ -61,9 +61,14 @@ def assembled(parts: list[Perturbation]) -> Perturbation:
     return Perturbation("compose", None, None, 0, components=tuple(parts))
 
 
+def active(delta: Perturbation) -> list[Perturbation]:
+    """Return the parts that do something: those that are not at magnitude 0."""
+    return [part for part in delta.parts if part.magnitude != 0]
+
+
 def acting(delta: Perturbation) -> Perturbation:
-    """Return δ without the parts at magnitude 0, which do nothing; itself where none does anything."""
-    return assembled([part for part in delta.parts if part.magnitude != 0]) if not delta.is_identity else delta
+    """Return δ without the parts that do nothing; itself where none does anything."""
+    return delta if delta.is_identity else assembled(active(delta))
 
 
 def custom(name: str, apply: Effect, max_magnitude: float) -> SearchStrategy[Perturbation]:

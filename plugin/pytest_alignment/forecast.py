@@ -11,10 +11,9 @@ from hypothesis.control import current_build_context
 
 from alignment_checks.experiment import Experiment, Sides
 from alignment_checks.judgement import Status
-from alignment_checks.knowledge import active
 from alignment_checks.memory import Memory
 from alignment_checks.perturbations import Perturbation
-from alignment_checks.perturbations.composition import assembled
+from alignment_checks.perturbations.composition import active, assembled
 from alignment_checks.sameness import alike
 from alignment_checks.sampling import kind_of
 from alignment_checks.search import check_names

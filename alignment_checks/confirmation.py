@@ -17,6 +17,8 @@ CONFIRMATIONS = 3
 """How often other perturbations are confirmed where none of the first was, if chance has a part in it."""
 SPENT = 0.75
 """The part of the level that is left which each such time spends."""
+Curve = tuple[tuple[float, Judgement], ...]
+"""What was judged at each magnitude."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Searched:
         The smallest failure of every other kind: other families, or a deviation to the other side.
     curve : tuple of (magnitude, Judgement)
         What was judged at the seed of the smallest, from 0 to the limit; empty where it has several parts.
+    curve_others : tuple of tuple of (magnitude, Judgement)
+        The same of each of `others`.
     undecided : (Perturbation, Judgement) or None
         Of those that could not be judged, the most severe; the smallest, where none has a number.
     holds_up_to : float or None
@@ -54,7 +58,8 @@ class Searched:
     minimal: Judged | None
     worst: Judged | None
     others: tuple[Judged, ...]
-    curve: tuple[tuple[float, Judgement], ...]
+    curve: Curve
+    curve_others: tuple[Curve, ...]
     undecided: Judged | None
     holds_up_to: float | None
     judged: int
@@ -175,6 +180,7 @@ class Confirmation:
             worst=_most_severe(confirmed.items()),
             others=tuple(smallest[1:]),
             curve=self._curve(minimal[0]) if minimal else (),
+            curve_others=tuple(self._curve(delta) for delta, _ in smallest[1:]),
             undecided=self._undecided(),
             holds_up_to=self._holds_up_to(minimal[0] if minimal else None),
             judged=len(state.known) + len(self.unconfirmed),
@@ -193,10 +199,10 @@ class Confirmation:
         known = self.state.known.items()
         return _most_severe((d, j) for d, j in known if j.status is Status.PASS and not d.is_identity)
 
-    def _curve(self, minimal: Perturbation) -> tuple[tuple[float, Judgement], ...]:
-        if len(minimal.parts) > 1 or not minimal.continuous:
+    def _curve(self, smallest: Perturbation) -> Curve:
+        if len(smallest.parts) > 1 or not smallest.continuous:
             return ()
-        line = [(d.magnitude or 0.0, j) for d, j in self.state.known.items() if line_of(d) == line_of(minimal)]
+        line = [(d.magnitude or 0.0, j) for d, j in self.state.known.items() if line_of(d) == line_of(smallest)]
         return tuple(sorted(line, key=lambda point: abs(point[0]))) if len(line) > 1 else ()
 
     def _holds_up_to(self, minimal: Perturbation | None) -> float | None:

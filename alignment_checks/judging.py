@@ -10,7 +10,6 @@ from functools import partial
 from alignment_checks.confirmation import Searched
 from alignment_checks.evidence import least_level
 from alignment_checks.experiment import Experiment, Sides, needed
-from alignment_checks.findings import Point
 from alignment_checks.intervals import Interval
 from alignment_checks.judgement import (
     Judgement,
@@ -35,7 +34,7 @@ from alignment_checks.rounds import FRUGAL, WIDE
 from alignment_checks.search import drawn, search
 from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import Outlook, Verdict
-from alignment_checks.wording import Describe, caveats, doubts, finding, one_run, settling, unperturbed
+from alignment_checks.wording import Describe, caveats, doubts, finding, one_run, points, settling, unperturbed
 
 Judge = Callable[[Reading, Reading], Judgement]
 
@@ -283,7 +282,8 @@ def _verdict(
         minimal=minimal,
         worst=worst,
         others=tuple(one for one in others if one is not None),
-        curve=tuple(Point(magnitude, at.deviation, at.allowed, str(at.status)) for magnitude, at in result.curve),
+        curve=points(result.curve),
+        curve_others=tuple(map(points, result.curve_others)),
         holds_up_to=result.holds_up_to,
         runs=0,
         seconds=0.0,

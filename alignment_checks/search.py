@@ -131,7 +131,7 @@ def _look(
 
 
 def _shrink(shrinking: Shrinking, *, same_seeds: bool) -> list[Perturbation]:
-    """Make what fails smaller; return what is left to judge beside what is confirmed: its degradation curve."""
+    """Make what fails smaller; return what is left to judge beside what is confirmed: the degradation curves."""
     shrinking.drop_components()
     shrinking.descend()
     if same_seeds:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
+from itertools import chain, combinations, islice
 from random import Random
 
 from alignment_checks.judgement import Status
@@ -15,7 +15,7 @@ from alignment_checks.perturbations import Perturbation
 from alignment_checks.perturbations.composition import active, assembled
 from alignment_checks.perturbations.value import LARGEST_SEED
 from alignment_checks.rounds import Plan
-from alignment_checks.sampling import Domain
+from alignment_checks.sampling import Domain, kind_of
 
 ROUNDS = 16
 """Rounds of shrinking at most."""
@@ -48,14 +48,21 @@ class Shrinking:
     def drop_components(self) -> None:
         """Try the proper subsets of the smallest failing compositions, and of the largest, all at once.
 
+        Of the largest it tries also what is left without any family that fails in a smaller one, and may hide another.
         What a filter or an assumption leaves out is not seen: there, only families that were drawn together are tried.
         """
         composed = [delta for deltas in self.state.kinds().values() for delta in deltas if len(active(delta)) > 1]
         tried = dict.fromkeys([*composed[: self.plan.rivals], *composed[-2:]])
         fewer = [assembled(list(subset)) for delta in tried for subset in subsets(active(delta))]
-        held = list(filter(self.domain.holds, fewer))
+        held = list(filter(self.domain.holds, [*fewer, *self._masked()]))
         self.state.judge(held if self.state.allows(held, self.plan.curve) else [])
         self.state.judge(assembled(active(delta)) for delta in self.state.failing())
+
+    def _masked(self) -> list[Perturbation]:
+        """Return the largest failing composition without what is known to fail; none of a single part."""
+        guilty = {family for families, _ in self.state.kinds() for family in families}
+        left = [part for part in active(self.state.failing()[-1]) if kind_of(part) not in guilty]
+        return [assembled(left)] * (len(left) > 1)
 
     def descend(self) -> None:
         """Shrink the magnitudes of the smallest failures of each kind side by side, in rounds of ladders.
@@ -79,11 +86,26 @@ class Shrinking:
             lines = self._worth_going_on([*self._stepped(tries), *self._worst(fresh)])
 
     def curve(self) -> list[Perturbation]:
-        """Return a ladder from 0 to the limit on the line of the smallest failure; none for several parts."""
-        minimal = self._smallest()
-        ladder = [self._at(minimal, rung / self.plan.curve) for rung in range(1, self.plan.curve + 1)]
-        found = [rung for rung in ladder if rung is not None and self.domain.holds(rung)]
-        return found if self.state.allows(found) else []
+        """Return a ladder from 0 to the limit on the line of each kind's smallest failure; none for several parts.
+
+        Of a further kind it leaves out the rungs that something known is next to: shrinking tried what is on its line.
+        """
+        first, *others = (assembled(active(deltas[0])) for deltas in islice(self.state.kinds().values(), RIVALS))
+        ladders = [self._ladder(first), *(self._gaps(self._ladder(other)) for other in others)]
+        chosen = [ladder for i, ladder in enumerate(ladders) if self.state.allows(chain(*ladders[: i + 1]))]
+        return list(chain(*chosen))
+
+    def _ladder(self, delta: Perturbation) -> list[Perturbation]:
+        rungs = [self._at(delta, rung / self.plan.curve) for rung in range(1, self.plan.curve + 1)]
+        return [rung for rung in rungs if rung is not None and self.domain.holds(rung)]
+
+    def _gaps(self, ladder: Sequence[Perturbation]) -> list[Perturbation]:
+        """Return the rungs of a ladder that are farther than half a step from all that is known on its line."""
+        if not ladder:
+            return []
+        known = [delta.magnitude or 0.0 for delta in self.state.known if line_of(delta) == line_of(ladder[0])]
+        half = (ladder[0].limit or 0.0) / self.plan.curve / 2
+        return [rung for rung in ladder if all(abs((rung.magnitude or 0.0) - at) > half for at in known)]
 
     def _ends(self, lines: Sequence[Line]) -> list[Perturbation]:
         """Return the curves' ends, lest one turn out to be the worst when all that is reported was trained afresh."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import zip_longest
 from typing import Any
 
 from alignment_checks.findings import Finding, Point, sparkline
@@ -68,7 +69,9 @@ class Verdict:
     others : tuple of Finding
         The smallest failure of every other kind: of other families, or to the other side.
     curve : tuple of Point
-        The deviation against the magnitude, at the seed of the smallest failure.
+        The deviation against the magnitude, at the seed of the smallest failure; empty where that has several parts.
+    curve_others : tuple of tuple of Point
+        The same for each of `others`.
     replay : str or None
         The command that replays the smallest failure.
     replay_others : tuple of str
@@ -99,6 +102,7 @@ class Verdict:
     notes: tuple[str, ...] = ()
     others: tuple[Finding, ...] = ()
     curve: tuple[Point, ...] = ()
+    curve_others: tuple[tuple[Point, ...], ...] = ()
     replay: str | None = None
     replay_others: tuple[str, ...] = ()
     stopped_early: bool = False
@@ -133,11 +137,15 @@ class Verdict:
         if self.holds_up_to is not None:
             sign = math.copysign(1.0, self.minimal.perturbation.magnitude or 0.0)
             lines.append(f"  holds up to          {self.minimal.perturbation.at(sign * self.holds_up_to)}")
-        replays = [f"      {option}" for option in self.replay_others] or [""] * len(self.others)
-        lines += [_line("fails too at", one) + how for one, how in zip(self.others, replays, strict=True)]
-        if self.curve:
-            drawn = f"{sparkline(self.curve)}      │ more than is allowed"
-            lines.append(f"  off by, up to {abs(self.curve[-1].magnitude):<6.3g} {drawn}")
+        lines += [f"{line}      │ more than is allowed" for line in _drawn(self.curve)]
+        return [*lines, *self._others()]
+
+    def _others(self) -> list[str]:
+        """Return the other failures, a line each and one for the curve of each that has one of its own."""
+        lines: list[str] = []
+        for one, replay, curve in zip_longest(self.others, self.replay_others, self.curve_others):
+            lines.append(_line("fails too at", one) + (f"      {replay}" if replay else ""))
+            lines += _drawn(curve) if curve and curve != self.curve else []
         return lines
 
     def _cost(self) -> str:
@@ -156,6 +164,7 @@ class Verdict:
             "worst": None if self.worst is None else self.worst.to_dict(),
             "others": [finding.to_dict() for finding in self.others],
             "curve": [point.to_dict() for point in self.curve],
+            "curve_others": [[point.to_dict() for point in curve] for curve in self.curve_others],
             "holds_up_to": self.holds_up_to,
             "runs": self.runs,
             "seconds": self.seconds,
@@ -176,6 +185,10 @@ class Verdict:
 
 def _line(what: str, finding: Finding) -> str:
     return f"  {what:<20} {acting(finding.perturbation).described()}      {finding.off_by}"
+
+
+def _drawn(curve: Sequence[Point]) -> list[str]:
+    return [f"  off by, up to {curve[-1].magnitude:<6.3g} {sparkline(curve)}"] if curve else []
 
 
 # ---------------------------------------------------------------------------------------------------------- violations

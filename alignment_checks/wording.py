@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from alignment_checks.confirmation import Searched
+from alignment_checks.confirmation import Curve, Searched
 from alignment_checks.descent import pursues_gradient
 from alignment_checks.experiment import Experiment, Sides
-from alignment_checks.findings import Finding
+from alignment_checks.findings import Finding, Point
 from alignment_checks.judgement import Judgement, Status
 from alignment_checks.measures import SIDES
 from alignment_checks.perturbations import IDENTITY, Perturbation
@@ -29,6 +29,11 @@ MOST = 5
 def one_run(asked: int) -> str:
     """Return the note of a setup that does not depend on its seed."""
     return f"one run says it all: {asked} seeds were asked for, and training does not depend on the seed"
+
+
+def points(curve: Curve) -> tuple[Point, ...]:
+    """Return a degradation curve as it is reported."""
+    return tuple(Point(magnitude, at.deviation, at.allowed, str(at.status)) for magnitude, at in curve)
 
 
 def settling(experiment: Experiment, quantity: Quantity, delta: Perturbation | None) -> tuple[str, ...]:

@@ -40,9 +40,10 @@ def test_a_failure_is_summed_up(suite, run, section, stored):
     assert lines[2].startswith("  smallest failing δ   init_gain(log2=0.06")
     assert lines[3].startswith("  worst δ found        init_gain(log2=1) ")
     assert lines[4].startswith("  holds up to          init_gain(log2=0.06")
-    assert lines[5].startswith("  fails too at         init_gain(log2=-0.07")
-    assert re.fullmatch(r"  off by, up to 1      │?[▁▂▃▄▅▆▇█│]{16,}      │ more than is allowed", lines[6])
-    assert lines[7:] == [f"  replay   pytest 'test_it.py::test_fails' --alignment-replay={stored()[0].id}"]
+    assert re.fullmatch(r"  off by, up to 1      │?[▁▂▃▄▅▆▇█│]{16,}      │ more than is allowed", lines[5])
+    assert lines[6].startswith("  fails too at         init_gain(log2=-0.07")
+    assert re.fullmatch(r"  off by, up to -1     │?[▁▂▃▄▅▆▇█│]{16,}", lines[7])
+    assert lines[8:] == [f"  replay   pytest 'test_it.py::test_fails' --alignment-replay={stored()[0].id}"]
 
 
 def test_every_kind_of_failure_of_a_composed_space_is_in_the_section(suite, run, section):

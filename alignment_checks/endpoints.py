@@ -80,8 +80,9 @@ def endpoint(trajectory: Trajectory, row: int, *, lowest: float | None) -> Endpo
     trajectory : Trajectory
     row : int
     lowest : float or None
-        The least L that the run can still come to by what its series says; where that is the objective's own infimum no
-        escape can lead lower, and curvature is not looked at. None does not look either.
+        The least L that the run can still come to by what its series says; where that is the stated infimum, no escape
+        can lead lower, and curvature is not looked at where that is dear. Where it is cheap it is looked at all the
+        same: an infimum of 0 is what a setup says unless told otherwise. None does not look either.
     """
     place = _Place.of(trajectory, row)
     frozen = place.end.learning_rate != () and all(rate == 0 for rate in place.end.learning_rate)
@@ -91,7 +92,8 @@ def endpoint(trajectory: Trajectory, row: int, *, lowest: float | None) -> Endpo
         least = infimum(trajectory, row)
         same = trajectory.runs[row].base == trajectory.runs[row].perturbation
         room = TOLERANCE * abs(float(trajectory.base[row, 0] - trajectory.base[row, -1]))
-        if frozen or lowest is None or (same and least is not None and lowest <= least + room):
+        lowered = same and least is not None and lowest is not None and lowest <= least + room
+        if frozen or lowest is None or (lowered and len(place.theta) > DENSE):
             return Endpoint(frozen)
         return place.left(trajectory.resolution)
     except (RuntimeError, NotImplementedError) as error:  # such as a model that cannot be differentiated twice

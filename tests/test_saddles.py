@@ -32,6 +32,18 @@ def test_close_to_it_a_run_is_on_a_plateau() -> None:
         assert has_no_number(found)
 
 
+@pytest.mark.parametrize(("off", "steps"), [(1e-12, 50), (1e-12, 100), (1e-12, 200), (1e-8, 100)])
+def test_what_a_setup_says_of_its_infimum_hides_no_saddle_above_it(off: float, steps: int) -> None:
+    """L is 0 there, and 0 is the infimum of a setup that says nothing else."""
+    for found in limits(descent(saddle, [1.0, off], steps)):
+        assert found.regime is Regime.PLATEAU
+        assert has_no_number(found)
+
+
+def test_a_saddle_at_the_infimum_that_a_setup_states_has_its_name() -> None:
+    assert "at a saddle" in limits(descent(saddle, [1.0, 0.0], 300))[0].remark
+
+
 def test_after_its_escape_it_is_fixed() -> None:
     base, _, alpha = limits(descent(saddle, [1.0, 1e-9], 600, objective_infimum=-0.25))
     assert base.regime is Regime.FIXED

@@ -11,6 +11,7 @@ from pytest_alignment import hookspecs, options, terminal
 from pytest_alignment.archive import NODEID
 from pytest_alignment.ledger import LEDGER, AlignmentInconclusiveWarning, AlignmentStoreWarning, Ledger
 from pytest_alignment.summary import Summary
+from pytest_alignment.tracebacks import Tracebacks
 
 if TYPE_CHECKING:
     from pytest_alignment.fixture import Alignment
@@ -41,6 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marker, refuse options that cannot be, and have the reports of all tests collected."""
     config.addinivalue_line("markers", "alignment: asserts a property of training runs; on each test that does.")
     config.stash[LEDGER] = ledger = Ledger(config)
+    config.pluginmanager.register(Tracebacks(), "alignment-tracebacks")
     if not ledger.worker:
         ledger.archive.check_replay()
         config.pluginmanager.register(Summary(ledger), "alignment-summary")

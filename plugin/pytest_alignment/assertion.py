@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -22,7 +22,6 @@ from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import AlignmentViolation, Verdict
 from pytest_alignment.course import Unforeseeable
 from pytest_alignment.envelope import Envelope
-from pytest_alignment.examples import unnoticed
 from pytest_alignment.journal import Crash
 from pytest_alignment.ledger import Ledger
 from pytest_alignment.outcome import Noted, Outcome, unjudged
@@ -79,10 +78,9 @@ class Assertion:
 
     def judged(self) -> Outcome:
         """Return the verdict, or what to raise: where the property does not hold, or where that could not be told."""
-        drawn = self.ledger.forecast is not None and currently_in_test_context()
         if self.ledger.is_dry and self.arguments.get("delta") is None:
             raise Unforeseeable
-        with unnoticed() if drawn else nullcontext(), self._watched():
+        with self._watched():
             return self._searched() if self.ledger.options.replay is None else self._replayed()
 
     @contextmanager

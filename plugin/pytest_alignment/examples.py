@@ -6,8 +6,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from hypothesis.control import current_build_context, currently_in_test_context
+
+TOOLS = 6
+"""How many tools `sys.monitoring` knows."""
 
 
 def is_final() -> bool:
@@ -19,17 +23,46 @@ def is_final() -> bool:
 def unnoticed() -> Iterator[None]:
     """Keep what is done here out of Hypothesis's deadline, as the time that draws take, and out of its explanations.
 
-    To explain a failure it traces which lines run, which makes Python several times slower before 3.12.
+    Those would name the line of ours that raises, as the only one that only failing examples run.
     """
-    began, tracer = time.perf_counter(), sys.gettrace()
-    its_own = type(getattr(tracer, "__self__", None)).__module__ == "hypothesis.internal.scrutineer"
-    if its_own:
-        sys.settrace(None)
-    try:
+    if not currently_in_test_context():
         yield
+        return
+    began = time.perf_counter()
+    try:
+        with _untraced():
+            yield
     finally:
-        if its_own:
-            sys.settrace(tracer)
         times = getattr(current_build_context().data, "_stateful_run_times", None)
         if times is not None:
             times["alignment"] += time.perf_counter() - began
+
+
+@contextmanager
+def _untraced() -> Iterator[None]:
+    """Hide which lines run from Hypothesis, which makes Python several times slower to see them before 3.12."""
+    tracer, monitoring = sys.gettrace(), getattr(sys, "monitoring", None)
+    if type(getattr(tracer, "__self__", None)).__module__ == "hypothesis.internal.scrutineer":
+        sys.settrace(None)
+        try:
+            yield
+        finally:
+            sys.settrace(tracer)
+    elif monitoring is not None:
+        with _unmonitored(monitoring):
+            yield
+    else:
+        yield
+
+
+@contextmanager
+def _unmonitored(monitoring: Any) -> Iterator[None]:
+    """Do the same where Python has `sys.monitoring`: no event of Hypothesis's tool."""
+    seen = {tool: monitoring.get_events(tool) for tool in range(TOOLS) if monitoring.get_tool(tool) == "scrutineer"}
+    for tool in seen:
+        monitoring.set_events(tool, 0)
+    try:
+        yield
+    finally:
+        for tool, events in seen.items():
+            monitoring.set_events(tool, events)

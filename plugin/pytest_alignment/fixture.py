@@ -13,11 +13,14 @@ import pytest
 from alignment_checks import checks, verdict
 from alignment_checks.verdict import AlignmentViolation, Verdict
 from pytest_alignment.assertion import Assertion, called
+from pytest_alignment.examples import unnoticed
 from pytest_alignment.ledger import LEDGER, Ledger
 from pytest_alignment.outcome import Outcome
 from pytest_alignment.threads import limited
 
 P = ParamSpec("P")
+JUDGING = "judging"
+"""What a check calls the keywords that all of them share."""
 
 
 @contextmanager
@@ -31,21 +34,34 @@ def _asserting(
     check: Callable[P, Verdict], violation: type[AlignmentViolation]
 ) -> Callable[Concatenate[Alignment, P], Verdict]:
     """Return the method that raises where `check` does not pass; its arguments are those of `check`."""
-    parameters = list(inspect.signature(check).parameters.values())
+    name, signature = check.__name__.replace("check_", "assert_"), inspect.signature(check)
 
     @functools.wraps(check)
     def assertion(self: Alignment, /, *args: P.args, **kwargs: P.kwargs) -> Verdict:
         __tracebackhide__ = True
-        outcome = self._judged(check, violation, args, dict(kwargs), parameters[0].name)
-        if isinstance(outcome, BaseException):
-            raise outcome
+        given = _bound(name, signature, args, kwargs)
+        with unnoticed():
+            outcome = self._judged(check, violation, given)
+            if isinstance(outcome, BaseException):
+                raise outcome
         return outcome
 
-    name = check.__name__.replace("check_", "assert_")
     assertion.__name__, assertion.__qualname__ = name, f"Alignment.{name}"
     owner = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-    setattr(assertion, "__signature__", inspect.Signature([owner, *parameters]))  # noqa: B010
+    setattr(assertion, "__signature__", signature.replace(parameters=[owner, *signature.parameters.values()]))  # noqa: B010
     return assertion
+
+
+def _bound(name: str, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return all arguments by name, the setup first; raise TypeError where the check does not take them."""
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError as error:
+        setup, *others = signature.parameters
+        named = ", ".join(f"{other}=" for other in others if other != JUDGING)
+        raise TypeError(f"{name}: {error}. Pass `{setup}` first, and all else by name: {named}, …") from None
+    judging = bound.arguments.pop(JUDGING, {})
+    return {**bound.arguments, **judging}
 
 
 class Alignment:
@@ -87,12 +103,9 @@ class Alignment:
         self,
         check: Callable[..., Verdict],
         violation: type[AlignmentViolation],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        first: str,
+        given: dict[str, Any],
     ) -> Outcome:
-        if len(args) > 1 or bool(args) == (first in kwargs):
-            return check(*args, **kwargs)  # says, in its own words, what is wrong with that
-        setup = args[0] if args else kwargs.pop(first)
+        setup, *_ = given.values()
+        kwargs = {name: given[name] for name in list(given)[1:]}
         key = self._ledger.key(check.__name__.removeprefix("check_"), called(kwargs))
         return Assertion(self._ledger, key, check, violation, setup, kwargs).judged()

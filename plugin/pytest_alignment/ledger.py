@@ -21,6 +21,7 @@ from pytest_alignment.archive import NODEID, Archive
 from pytest_alignment.decorated import innermost
 from pytest_alignment.results import Key, Result
 from pytest_alignment.threads import is_worker
+from pytest_alignment.tracebacks import causes
 from pytest_alignment.watching import Screen
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ class Ledger:
 
     def attach(self, report: pytest.TestReport, excinfo: pytest.ExceptionInfo[BaseException] | None) -> None:
         """Put what the test judged on its report, as a string, so that it travels from a worker."""
-        failed = _causes(excinfo.value) if excinfo is not None and report.failed else []
+        failed = causes(excinfo.value) if excinfo is not None and report.failed else []
         if self._judged or self._unsent:
             keep = report.when != "teardown" and self.options.replay is None
             found = _settled([_finished(judged, failed, keep=keep) for judged in self._judged])
@@ -249,16 +250,6 @@ def _examples_of(item: pytest.Item) -> int:
     """Return how many examples a test may run: 1 unless it uses `@given`."""
     chosen = getattr(innermost(getattr(item, "obj", None)), "_hypothesis_internal_use_settings", None)
     return 1 if chosen is None else max(1, int(chosen.max_examples))
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    """Return an exception, those of a group, and what any was raised from, however deep; each once."""
-    found = [error]
-    for one in found:
-        group = one.exceptions if isinstance(one, BaseExceptionGroup) else ()
-        inner = [*group, *([] if one.__cause__ is None else [one.__cause__])]
-        found += [other for other in inner if not any(other is known for known in found)]
-    return found
 
 
 def _finished(judged: Judged, failed: list[BaseException], *, keep: bool) -> Result:

@@ -1,0 +1,86 @@
+"""What pytest shows of an error that is the user's to mend: the user's own line, and not the frames of this project.
+
+Hypothesis trims its own frames likewise. They are all shown under --full-trace, and of an error that is nobody's doing
+but ours.
+"""
+
+from __future__ import annotations
+
+import dis
+import os
+import sys
+import sysconfig
+from pathlib import Path
+from types import TracebackType
+
+import pytest
+
+OURS = ("alignment_checks", "pytest_alignment")
+"""Packages; a frame is known by its file, since what `@given` makes of a function of ours is Hypothesis's otherwise."""
+_INSTALLED = tuple(f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+
+
+class Tracebacks:
+    """Trims the tracebacks of what tests, and their fixtures, raise."""
+
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+        """Have the report made of the trimmed traceback; after unittest has said what was raised."""
+        if call.excinfo is None or item.config.getoption("fulltrace", default=False):
+            return
+        error = call.excinfo.value.with_traceback(call.excinfo.tb)
+        for one in causes(error):
+            one.__traceback__ = trimmed(one)
+        call.excinfo = pytest.ExceptionInfo.from_exception(error)
+
+
+def causes(error: BaseException) -> list[BaseException]:
+    """Return an exception, those of a group, and what any was raised from, however deep; each once."""
+    found = [error]
+    for one in found:
+        group = one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+        inner = [*group, *([] if one.__cause__ is None else [one.__cause__])]
+        found += [other for other in inner if not any(other is known for known in found)]
+    return found
+
+
+def trimmed(error: BaseException) -> TracebackType | None:
+    """Return the traceback without our frames, and what they called in between, down to the next frame of the user's.
+
+    Where none follows, what we raised ends in the user's line, and what befell us, or whom we called, is shown whole.
+    """
+    kept: list[TracebackType] = []
+    ours: list[TracebackType] = []
+    traceback = error.__traceback__
+    while traceback is not None:
+        if _is_ours(traceback) or (ours and not _is_users(traceback)):
+            ours.append(traceback)
+        else:
+            ours = []
+            kept.append(traceback)
+        traceback = traceback.tb_next
+    refused = ours and _is_ours(ours[-1]) and _raises(ours[-1]) and type(error) is not AssertionError
+    return _linked(kept if refused and any(map(_is_users, kept)) else [*kept, *ours])
+
+
+def _is_ours(entry: TracebackType) -> bool:
+    files = (getattr(sys.modules.get(name), "__file__", None) for name in OURS)
+    return entry.tb_frame.f_code.co_filename.startswith(tuple(f"{Path(file).parent}{os.sep}" for file in files if file))
+
+
+def _is_users(entry: TracebackType) -> bool:
+    """Return whether it is neither of an installed package nor made up: those have names such as <string>."""
+    name = entry.tb_frame.f_code.co_filename
+    return not _is_ours(entry) and not name.startswith(("<", *_INSTALLED))
+
+
+def _raises(entry: TracebackType) -> bool:
+    """Return whether it is a statement that raises: something is refused there, or asserted of what is ours."""
+    code = entry.tb_frame.f_code.co_code
+    return dis.opname[code[entry.tb_lasti]] == "RAISE_VARARGS"
+
+
+def _linked(entries: list[TracebackType]) -> TracebackType | None:
+    last = None
+    for entry in reversed(entries):
+        last = TracebackType(last, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    return last

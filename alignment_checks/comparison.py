@@ -17,7 +17,7 @@ from alignment_checks.options import BOTH, Options
 from alignment_checks.perturbations import IDENTITY
 from alignment_checks.quantities import Quantity, number, padded
 from alignment_checks.readings import Reading
-from alignment_checks.realization import checked
+from alignment_checks.trainable import checked
 from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import Outlook, Verdict
 from alignment_checks.wording import caveats, settling, shown

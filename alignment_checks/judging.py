@@ -29,9 +29,10 @@ from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.progress import Budget, Watch
 from alignment_checks.quantities import Quantity
 from alignment_checks.readings import Reading
-from alignment_checks.realization import checked, realize, start
+from alignment_checks.realization import realize, start
 from alignment_checks.rounds import FRUGAL, WIDE
 from alignment_checks.search import drawn, search
+from alignment_checks.trainable import checked
 from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import Outlook, Verdict
 from alignment_checks.wording import Describe, caveats, doubts, finding, one_run, points, settling, unperturbed

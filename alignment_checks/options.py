@@ -148,9 +148,7 @@ class Options:
         known = [field.name for field in fields(cls)]
         for name in judging:
             if name not in known:
-                like = get_close_matches(name, known, 1)
-                meant = f"did you mean `{like[0]}`?" if like else f"expected some of {', '.join(known)}"
-                raise TypeError(f"got an unexpected keyword argument {name!r}: {meant}")
+                raise TypeError(f"got an unexpected keyword argument {name!r}: {_meant(name, known)}")
         return cls(**judging)
 
     def alone(self, delta: Perturbation | None) -> Options:
@@ -194,6 +192,27 @@ class Options:
     def seeds_of(self, setup: TrainingSetup) -> list[int]:
         """Return the seeds to run: the setup's own and those that follow it, or those given."""
         return [setup.seed + i for i in range(self.seeds)] if isinstance(self.seeds, int) else list(self.seeds)
+
+
+_ELSEWHERE = {
+    **dict.fromkeys(("mesa_under", "base_under"), "it is for capability_robust, alignment_robust and inner_aligned"),
+    "under": "a property that generalizes takes `to`, a strategy of objectives; a comparison takes none",
+    "to": "it is for capability_generalizes and alignment_generalizes; a strategy goes to `under` here",
+    "floor": "it is for inner_aligned",
+    "worst": "it is for strongly_aligned",
+    "within": "it is for strongly_aligned",
+    "than": "it is for more_capable and better_aligned",
+    "delta": "a comparison takes none",
+}
+"""Keywords of single properties, for whoever gives them to another."""
+
+
+def _meant(name: str, known: list[str]) -> str:
+    """Return what was perhaps meant by a keyword that there is none of."""
+    like = get_close_matches(name, known, 1)
+    if name in _ELSEWHERE:
+        return _ELSEWHERE[name]
+    return f"did you mean `{like[0]}`?" if like else f"expected some of {', '.join(known)}"
 
 
 def _check_seeds(random_seed: int, seeds: int | Sequence[int]) -> None:

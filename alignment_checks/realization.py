@@ -169,90 +169,7 @@ def _cast(part: Tensor, dtype: torch.dtype | None) -> Tensor:
     return part if dtype is None or not part.is_floating_point() else part.to(dtype)
 
 
-# --------------------------------------------------------------------------------------------- checked before training
-
-
-def checked(setup: TrainingSetup) -> Realization:
-    """Return the unperturbed run of `setup` under its own seed, having seen that it can be trained at all.
-
-    Raises
-    ------
-    ValueError
-        If the factory returns the same module twice, the model has no trainable parameter, the model or the objective
-        writes into the data, or the objective is neither per-example nor scalar, or not finite, at θ(0).
-    TypeError
-        If what the objective or the factory of optimizers returns is none.
-    """
-    first = realize(setup, setup.seed)
-    spare = built(setup, setup.seed)
-    _check_factory(first, spare)
-    if not first.parameters:
-        raise ValueError(
-            "the model has no trainable parameter; expected at least one with requires_grad=True. "
-            "Unfreeze a parameter, or build a model that has one"
-        )
-    _check_objective(first, spare)
-    _check_optimizer(first)
-    return first
-
-
-def _check_factory(first: Realization, second: nn.Module) -> None:
-    storages = {p.untyped_storage().data_ptr() for p in first.parameters.values() if p.numel()}
-    shared = [n for n, p in second.named_parameters() if p.untyped_storage().data_ptr() in storages]
-    if second is first.module or shared:
-        named = f" (it shares {', '.join(shared[:3])})" if shared else ""
-        raise ValueError(
-            f"`model()` returned the same weights twice{named}, so runs would train one another. Expected a new "
-            "module at each call: build it inside the factory, model=lambda: nn.Sequential(...)"
-        )
-
-
-def _check_objective(first: Realization, spare: nn.Module) -> None:
-    with torch.inference_mode(mode=False):
-        copies = None if first.data is None else tuple(part.clone() for part in first.data)
-    outputs, value = raw_objective(replace(first, data=copies), spare)
-    written = [index for index, copy in enumerate(copies or ()) if not copy.is_inference() and copy._version]
-    if written:
-        raise ValueError(
-            f"the model or the objective writes into data[{written[0]}] in place, so that each step would train on "
-            "other data than the one before. Use what returns a new tensor (inplace=False), or clone what is given"
-        )
-    n = first.examples
-    per_example = value.ndim > 0 and n > 0 and value.shape[0] == n
-    if not (per_example or value.numel() == 1):
-        wanted = f"{n} per-example losses (first axis: the example) or a scalar" if n else "a scalar"
-        raise ValueError(
-            f"`objective` must return {wanted}; got shape {tuple(value.shape)} for outputs of shape "
-            f"{tuple(outputs.shape)}"
-        )
-    if not value.is_floating_point():
-        raise TypeError(f"`objective` must return floating-point losses; got {value.dtype}")
-    if not bool(value.isfinite().all()):
-        raise ValueError(
-            f"`objective` is {float(value.double().mean())} at t = 0 on the unperturbed setup; expected a finite "
-            "value. Check the data for NaN and the objective for log(0)"
-        )
-
-
-def _check_optimizer(first: Realization) -> None:
-    made = first.optimizer([nn.Parameter(value.clone()) for value in first.parameters.values()])
-    if not callable(getattr(made, "step", None)):
-        raise TypeError(
-            f"`optimizer(params)` must return a torch.optim.Optimizer; got {type(made).__name__}. Pass a factory that "
-            "returns one: optimizer=partial(torch.optim.SGD, lr=0.1)"
-        )
-
-
-def raw_objective(realization: Realization, spare: nn.Module) -> tuple[Tensor, Tensor]:
-    """Return a spare module's outputs and the user's own objective of them at θ(0), reduced by nothing."""
-    with isolated(derive("run", realization.seed)), torch.no_grad():
-        outputs = _called(realization, spare)
-        value = realization.objective.function(outputs, realization.targets)
-    if not isinstance(value, Tensor):
-        raise TypeError(
-            f"`objective` must return a tensor of per-example losses, or their mean; got {type(value).__name__}"
-        )
-    return outputs, value
+# ------------------------------------------------------------------------------------------------- evaluated at t = 0
 
 
 def start(realization: Realization) -> float:
@@ -266,11 +183,11 @@ def start(realization: Realization) -> float:
 
 def _valued(realization: Realization) -> Tensor:
     return loss_of(realization)(
-        _called(realization, deepcopy(realization.module)), realization.targets, realization.parameters
+        called(realization, deepcopy(realization.module)), realization.targets, realization.parameters
     )
 
 
-def _called(realization: Realization, spare: nn.Module) -> Tensor:
+def called(realization: Realization, spare: nn.Module) -> Tensor:
     """Return the outputs at θ(0), by a spare module and a copy of the constants: nothing of the realization changes.
 
     What a module holds besides may change as it is called, and torch puts weights that stand in it twice back wrongly.

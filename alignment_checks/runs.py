@@ -18,9 +18,10 @@ from alignment_checks.backends.path import follow as path_of
 from alignment_checks.backends.path import size as path_size
 from alignment_checks.backends.reproducible import reproducible
 from alignment_checks.perturbations import IDENTITY, Perturbation
-from alignment_checks.realization import Realization, checked, randomness, realize
+from alignment_checks.realization import Realization, randomness, realize
 from alignment_checks.rows import Row, rows_of, score_of, work_of
 from alignment_checks.surveys import Surveys
+from alignment_checks.trainable import checked
 from alignment_checks.training import TrainingSetup
 from alignment_checks.trajectory import End, Run, Series, Trajectory, settled
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.data import DataLoader, Dataset
 
 from alignment_checks.objectives import BaseObjective, MesaObjective, Tensors, gradient_l1
 
@@ -187,6 +188,12 @@ def _check_callables(setup: TrainingSetup) -> None:
         value = getattr(setup, name)
         if not callable(value) and not (name == "scheduler" and value is None):
             raise TypeError(f"TrainingSetup: `{name}` must be callable; got {_described(value)}{_HINTS[name]}")
+    if isinstance(setup.objective, type) and issubclass(setup.objective, nn.Module):
+        name = setup.objective.__name__
+        raise TypeError(
+            f"TrainingSetup: `objective` is called with (outputs, targets), and may be a module; got the class {name} "
+            f"itself. Build one: objective={name}()"
+        )
     if isinstance(setup.model, nn.Module):
         raise TypeError(
             f"TrainingSetup: `model` must build a new module at each call; got {_described(setup.model)} itself. "
@@ -222,12 +229,13 @@ def _check_numbers(setup: TrainingSetup) -> None:
 def _checked_data(data: Sequence[Tensor] | None) -> tuple[Tensor, ...] | None:
     if data is None:
         return None
-    parts = (data,) if isinstance(data, Tensor) or not isinstance(data, Iterable) else tuple(data)
+    single = isinstance(data, (Tensor, Dataset, DataLoader)) or not isinstance(data, Iterable)
+    parts: tuple[Any, ...] = (data,) if single else tuple(data)
     if not parts or not all(isinstance(part, Tensor) for part in parts):
         kinds = ", ".join(_described(part) for part in parts) or "an empty sequence"
         raise TypeError(
             f"TrainingSetup: `data` must be tensors, such as (x, y), or None; got {kinds}. "
-            "torch.as_tensor turns an array into one"
+            "torch.as_tensor turns an array into one; stack what a Dataset has: batch_size= draws minibatches"
         )
     lengths = [part.shape[0] if part.ndim else None for part in parts]
     if None in lengths or len(set(lengths)) > 1 or lengths[0] == 0:

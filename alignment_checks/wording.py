@@ -16,8 +16,8 @@ from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.progress import Judged
 from alignment_checks.quantities import Quantity, number, off_by, padded
 from alignment_checks.readings import Reading
-from alignment_checks.realization import checked
 from alignment_checks.settling import outlook_line
+from alignment_checks.trainable import checked
 from alignment_checks.training import TrainingSetup
 
 Describe = Callable[[Reading], tuple[str, ...]]

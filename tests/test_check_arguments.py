@@ -118,6 +118,25 @@ BAD_KEYWORDS = [
 ]
 
 
+ELSEWHERE = {
+    "to": ("capability_robust", "it is for capability_generalizes and alignment_generalizes"),
+    "under": ("alignment_generalizes", "a property that generalizes takes `to`"),
+    "base_under": ("capability_generalizes", "it is for capability_robust, alignment_robust and inner_aligned"),
+    "floor": ("alignment_robust", "it is for inner_aligned"),
+    "within": ("capability_robust", "it is for strongly_aligned"),
+    "than": ("inner_aligned", "it is for more_capable and better_aligned"),
+    "delta": ("more_capable", "a comparison takes none"),
+}
+
+
+@pytest.mark.parametrize("keyword", ELSEWHERE)
+def test_a_keyword_of_another_property_is_told_whose_it_is(mlp, keyword, steps):
+    name, said = ELSEWHERE[keyword]
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{keyword}': {said}"):
+        SOUND[name](mlp, **{keyword: mlp})
+    assert steps.taken == 0
+
+
 @every("alignment_robust", "alignment_generalizes", "inner_aligned", "better_aligned", "strongly_aligned")
 def test_what_is_not_of_one_side_refuses_a_choice_of_side(mlp, call, steps):
     """It would else be ignored, and something else judged than what was asked for."""

@@ -11,12 +11,14 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
+from torch.utils.data import DataLoader, TensorDataset
 
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
 from alignment_checks.perturbations import Perturbation
-from alignment_checks.realization import checked, realize
+from alignment_checks.realization import realize
 from alignment_checks.search import drawn
+from alignment_checks.trainable import checked
 
 SGD = partial(torch.optim.SGD, lr=0.1)
 
@@ -142,6 +144,17 @@ def test_a_landscape_that_is_no_tensor_is_refused():
 def test_a_factory_that_returns_no_optimizer_is_refused(backend):
     with pytest.raises(TypeError, match=r"`optimizer\(params\)` must return a torch.optim.Optimizer; got NoneType"):
         ac.run(regression(optimizer=lambda parameters: None), backend=backend)
+
+
+def test_a_class_of_objectives_is_refused():
+    with pytest.raises(TypeError, match=r"got the class MSELoss itself\. Build one: objective=MSELoss\(\)"):
+        regression(objective=nn.MSELoss)
+
+
+def test_a_loader_is_named_and_not_run_through():
+    loader = DataLoader(TensorDataset(torch.ones(8, 3), torch.ones(8, 1)), batch_size=4)
+    with pytest.raises(TypeError, match=r"got DataLoader.*stack what a Dataset has: batch_size= draws minibatches"):
+        regression(data=loader)
 
 
 WRITERS = {

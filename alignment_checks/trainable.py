@@ -1,0 +1,163 @@
+"""What a setup is checked for before anything of it is trained: that it can be, at θ(0), on its own data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from alignment_checks.realization import Realization, built, called, realize
+from alignment_checks.seeding import derive, isolated
+from alignment_checks.training import TrainingSetup
+
+
+def checked(setup: TrainingSetup) -> Realization:
+    """Return the unperturbed run of `setup` under its own seed, having seen that it can be trained at all.
+
+    Raises
+    ------
+    ValueError
+        If the factory returns the same module twice, the model has no trainable parameter or does not take the data,
+        the model or the objective writes into the data, the objective is neither per-example nor scalar, or not finite
+        at θ(0), or has no gradient, or the optimizer holds none of the parameters.
+    TypeError
+        If what the objective or the factory of optimizers returns is none, or one of them is called in a wrong way.
+    """
+    first = realize(setup, setup.seed)
+    spare = built(setup, setup.seed)
+    _check_factory(first, spare)
+    if not first.parameters:
+        raise ValueError(
+            "the model has no trainable parameter; expected at least one with requires_grad=True. "
+            "Unfreeze a parameter, or build a model that has one"
+        )
+    _check_objective(first, spare)
+    _check_optimizer(first)
+    return first
+
+
+def _check_factory(first: Realization, second: nn.Module) -> None:
+    storages = {p.untyped_storage().data_ptr() for p in first.parameters.values() if p.numel()}
+    shared = [n for n, p in second.named_parameters() if p.untyped_storage().data_ptr() in storages]
+    if second is first.module or shared:
+        named = f" (it shares {', '.join(shared[:3])})" if shared else ""
+        raise ValueError(
+            f"`model()` returned the same weights twice{named}, so runs would train one another. Expected a new "
+            "module at each call: build it inside the factory, model=lambda: nn.Sequential(...)"
+        )
+
+
+def _check_objective(first: Realization, spare: nn.Module) -> None:
+    with torch.inference_mode(mode=False), torch.enable_grad():  # as in training, whoever calls
+        copies = None if first.data is None else tuple(part.clone() for part in first.data)
+        leaves = {name: value.clone().requires_grad_() for name, value in first.parameters.items()}
+        outputs, value = _evaluated(replace(first, data=copies, parameters=leaves), spare)
+    written = [index for index, copy in enumerate(copies or ()) if not copy.is_inference() and copy._version]
+    if written:
+        raise ValueError(
+            f"the model or the objective writes into data[{written[0]}] in place, so that each step would train on "
+            "other data than the one before. Use what returns a new tensor (inplace=False), or clone what is given"
+        )
+    _check_losses(value, outputs, first.examples)
+
+
+def _check_losses(value: Tensor, outputs: Tensor, n: int) -> None:
+    """Raise if what the objective gives of `n` examples (0: there is no data) cannot be descended."""
+    per_example = value.ndim > 0 and n > 0 and value.shape[0] == n
+    if not (per_example or value.numel() == 1):
+        wanted = f"{n} per-example losses (first axis: the example) or a scalar" if n else "a scalar"
+        raise ValueError(
+            f"`objective` must return {wanted}; got shape {tuple(value.shape)} for outputs of shape "
+            f"{tuple(outputs.shape)}"
+        )
+    if not value.is_floating_point():
+        raise TypeError(f"`objective` must return floating-point losses; got {value.dtype}")
+    if not bool(value.isfinite().all()):
+        raise ValueError(
+            f"`objective` is {float(value.detach().double().mean())} at t = 0 on the unperturbed setup; expected a "
+            "finite value. Check the data for NaN and the objective for log(0)"
+        )
+    if not value.requires_grad:
+        raise ValueError(
+            "`objective` must depend on the model's parameters by what torch can differentiate; what it returned has "
+            "no gradient. Leave argmax, comparisons, detach(), item() and NumPy out of it, and out of the model"
+        )
+
+
+def _check_optimizer(first: Realization) -> None:
+    given = [nn.Parameter(value.clone()) for value in first.parameters.values()]
+    made = first.optimizer(list(given))
+    if not callable(getattr(made, "step", None)):
+        raise TypeError(
+            f"`optimizer(params)` must return a torch.optim.Optimizer; got {type(made).__name__}. Pass a factory that "
+            "returns one: optimizer=partial(torch.optim.SGD, lr=0.1)"
+        )
+    held = {id(value) for group in getattr(made, "param_groups", ()) for value in group["params"]}
+    if held and held.isdisjoint(map(id, given)):
+        raise ValueError(
+            f"`optimizer(params)` must return an optimizer of `params`; got {type(made).__name__} of other parameters, "
+            "which would train nothing. Pass them on: optimizer=lambda params: torch.optim.SGD(params, lr=0.1)"
+        )
+
+
+def _evaluated(run: Realization, spare: nn.Module) -> tuple[Tensor, Tensor]:
+    """Return a spare module's outputs and the user's own objective of them at θ(0), reduced by nothing."""
+    with isolated(derive("run", run.seed)):
+        with _explained(f"the model cannot be called with {_forms(run.inputs)}", _input_hint(run)):
+            outputs = called(run, spare)
+        came = f"outputs of {_form(outputs)} and targets of {_form(run.targets)}"
+        with _explained(f"`objective(outputs, targets)` cannot be called with {came}", TARGETS):
+            value = run.objective.function(outputs, run.targets)
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"`objective` must return a tensor of per-example losses, or their mean; got {type(value).__name__}"
+        )
+    return outputs, value
+
+
+TARGETS = (
+    "Targets are the last tensor of `data`: class labels are int64, one for each example; those of a regression are "
+    "floats in the shape of the outputs"
+)
+
+
+def _input_hint(run: Realization) -> str:
+    """Return what the model may have expected instead of the inputs that it got."""
+    if not run.inputs:
+        return "Look at what it raised: it is called at θ(0), with nothing but its parameters"
+    theirs = {value.dtype for value in run.parameters.values()}
+    floats = {value.dtype for value in run.inputs if value.is_floating_point()}
+    if floats - theirs:
+        return f"Its parameters are {_listed(theirs)}: dtype=torch.float64 (or float32) casts model and data alike"
+    return "It is called with one argument for each tensor of `data` but the last, the example first"
+
+
+@contextmanager
+def _explained(what: str, hint: str) -> Iterator[None]:
+    """Raise what is raised within again, saying what was called with what; out of memory it stays what it is."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        said = str(error).strip().partition("\n")[0].rstrip(".")
+        raise kind(f"{what}: {type(error).__name__}: {said}. {hint}") from error
+
+
+def _forms(tensors: tuple[Tensor, ...]) -> str:
+    return f"inputs of {', '.join(map(_form, tensors))}" if tensors else "no inputs (data=None)"
+
+
+def _form(value: object) -> str:
+    """Return the shape and dtype of a tensor, in words for people."""
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    return f"shape {tuple(value.shape)}, {value.dtype}".replace("torch.", "")
+
+
+def _listed(dtypes: set[torch.dtype]) -> str:
+    return ", ".join(sorted(str(one).removeprefix("torch.") for one in dtypes))

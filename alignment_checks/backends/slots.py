@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from alignment_checks import seeding
 from alignment_checks.backends.job import Job
 from alignment_checks.backends.lanes import structure
+from alignment_checks.backends.leftover import Leftover
 from alignment_checks.backends.minibatches import disturbed, noise, together
 from alignment_checks.backends.stacking import Batch, Found
 from alignment_checks.backends.stepping.hyperparameters import made, numbers_of
@@ -34,11 +36,11 @@ def slots_matter(job: Job, device: torch.device, width: int, chunk: int | None =
     That is what is measured, scored, and stepped along, on as many examples as any step has. What cannot be
     found out counts as a difference: training says why.
     """
-    with seeding.isolated(seeding.derive("slots")):
+    left = Leftover()
+    with seeding.isolated(seeding.derive("slots")), left if device.type == "cpu" else nullcontext():
         try:
-            return any(
-                not torch.equal(value, value[:1].expand_as(value)) for value in _found(job, device, width, chunk)
-            )
+            found = _found(job, device, width, chunk)
+            return any(left.matters or not torch.equal(one, one[:1].expand_as(one)) for one in found)
         except Exception:
             return True
 

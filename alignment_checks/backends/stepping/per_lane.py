@@ -38,13 +38,17 @@ class PerLane:
         """Move the weights of all lanes by one step, given their gradients and losses at θ(t)."""
         self.audit.before(gradient)
         values = losses.tolist() if any(single.looks_at_loss for single in self.singles) else []
-        parts = {name: [None] * len(self.singles) if g is None else g.unbind() for name, g in gradient.items()}
+        parts = {name: self.parts(g) for name, g in gradient.items()}
         for lane, single in enumerate(self.singles):
             single.step({name: part[lane] for name, part in parts.items()}, values[lane] if values else None)
         with torch.no_grad():
             for name, weight in self.weights.items():
                 weight.copy_(torch.stack([single.parameters[name] for single in self.singles]))
         self.audit.after(lambda lane: float(values[lane]))
+
+    def parts(self, gradient: Tensor | None) -> Sequence[Tensor | None]:
+        """Return each lane's gradient, in memory of its own: as where it stands may matter to a product's bits."""
+        return [None] * len(self.singles) if gradient is None else [part.clone() for part in gradient.unbind()]
 
     def settle(self) -> None:
         """Raise `StepRefused` if it was seen not to agree with a lane stepped by itself."""

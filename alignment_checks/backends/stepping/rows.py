@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-ALIGNED = 64
-"""A row is filled up to a multiple of so many elements: no element is left over for other code than its neighbors."""
+from alignment_checks.backends.stepping.aligned import ALIGNED
 
 
 class Rows:

@@ -38,12 +38,17 @@ class Stacked:
         Those that never have a gradient.
     """
 
+    aligned = False
+
     def __init__(
         self, runs: Sequence[Realization], weights: Mapping[str, Tensor], unused: Collection[str] = ()
     ) -> None:
         self.weights, self.lanes, self.unused = weights, len(runs), unused
         self.own = hyperparameters_of(runs, weights)
-        self.watch = PointwiseOnly(*[] if self.own is None else [AsColumns()])
+        some = next(iter(weights.values()))
+        self.watch = PointwiseOnly(
+            *[] if self.own is None else [AsColumns()], aligned=self.aligned or some.device.type != "cpu"
+        )
         self.audit = Audit(runs[0], weights, self.state, self.own)
         parameters, shared = self.laid_out(), runs[0].scheduler if self.own is None else None
         with self.watch:
@@ -107,6 +112,8 @@ class Flattened(Stacked):
     StepRefused
         If an optimizer of one lane has its parameters in several groups, or keeps them elsewhere too.
     """
+
+    aligned = True
 
     def __init__(
         self, runs: Sequence[Realization], weights: Mapping[str, Tensor], unused: Collection[str] = ()

@@ -7,7 +7,7 @@ branches on it, random draws. The factories are called under `vmap` too, since t
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.func import debug_unwrap, vmap
 from torch.optim import Optimizer
 
+from alignment_checks.backends.stepping.aligned import Aligned
 from alignment_checks.backends.stepping.audit import Audit
 from alignment_checks.backends.stepping.foreach import OneByOne
 from alignment_checks.backends.stepping.hyperparameters import hyperparameters_of
@@ -50,6 +51,8 @@ class Vmapped:
         self.carried: list[Tensor] = []
         kept = lambda: nullcontext(((self.optimizer, self.scheduler), self.parameters))  # noqa: E731
         self.audit = Audit(self.run, weights, kept, self.own)
+        on_cpu = next(iter(weights.values())).device.type == "cpu"
+        self.alike: Callable[[], AbstractContextManager[object]] = Aligned if on_cpu else nullcontext
         self._mapped(self._made)
         self.audit.begin(self.optimizer)
 
@@ -70,7 +73,7 @@ class Vmapped:
             self.left = left
             return tuple(left)
 
-        with torch.no_grad(), AsColumns(), OneByOne():
+        with torch.no_grad(), AsColumns(), OneByOne(), self.alike():
             outputs = vmap(lane, randomness="error")(self.carried, dict(self.weights), *inputs)
         self._exchanged(dict(zip(map(id, self.left), outputs, strict=True)))
         self.carried, self.left = list(outputs), []

@@ -16,14 +16,23 @@ from torch._ops import OpOverload
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from alignment_checks.backends.stepping.aligned import Kernels, is_pointwise
 from alignment_checks.backends.stepping.refusal import StepRefused
 
 
 class PointwiseOnly:
-    """Within this context, what could mix the elements of a tensor raises `StepRefused`; `more` are entered too."""
+    """Within this context, what could mix the elements of a tensor raises `StepRefused`.
 
-    def __init__(self, *more: TorchFunctionMode) -> None:
-        self.modes: tuple[Any, ...] = (*more, _NoHostReads(), _NoMixing())
+    Parameters
+    ----------
+    more : modes
+        Are entered too.
+    aligned : bool
+        Whether no element is left over anyway, for other code than its neighbors: see `aligned`.
+    """
+
+    def __init__(self, *more: TorchFunctionMode, aligned: bool = True) -> None:
+        self.modes: tuple[Any, ...] = (*more, _NoHostReads(), _NoMixing(aligned=aligned))
 
     def __enter__(self) -> None:
         for mode in self.modes:
@@ -35,9 +44,10 @@ class PointwiseOnly:
 
 
 class _NoMixing(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    def __init__(self) -> None:
+    def __init__(self, *, aligned: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.seen: set[Any] = set()
+        self.kernels = None if aligned else Kernels()
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -51,6 +61,8 @@ class _NoMixing(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if not keeps_elements_apart(func):
                 raise StepRefused(f"{func} can mix lanes")
             self.seen.add(func)
+        if self.kernels is not None and func not in self.kernels.alike:
+            return self.kernels.call(func, args, kwargs)
         return func(*args, **kwargs) if kwargs else func(*args)
 
 
@@ -67,9 +79,7 @@ def keeps_elements_apart(operation: OpOverload) -> bool:
     if torch.Tag.nondeterministic_seeded in operation.tags:
         return False
     space, _, name = operation._schema.name.partition("::")
-    if space == "profiler" or torch.Tag.pointwise in operation.tags:
-        return True
-    return space == "aten" and (name in _HARMLESS or any(_is_pointwise(*form) for form in _forms(operation, name)))
+    return space == "profiler" or (space == "aten" and name in _HARMLESS) or is_pointwise(operation)
 
 
 _ALLOCATIONS = """
@@ -85,22 +95,6 @@ _NUMBERS = "_local_scalar_dense"
 _FUSED = "_fused_adam_ _fused_adamw_ _fused_sgd_ _fused_adagrad_"
 """Each updates element by element, by several pointwise operations at once."""
 _HARMLESS = frozenset(f"{_ALLOCATIONS} {_COPIES} {_NAMES} {_NUMBERS} {_FUSED}".split())
-
-
-def _forms(operation: OpOverload, name: str) -> list[tuple[str, str]]:
-    """Return the (operation, overload) that an operation is, not in place and of one tensor: `X_` is X, also for lists.
-
-    Those forms are tagged more completely.
-    """
-    if name.startswith("_foreach_"):
-        single = name.removeprefix("_foreach_").removesuffix("_")
-        return [(single, overload) for overload in ("default", "Tensor", "Tensor_Tensor")]
-    return [(name.removesuffix("_"), operation._overloadname)]
-
-
-def _is_pointwise(name: str, overload: str) -> bool:
-    form = getattr(getattr(torch.ops.aten, name, None), overload, None)
-    return form is not None and torch.Tag.pointwise in form.tags
 
 
 class _NoHostReads(TorchFunctionMode):

@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx
+from torch._guards import TracingContext, tracing
+from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from alignment_checks.backends.compiled import Run, Traced, compiled, layouts
@@ -185,7 +187,8 @@ def _traced(function: Function, values: Tensors, form: Form) -> tuple[fx.GraphMo
         return [*found, *others]
 
     try:
-        graph = make_fx(flat)(*(value.detach() for value in values))  # one tensor given twice is two inputs
+        with tracing(TracingContext(FakeTensorMode(allow_fallback_kernels=True))):  # else each operation makes a mode
+            graph = make_fx(flat)(*(value.detach() for value in values))  # one tensor given twice is two inputs
     except Exception as error:
         raise NotTraced(_said(error)) from error
     return graph, counts[0]

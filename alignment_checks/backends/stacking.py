@@ -46,6 +46,8 @@ class Batch:
         What calls the batched function in its place.
     kept : dict
         How it is evaluated, by what is asked for: the calls of one step are those of the next.
+    minibatches : dict
+        The loss on so many examples of each lane: see `on`.
     """
 
     module: nn.Module
@@ -62,6 +64,7 @@ class Batch:
     mesa: MesaObjective | None = None
     graph: Graph | None = None
     kept: dict[str, _Calls] = field(default_factory=dict, init=False, repr=False)
+    minibatches: dict[int, Batch] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def of(
@@ -107,12 +110,19 @@ class Batch:
         )
 
     def on(self, examples: Tensor | None) -> Batch:
-        """Return the loss on each lane's own examples, indices of shape (lanes, size); None is all of them."""
+        """Return the loss on each lane's own examples, indices of shape (lanes, size); None is all of them.
+
+        It is on those until it is asked for on as many others: these are written over them.
+        """
         if examples is None or self.data is None:
             return self
-        rows = torch.arange(len(examples), device=examples.device)[:, None]
-        picked = [part.tensor[examples if part.dim is None else (rows, examples)] for part in self.data]
-        return replace(self, data=tuple(Shared(part, 0) for part in picked))
+        size = examples.shape[1]
+        if size not in self.minibatches:
+            self.minibatches[size] = replace(self, data=tuple(part.room(examples) for part in self.data))
+        found = self.minibatches[size]
+        for part, some in zip(self.data, found.data or (), strict=True):
+            part.pick(examples, some.tensor)
+        return found
 
     def gradient(self, weights: Weights, step: int = 0) -> Found:
         """Return what is found at θ of each lane."""

@@ -28,6 +28,21 @@ class Shared:
         """Return it for other lanes, by index; None is all as they are."""
         return self if lanes is None or self.dim is None else Shared(self.tensor[lanes], 0)
 
+    def room(self, examples: Tensor) -> Shared:
+        """Return memory for the examples of each lane, indices of shape (lanes, size)."""
+        each = self.tensor.shape[1 if self.dim is None else 2 :]
+        return Shared(self.tensor.new_empty((*examples.shape, *each)), 0)
+
+    def pick(self, examples: Tensor, into: Tensor) -> None:
+        """Write the examples of each lane, indices of shape (lanes, size), to memory of shape (lanes, size, ...)."""
+        source, which = self.tensor, examples
+        if self.dim is not None:
+            lanes, each = source.shape[:2]
+            source = source.flatten(0, 1)
+            which = examples + torch.arange(0, lanes * each, each, device=examples.device)[:, None]
+        with torch.no_grad():
+            torch.index_select(source, 0, which.flatten(), out=into.flatten(0, 1))
+
     def cast(self, dtype: torch.dtype | None) -> Shared:
         """Return it in another floating dtype; None leaves it as it is."""
         return self if dtype is None else Shared(cast(self.tensor, dtype), self.dim)

@@ -23,7 +23,7 @@ from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from alignment_checks.backends.compiled import Run, Traced, compiled, layouts
-from alignment_checks.backends.simplified import simplified
+from alignment_checks.backends.simplified import direct, simplified
 
 AUDITED = 64
 """Every so many steps a graph is compared with the function that it was traced from."""
@@ -156,7 +156,7 @@ class Graph:
             warnings.simplefilter("ignore")  # of the tracer's own making
             graph, count = _traced(function, values, form)
             run = _compiled(graph, values) if self.compiles else None  # the compiler simplifies as it sees fit
-            graph = graph if self.compiles else simplified(graph)
+            graph = graph if self.compiles else direct(simplified(graph))
         return _Code(run or (lambda given: list(graph.forward(*given))), count)
 
 

@@ -16,7 +16,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.functional import cross_entropy, linear
 
 import alignment_checks as ac
-from alignment_checks.backends.simplified import simplified
+from alignment_checks.backends.simplified import direct, simplified
 
 Function = Callable[..., Tensor | list[Tensor]]
 
@@ -45,6 +45,21 @@ def test_what_vmap_and_grad_leave_is_computed_by_fewer_operations_to_the_same_bi
     fewer = simplified(traced(vmap(grad(loss, argnums=(0, 1)), in_dims=(0, 0, None, None)), *values))
     assert len(operations(fewer)) < 0.8 * len(operations(graph))
     assert all(torch.equal(a, b) for a, b in zip(graph(*values), fewer(*values), strict=True))
+
+
+def test_operations_called_directly_give_the_same_bits() -> None:
+    def several(x: Tensor) -> list[Tensor]:
+        first, *others = x.split(2, 1)
+        return [
+            torch.stack([first, first.double().sum(1, keepdim=True).expand_as(first)]),
+            torch.zeros_like(x),
+            *others,
+        ]
+
+    x = numbers(3, 7)
+    found = direct(traced(several, x))
+    assert not any(operation.startswith("aten.") for operation in operations(found))
+    assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(found(x), several(x), strict=True))
 
 
 VIEWS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -139,12 +139,11 @@ def _more_steps(evidence: Sequence[Evidence]) -> str:
     """Return what more steps would have to bring, of one run: of random values, the square as many."""
     outside = [one.narrower for one in evidence if one.low + one.high > 0]
     times = min(outside) if outside else max(one.narrower for one in evidence)
-    straddles = "more steps: the interval of the limit straddles the tolerance"
     if not times < MOST_TIMES:
-        return f"{straddles}, in its middle"
+        return "more steps, how many is not told: the tolerance is in the middle of the limit's interval"
     squared = any(one.random for one in evidence)
     many = f", about {_short(max(times, 1.05) ** 2)} times as many of them" if squared else ""
-    return f"{straddles}; it would have to be {_short(max(times, 1.05))} times narrower{many}"
+    return f"more steps: the limit's interval would have to be {_short(max(times, 1.05))} times narrower{many}"
 
 
 def _short(number: float) -> str:

@@ -15,6 +15,9 @@ from alignment_checks.intervals import Interval, Vector, hull
 SLOWEST = 0.2
 """A power law t^-p slower than this is not told from a logarithm, which has no limit."""
 
+WANING = 12
+"""An exponent that shrinks from one quarter-octave of time to the next is taken to shrink on by so many times that."""
+
 MARGIN = 0.05
 """An extrapolation may fall short by at least this part of how far it goes: power laws come with logarithms."""
 
@@ -30,7 +33,8 @@ def extrapolated(series: Vector, floor: float) -> Interval | None:
 
     Aitken's Δ² is exact for a + b·rᵗ on an arithmetic grid and for a + b·t^-p on a geometric one (Sidi, *Practical
     Extrapolation Methods*, 2003, chapters 15 and 1). A sum of either kind has its limit between the last value and the
-    power law's, so both, and what they differ by when the grid changes, span the interval.
+    power law's, so both, and what they differ by when the grid changes, span the interval; so does a power law slower
+    than either where the exponent is seen to grow smaller, as that of a slow tail does when faster ones have died.
     """
     powers = [_aitken(series, (1 / ratio**2, 1 / ratio, 1.0), floor) for ratio in (2.0, 2.0**0.5)]
     if not all(_decelerates(series, ratio, floor) for ratio in (2.0, 2.0**0.5)):
@@ -41,7 +45,27 @@ def extrapolated(series: Vector, floor: float) -> Interval | None:
     far = max(powers, key=lambda limit: abs(limit - last))
     margin = max(abs(powers[0] - powers[1]), MARGIN * abs(far - last))
     beyond = far + margin * float(np.sign(far - last))
-    return hull(value, [last, beyond, *powers, *exponentials]).wider(floor)
+    slower = _slower(series, floor)
+    return None if slower is None else hull(value, [last, beyond, slower, *powers, *exponentials]).wider(floor)
+
+
+def _slower(series: Vector, floor: float) -> float | None:
+    """Return the limit where the tail's exponent goes on to grow smaller; the last value where it does not so.
+
+    None where that leaves no limit in sight: a tail that is slow, and grows slower.
+    """
+    changes = np.diff(_at(series, 2.0 ** np.arange(-0.75, 0.1, 0.25)))
+    sizes, last = np.abs(changes), float(series[-1])
+    if not (sizes > 4 * floor).all():
+        return last
+    before, recent = 4 * np.log2(sizes[:-1] / sizes[1:])
+    exponent = recent - WANING * (before - recent)
+    if recent >= before:
+        return last
+    if exponent <= SLOWEST and recent < 1:
+        return None
+    ratio = 2 ** (-max(float(exponent), SLOWEST) / 4)
+    return last + float(changes[-1]) * float(ratio / (1 - ratio))
 
 
 def _aitken(series: Vector, parts: tuple[float, float, float], floor: float) -> float:

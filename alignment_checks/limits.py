@@ -164,8 +164,7 @@ def _outlooks(trajectory: Trajectory, row: int) -> tuple[Outlook, Outlook]:
     every = int(trajectory.t[1])
     lowest = infimum(trajectory, row), 0.0
     base, mesa = (outlook(one, trajectory.resolution, least, every) for one, least in zip(series, lowest, strict=True))
-    if {base.regime, mesa.regime} & {Regime.FIXED, Regime.DRIFTING}:
-        base, mesa = _heard(trajectory, row, base, mesa)
+    base, mesa = _heard(trajectory, row, base, mesa)
     if every > 1 and {base.regime, mesa.regime} & {Regime.FIXED, Regime.PERIODIC}:
         base, mesa = _between_records(trajectory, row, base, mesa)
     return together(base, mesa, *series, trajectory.resolution, every)
@@ -199,11 +198,11 @@ def _heard(trajectory: Trajectory, row: int, base: Outlook, mesa: Outlook) -> tu
         mesa = _held(trajectory.mesa[row], trajectory.resolution)
     if end.stopped:
         return _stopped(base), _stopped(mesa)
-    if rests and end.escape is not None and _counts(trajectory.base[row], rests, end.escape):
+    if rests and end.escape is not None and _counts(trajectory.base[row], base, rests, end.escape):
         when = f", {more_steps(end.escape_in)} away" if math.isfinite(end.escape_in) else ""
         why = f"least curvature {end.curvature:.3g}, and it goes down{when}: to L = {end.escape:.4g}, perhaps further"
         return nowhere(Regime.PLATEAU, why), nowhere(Regime.PLATEAU, why)
-    if end.escape is not None and base.has_limit:
+    if end.escape is not None and base.regime is Regime.FIXED:
         low = 2 * end.escape - float(trajectory.base[row, -1])  # as far again as it can see
         base = replace(base, limit=base.limit.down_to(low).above(infimum(trajectory, row)))
     if end.unseen:
@@ -217,7 +216,7 @@ def _heard(trajectory: Trajectory, row: int, base: Outlook, mesa: Outlook) -> tu
 
 def _resting(series: Vector, found: Outlook) -> Interval | None:
     """Return where a series that looks settled is: its limit, or where it was in its second half if it hardly moved."""
-    if found.regime is Regime.FIXED:
+    if found.has_limit:
         return found.limit
     half = series[len(series) // 2 :]
     if found.regime is not Regime.DRIFTING or float(np.ptp(half)) > SLIGHT * float(np.ptp(series)):
@@ -233,11 +232,25 @@ def _held(series: Vector, resolution: float) -> Outlook:
 
 
 def _stopped(found: Outlook) -> Outlook:
+    """Return the outlook where the learning rate has gone to 0: what went round before is no mean of what comes."""
+    if found.regime in _GOING_ROUND:
+        return nowhere(Regime.DRIFTING, "the learning rate goes to 0, and the run no longer goes on as it did")
     return replace(found, regime=Regime.STOPPED) if found.has_limit else found
 
 
-def _counts(series: Vector, limit: Interval, escape: float) -> bool:
-    """Return whether an escape changes L beyond what the series leaves open, and beyond tolerance."""
+_GOING_ROUND = (Regime.PERIODIC, Regime.QUASIPERIODIC, Regime.STATIONARY)
+"""Where a run comes to no rest: it goes up and down all the time, and the limit is a mean."""
+
+
+def _counts(series: Vector, found: Outlook, limit: Interval, escape: float) -> bool:
+    """Return whether an escape changes L beyond what the series leaves open, and beyond tolerance.
+
+    A run that goes up and down would go down from θ(T) in any case: there, the escape has to lead below all that it has
+    been to, and to change the mean by as much as it goes down.
+    """
     last = float(series[-1])
     room = TOLERANCE * max(abs(float(series[0]) - last), abs(escape - last))
+    if found.regime in _GOING_ROUND:
+        below = escape < float(series[found.start :].min()) - room
+        return below and not limit.wider(room).holds(limit.value + escape - last)
     return not limit.wider(room).holds(escape)

@@ -9,7 +9,10 @@ import numpy as np
 
 from alignment_checks.intervals import Ends, Interval, Vector, at_each_level, confident
 from alignment_checks.regimes import Outlook, Regime, nowhere, outlook, rounding
-from alignment_checks.stationarity import Mean, mean_with_error
+from alignment_checks.stationarity import Mean, has_trend, mean_with_error
+
+LEAST = 100
+"""Of fewer values, no slope is taken to be that of a drift that goes on."""
 
 
 def ratio(base: Vector, mesa: Vector, of_base: Outlook, of_mesa: Outlook, resolution: float, every: int = 1) -> Outlook:
@@ -134,18 +137,21 @@ def _cointegrated(base: Vector, mesa: Vector, of_base: Outlook, of_mesa: Outlook
     """Return the slope of L on G where both drift, G away from G(0), and what is left of L does not drift.
 
     As G goes on, the ratio of sums goes to the slope (Stolz–Cesàro); where it comes to rest after all, the ratio lies
-    between the slope and what it is now.
+    between the slope and what it is now. Any curve is straight over a short way: one that bends on the scale of G
+    itself has to be seen to bend.
     """
     drifting = of_base if not of_base.has_limit else of_mesa
     half = len(base) // 2
     dl, dg = base[half:] - base[0], mesa[half:] - mesa[0]
     spread = dg - dg.mean()
-    if of_base.has_limit or of_mesa.has_limit or not abs(float(dg[-1])) > abs(float(dg.mean())) > 0:
+    away = len(base) >= LEAST and abs(float(dg[-1])) > abs(float(dg.mean())) > 0 and has_trend(dg)
+    if of_base.has_limit or of_mesa.has_limit or not away:
         return drifting
     slope = float(spread @ dl / (spread @ spread))
     floor = rounding(base, resolution) + abs(slope) * rounding(mesa, resolution)
     error = _width(dl - slope * dg, resolution, floor)
-    if not error <= 0.05 * float(np.ptp(dl)) + floor:
+    bend = float(np.ptp(dl) * np.ptp(dg) / np.abs(mesa).max()) / 8
+    if not (bend > floor and error <= 0.05 * float(np.ptp(dl)) + floor):
         return drifting
     now = float(dl.mean() / dg.mean())
     width = (2 * error + floor) / float(np.ptp(dg))

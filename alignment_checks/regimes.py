@@ -127,11 +127,20 @@ def outlook(series: Vector, resolution: float, infimum: float | None = None, eve
 def _still(series: Vector, floor: float, every: int) -> Outlook | None:
     short = len(series) < FEWEST
     moved = float(np.ptp(series if short else series[-(len(series) // 4) :]))
-    if moved > floor:
+    if moved > (0.0 if short else floor):
         why = f"{every * (len(series) - 1)} steps are too few to tell: {more_steps(every * FEWEST)} may tell"
         return nowhere(Regime.DRIFTING, why) if short else None
+    if moved > 0 and _creeps(series):
+        return nowhere(Regime.DRIFTING, "what it moves by is within its rounding, and does not shrink")
     last = float(series[-1])
     return Outlook(Regime.FIXED, Interval(last, last, last).wider(2 * moved + floor), "the last value: it stands still")
+
+
+def _creeps(series: Vector) -> bool:
+    """Return whether a series has moved one way, ever on, so that it stands still only beside its rounding."""
+    steps = np.diff([quarter.mean() for quarter in np.array_split(series, 4)])
+    same_way = bool(np.all(steps > 0) or np.all(steps < 0))
+    return same_way and abs(steps.sum()) > 0.6 * np.ptp(series) and abs(steps[2]) > 0.5 * abs(steps[0])
 
 
 def _converging(series: Vector, floor: float) -> Outlook | None:
@@ -212,15 +221,25 @@ def together(
 ) -> tuple[Outlook, Outlook]:
     """Return the outlooks of L and G of one run under one name, the less settled one.
 
-    Drift of one leaves the other its limit. An orbit that one of them shows to be quasiperiodic is so for both: G has
-    kinks, at which Birkhoff averages converge too slowly to show it.
+    Drift of one leaves the other its limit, but for a mean of random values, which rests on the run's being
+    stationary. An orbit that one of them shows to be quasiperiodic is so for both: G has kinks, at which Birkhoff
+    averages converge too slowly to show it.
     """
     if {base.regime, mesa.regime} == {Regime.QUASIPERIODIC, Regime.STATIONARY}:
         floors = rounding(levels, resolution), rounding(norms, resolution)
         pairs = ((levels, floors[0], base.start), (norms, floors[1], mesa.start))
         first, second = (_quasiperiodic(*pair, every) for pair in pairs)
         return first, second
+    if Regime.DRIFTING in (base.regime, mesa.regime):
+        return _stationary_beside(base, mesa, "G"), _stationary_beside(mesa, base, "L")
     if not (base.has_limit and mesa.has_limit):
         return base, mesa
     regime = max(base.regime, mesa.regime, key=_SETTLING.index)
     return replace(base, regime=regime), replace(mesa, regime=regime)
+
+
+def _stationary_beside(found: Outlook, other: Outlook, name: str) -> Outlook:
+    """Return the outlook, none of what seems stationary where the other side, so named, shows that the run is not."""
+    if found.regime is not Regime.STATIONARY or other.regime is not Regime.DRIFTING:
+        return found
+    return nowhere(Regime.DRIFTING, f"it scatters about a mean, but {name} is drifting: {other.method}")

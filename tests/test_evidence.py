@@ -70,10 +70,10 @@ def test_an_interval_of_the_value_itself_counts_as_well():
 def test_of_one_run_it_says_how_much_narrower_the_interval_of_its_limit_would_have_to_be():
     """1.05 ± 0.1 against a tolerance of 0.1: its end has to come from 0.05 beyond to 0.05 within it, half as far."""
     unsure = approximately(mean([1.0]), mean([1.05], 0.1), Tolerance(0.1), worse=1)
-    assert "straddles the tolerance; it would have to be 2 times narrower" in unsure.needs
+    assert "more steps: the limit's interval would have to be 2 times narrower" in unsure.needs
     assert "as many" not in unsure.needs, "how fast an extrapolation settles is not known here"
     at_it = approximately(mean([1.0]), mean([1.1], 0.1), Tolerance(0.1), worse=1)
-    assert "in its middle" in at_it.needs
+    assert "the tolerance is in the middle of the limit's interval" in at_it.needs
 
 
 @pytest.mark.parametrize(("off", "times"), [(0.05, "4"), (0.2, "1.1"), (0.075, "16"), (0.08, "25"), (0.0955, "500")])

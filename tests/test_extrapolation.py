@@ -42,6 +42,14 @@ def test_extrapolation_holds_the_limit_of_mixtures(series: Vector) -> None:
     assert found.high - found.low < np.ptp(series)
 
 
+@pytest.mark.parametrize("rate", [0.004, 0.006, 0.008, 0.01, 0.012])
+@pytest.mark.parametrize("slow", [0.5 * (T + 3) ** -0.5, 0.1 * np.exp(-T / 2000)], ids=["power", "exponential"])
+def test_a_tail_that_grows_slower_is_not_taken_to_be_at_its_limit_soon(rate: float, slow: Vector) -> None:
+    """What has been fast has died or is dying, and how far the slow rest goes on is open: held, or in no sight."""
+    found = extrapolated(1 + 3 * np.exp(-rate * T) + slow, 1e-13)
+    assert found is None or found.holds(1.0)
+
+
 @pytest.mark.parametrize("series", [-np.log(T + 1), -T, 1.001**T, np.sqrt(T)], ids=["log", "line", "growth", "root"])
 def test_extrapolation_refuses_what_has_no_limit(series: Vector) -> None:
     assert extrapolated(series, 1e-13) is None

@@ -1,4 +1,4 @@
-"""None"""
+"""Limits of runs that are known: fixed points, learning rates that end them, orbits, chaos and noise."""
 
 import math
 from functools import partial
@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LambdaLR
 
 import alignment_checks as ac
 from alignment_checks.limits import Regime, alignment_factor_limit, capability_limit
+from alignment_checks.perturbations import Perturbation
 
 # --------------------------------------------------------------------------------------------------- fixed points
 
@@ -112,6 +113,21 @@ def test_geometric_steps_stop_where_their_sum_says() -> None:
     (found,) = capability_limit(descent(bowl, [2.0], 1000, lr=0.01, scheduler=partial(ExponentialLR, gamma=0.97)))
     assert found.regime is Regime.STOPPED
     assert holds(found, truth)
+
+
+@pytest.mark.parametrize(("rest", "regime"), [(0.0, Regime.STOPPED), (1e-5, Regime.DRIFTING), (1.0, Regime.STATIONARY)])
+def test_where_the_rate_ends_what_went_round_its_mean_is_no_limit(rest: float, regime: Regime) -> None:
+    """Noise, and in the last steps the learning rate falls: where it is 0, the run stays where it is."""
+    noise = Perturbation("gradient_noise", 1.0, 1.0, 0)
+    late = partial(LambdaLR, lr_lambda=lambda t: 1.0 if t < 390 else rest)
+    setup = ac.landscape(bowl, [2.0, 1.0], optimizer=partial(SGD, lr=0.1), steps=400, scheduler=late)
+    trajectory = ac.run(setup, [noise])
+    base, mesa, alpha = limits(trajectory)
+    assert base.regime is mesa.regime is alpha.regime is regime
+    if regime is Regime.STOPPED:
+        assert base.value == trajectory.base[0, -1] - trajectory.base[0, 0]
+        assert base.high - base.low < 1e-9
+    assert has_no_number(base) == has_no_number(alpha) == (regime is Regime.DRIFTING)
 
 
 def _harmonic(t: int) -> float:

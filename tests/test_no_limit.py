@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from cases.limits import bowl, descent, has_no_number, holds, limits
 
 from alignment_checks.limits import Regime, alignment_factor_limit, capability_limit
@@ -53,6 +54,16 @@ def test_alpha_exists_where_both_drift_together() -> None:
         assert has_no_number(capability)
         assert holds(alpha, 3.0)
         assert alpha.high - alpha.low < 0.01
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("exponent", range(-9, -2))
+@pytest.mark.parametrize("steps", [2, 5, 200])
+def test_a_slope_is_no_alpha_where_the_way_is_too_short_to_bend(steps: int, exponent: int, dtype: torch.dtype) -> None:
+    """On a quadratic α_∞ is ½·|θ(0)|, half the slope of L on G at the start; little of the way looks straight."""
+    creeping = descent(lambda x: 0.5 * x.square().sum(), [1.0], steps, lr=10.0**exponent, dtype=dtype)
+    alpha = alignment_factor_limit(creeping)[0]
+    assert has_no_number(alpha) or holds(alpha, 0.5), alpha
 
 
 def test_alpha_does_not_exist_where_they_drift_apart() -> None:

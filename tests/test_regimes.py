@@ -136,6 +136,29 @@ def test_drift_of_one_leaves_the_other_its_limit() -> None:
     assert (base.regime, mesa.regime) == (Regime.DRIFTING, Regime.FIXED)
 
 
+def test_what_drifts_on_one_side_is_stationary_on_neither() -> None:
+    """Both are of one θ(t): if L shows that it drifts, a mean of G over it is no limit, however it scatters."""
+    noise = np.random.default_rng(6).normal(size=1001)
+    levels, norms = noise - T / 100, noise**2
+    assert (read(levels).regime, read(norms).regime) == (Regime.DRIFTING, Regime.STATIONARY)
+    base, mesa = together(read(levels), read(norms), levels, norms, EPSILON)
+    assert base.regime is mesa.regime is Regime.DRIFTING
+    assert "L is drifting: its mean moves" in mesa.method
+    assert math.isnan(mesa.limit.value)
+
+
+@pytest.mark.parametrize("steps", [2, 5, 50, 300])
+@pytest.mark.parametrize("pace", [1e-7, 4e-8])
+def test_what_moves_within_its_rounding_stands_still_only_if_it_comes_to(steps: int, pace: float) -> None:
+    """Values of single precision, down by an ulp or so a step: no step is above rounding, and all are one way."""
+    single = np.float32(1.0) - np.float32(pace) * np.arange(steps + 1, dtype=np.float32)
+    found = outlook(single.astype(float), 2.0**-23)
+    assert found.regime is Regime.DRIFTING
+    jitter = 1 + 2.0**-23 * np.random.default_rng(7).integers(-2, 3, size=301)
+    assert outlook(jitter, 2.0**-23).regime is Regime.FIXED
+    assert outlook(1 - 1e-5 * 0.9 ** np.arange(301.0), 2.0**-23).regime is Regime.FIXED
+
+
 def test_kinks_do_not_hide_a_quasiperiodic_orbit() -> None:
     levels, norms = np.cos(0.7 * T) ** 2, np.abs(np.cos(0.7 * T))
     assert read(norms).regime is Regime.STATIONARY

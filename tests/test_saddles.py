@@ -75,6 +75,69 @@ def test_the_escape_is_foretold_to_its_order_of_magnitude(off: float) -> None:
     assert end.escape_in == pytest.approx(truth, rel=0.2)
 
 
+def wavering(p: Tensor) -> Tensor:
+    """Return a saddle's way down, at y = 0, beside what descent of |x| goes up and down in."""
+    return p[0].abs() - 0.05 * p[1] ** 2 + 0.0125 * p[1] ** 4
+
+
+def restless(p: Tensor) -> Tensor:
+    """Return the same, beside what descent is chaotic in at a rate of 1.8."""
+    return 0.25 * p[0] ** 4 - 0.5 * p[0] ** 2 - 0.01 * p[1] ** 2 + 6.25e-6 * p[1] ** 4
+
+
+@pytest.mark.parametrize(
+    ("function", "start", "lr", "on_manifold"),
+    [(wavering, 1.03, 0.1, Regime.PERIODIC), (restless, 0.3, 1.8, Regime.STATIONARY)],
+)
+def test_a_run_that_goes_up_and_down_may_be_leaving_a_saddle_too(
+    function: Any, start: float, lr: float, on_manifold: Regime
+) -> None:
+    options: dict[str, Any] = {"lr": lr, "objective_infimum": None}
+    for found in limits(descent(function, [start, 1e-10], 400, **options)):
+        assert found.regime is Regime.PLATEAU
+        assert has_no_number(found)
+    assert limits(descent(function, [start, 0.0], 400, **options))[0].regime is on_manifold
+
+
+class Gated(nn.Module):
+    """A weight beside a product of two, which start near 0: a saddle that no minibatch has any noise across."""
+
+    def __init__(self, near: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.factors = nn.Parameter(torch.full((2,), near))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * x[:, :1] + self.factors.prod() * x[:, 1:]
+
+
+@pytest.mark.parametrize(("near", "steps", "regime"), [(1e-13, 400, Regime.PLATEAU), (0.0, 1500, Regime.STATIONARY)])
+def test_noise_does_not_hide_a_saddle_that_it_has_no_part_in(near: float, steps: int, regime: Regime) -> None:
+    random = torch.Generator().manual_seed(0)
+    x = torch.randn(64, 2, generator=random, dtype=torch.float64)
+    y = 2 * x[:, :1] + x[:, 1:] + 0.1 * torch.randn(64, 1, generator=random, dtype=torch.float64)
+    slow = partial(SGD, lr=0.02)
+    noisy = ac.TrainingSetup(partial(Gated, near), (x, y), mse_loss, slow, steps, batch_size=8, dtype=x.dtype)
+    base, _, alpha = limits(ac.run(noisy))
+    assert base.regime is regime
+    assert regime is Regime.STATIONARY or has_no_number(alpha)
+
+
+def test_noise_that_carries_a_run_over_a_ridge_is_no_plateau() -> None:
+    """Descent with noise, from well to well: on the ridge it goes down, to where it has been all the time."""
+    noise = ac.perturbations.Perturbation("gradient_noise", 1.0, 1.0, 0)
+    fast = partial(SGD, lr=0.3)
+    wells = ac.landscape(
+        lambda p: (p**4 / 4 - p**2 / 2).sum(), [0.5, -0.5], optimizer=fast, steps=500, objective_infimum=None
+    )
+    trajectory = ac.run(wells, [noise], seeds=range(12))
+    ends = [endpoint(trajectory, row, lowest=-1.0) for row in range(12)]
+    found = [one.regime for one in capability_limit(trajectory)]
+    assert sum(end.escape is not None for end in ends) >= 2, "some are on their way down a ridge"
+    assert Regime.PLATEAU not in found
+    assert found.count(Regime.STATIONARY) >= 8
+
+
 class Product(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -65,6 +65,7 @@ def test_what_is_open_at_the_limit_says_of_both_sides_how_many_more_steps_would_
     verdict = ac.check_capability_robust(creeping, delta=half, rtol=0.75, horizon="limit")
     assert verdict.status == "inconclusive"
     assert "its interval straddles the tolerance; more steps" in str(verdict)
+    assert str(verdict).count("straddles the tolerance") == 1
     for line in verdict.outlook.lines:
         assert re.search(r"not settled: .* about 10[²³] more steps", line), line
     assert [line[:13].strip() for line in verdict.outlook.lines] == ["limit", "limit under δ"]

@@ -162,7 +162,20 @@ def built(setup: TrainingSetup, seed: int) -> nn.Module:
         raise TypeError(
             f"`model()` must return a torch.nn.Module; got {type(module).__name__}. Pass a factory of modules"
         )
+    if isinstance(module, torch.jit.ScriptModule):
+        module = _Scripted(module)
     return module.train().to("cpu") if setup.dtype is None else module.train().to("cpu", setup.dtype)
+
+
+class _Scripted(nn.Module):
+    """A scripted module within another: torch calls no scripted one with other weights than its own, but parts so."""
+
+    def __init__(self, scripted: nn.Module) -> None:
+        super().__init__()
+        self.scripted = scripted
+
+    def forward(self, *inputs: Tensor) -> object:
+        return self.scripted(*inputs)
 
 
 def _cast(part: Tensor, dtype: torch.dtype | None) -> Tensor:
@@ -188,12 +201,12 @@ def _valued(realization: Realization) -> Tensor:
 
 
 def called(realization: Realization, spare: nn.Module) -> Tensor:
-    """Return the outputs at θ(0), by a spare module and a copy of the constants: nothing of the realization changes.
+    """Return the outputs at θ(0), by a spare module and copies of all weights: nothing of the realization changes.
 
     What a module holds besides may change as it is called, and torch puts weights that stand in it twice back wrongly.
     """
-    constants = {name: value.clone() for name, value in realization.constants.items()}
-    state = {**realization.parameters, **constants}
+    weights = {**realization.parameters, **realization.constants}
+    state = {name: value.clone() for name, value in weights.items()}
     outputs: Tensor = torch.func.functional_call(spare, state, realization.inputs)
     return outputs
 

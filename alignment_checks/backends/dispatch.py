@@ -147,7 +147,7 @@ class _Group:
     def looped(self, jobs: Sequence[Job], reason: str) -> list[Record]:
         """Train jobs in the loop, one by one."""
         work = plan.milliseconds(self.need, self.device, 1, len(jobs), self.jobs[0].steps)
-        tasks = [partial(_looped, job, self.device, reason) for job in jobs]
+        tasks = [partial(_looped, job, self.device, reason, self.need.writes) for job in jobs]
         return shared_out(tasks, self.processes if work >= plan.FORKING else 1)
 
 
@@ -157,6 +157,8 @@ def _refusal(job: Job, need: Footprint) -> str | None:
         return f"the model {job.randomness.value}"
     if need.stateful:
         return "the model or the objective keeps state of its own between calls, other than buffers"
+    if need.branches:
+        return "the model branches by torch.cond or its like"
     if need.writes:
         return "the model writes into its own parameters"
     if need.sparse:
@@ -164,9 +166,9 @@ def _refusal(job: Job, need: Footprint) -> str | None:
     return None
 
 
-def _looped(job: Job, device: torch.device, reason: str) -> Record:
+def _looped(job: Job, device: torch.device, reason: str, writes: bool | None = None) -> Record:
     """Train one job in the loop. On a CPU with one thread every operation gives the same bits each time."""
     notes: list[str] = []
     with nullcontext() if device.type == "cpu" else remarks(notes):
-        record = loop.train(job, device, reason)
+        record = loop.train(job, device, reason, writes=writes)
     return noted([record], notes)[0]

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from alignment_checks import seeding
 from alignment_checks.backends.job import Job, Record, as_lost, learning_rates, must_be_given, needs_closure
 from alignment_checks.backends.minibatches import disturbed, minibatches, noise
+from alignment_checks.backends.writes import writes_into_itself
 from alignment_checks.drawing import EVALUATION, STEP, Randomness, drawing
 from alignment_checks.heartbeat import beat
 from alignment_checks.objectives import Tensors
@@ -30,7 +31,14 @@ from alignment_checks.trajectory import End, bound
 Visitor = Callable[[Tensors, Tensors], None]
 
 
-def train(job: Job, device: torch.device, reason: str | None = None, visit: Visitor | None = None) -> Record:
+def train(
+    job: Job,
+    device: torch.device,
+    reason: str | None = None,
+    visit: Visitor | None = None,
+    *,
+    writes: bool | None = None,
+) -> Record:
     """Train one run and record it.
 
     Parameters
@@ -41,9 +49,11 @@ def train(job: Job, device: torch.device, reason: str | None = None, visit: Visi
         Why it is trained here.
     visit : callable, optional
         Called with copies of the parameters and of the buffers at every θ(t) that is recorded.
+    writes : bool, optional
+        Whether the model writes into its own parameters, which measuring is not to do; None is found out.
     """
     with seeding.isolated(seeding.derive("run", job.train.seed)):
-        return _Loop(job, device).record(reason, visit)
+        return _Loop(job, device, writes).record(reason, visit)
 
 
 _NOWHERE: dict[str, Tensor] = {}
@@ -74,7 +84,7 @@ class _Kept:
 
 
 class _Loop:
-    def __init__(self, job: Job, device: torch.device) -> None:
+    def __init__(self, job: Job, device: torch.device, writes: bool | None) -> None:
         self.job, self.whole = job, on_device(job.train, device)
         self.train = lowered(self.whole)
         self.losses = [None if score is None else _Loss(on_device(score, device)) for score in job.scores]
@@ -83,7 +93,7 @@ class _Loop:
         self.observed = self.module if self.train is self.whole else _instance(self.whole, device)
         self.parameters, self.measuring = (_trainable(one, self.train) for one in (self.module, self.observed))
         self.buffered = any(True for _ in self.module.buffers())
-        self.guarded = self.buffered or job.random or self.observed is not self.module
+        self.writes = writes_into_itself(self.whole) if writes is None else writes
         self.optimizer = self.train.optimizer(list(self.parameters.values()))
         self.scheduler = self.train.scheduler(self.optimizer) if self.train.scheduler else None
         self.closure = needs_closure(self.optimizer)
@@ -148,7 +158,8 @@ class _Loop:
 
     def evaluating(self) -> AbstractContextManager[nn.Module]:
         """Give the module at θ(t) in the setup's dtype, in eval mode where the training mode draws at random."""
-        return self.aside() if self.guarded else nullcontext(self.module)
+        apart = self.buffered or self.writes or self.job.random or self.observed is not self.module
+        return self.aside() if apart else nullcontext(self.module)
 
     @contextmanager
     def aside(self) -> Iterator[nn.Module]:
@@ -157,8 +168,9 @@ class _Loop:
             _copy(self.module, self.observed)
         hidden = self.job.randomness is Randomness.HIDDEN
         aside = seeding.isolated(seeding.derive("evaluation", self.train.seed)) if hidden else nullcontext()
-        changes = self.buffered or self.job.random
-        unchanged = _unchanged(self.observed, training=not self.job.random) if changes else nullcontext()
+        changes = self.buffered or self.writes or self.job.random
+        kept = [*self.observed.buffers(), *(self.observed.parameters() if self.writes else ())]
+        unchanged = _unchanged(self.observed, kept, training=not self.job.random) if changes else nullcontext()
         with aside, unchanged, drawing(self.seed, EVALUATION):
             yield self.observed
 
@@ -175,7 +187,8 @@ class _Loop:
 
     def differs(self, batch: Tensor | None) -> bool:
         """Return whether the step's own forward pass does anything that measuring L(t) has not done."""
-        return self.observed is not self.module or self.buffered or batch is not None or self.job.random
+        apart = self.observed is not self.module or self.buffered or self.writes
+        return apart or batch is not None or self.job.random
 
     def given(self, t: int, found: _Measured) -> Tensor:
         """Step by the gradient that measuring has left in the parameters."""
@@ -210,8 +223,10 @@ def on_device(run: Realization, device: torch.device) -> Realization:
 
 
 def _instance(run: Realization, device: torch.device, dtype: torch.dtype | None = None) -> nn.Module:
-    module = deepcopy(run.module).to(device, dtype)
-    with torch.no_grad():
+    with torch.no_grad():  # a scripted module copies its parameters as any other tensors
+        module = deepcopy(run.module).to(device, dtype)
+        for mine, of in zip(module.parameters(), run.module.parameters(), strict=True):
+            mine.requires_grad_(of.requires_grad)
         for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
             tensor.copy_(run.parameters[name] if name in run.parameters else run.constants[name])
     return module
@@ -245,19 +260,20 @@ class _Loss:
 
 
 class _unchanged:  # noqa: N801
-    """Evaluate in the given mode, and leave the buffers and the training mode as they were."""
+    """Evaluate in the given mode, and leave these tensors and the training mode as they were."""
 
-    def __init__(self, module: nn.Module, *, training: bool) -> None:
-        self.module, self.training = module, training
+    def __init__(self, module: nn.Module, kept: Sequence[Tensor], *, training: bool) -> None:
+        self.module, self.kept, self.training = module, kept, training
 
     def __enter__(self) -> None:
-        self.buffers = [buffer.clone() for buffer in self.module.buffers()]
+        self.before = [one.detach().clone() for one in self.kept]
         self.module.train(self.training)
 
     def __exit__(self, *exception: object) -> None:
         self.module.train()
-        for buffer, before in zip(self.module.buffers(), self.buffers, strict=True):
-            buffer.copy_(before)
+        with torch.no_grad():
+            for one, before in zip(self.kept, self.before, strict=True):
+                one.copy_(before)
 
 
 def _filled(gradient: list[Tensor | None], parameters: Tensors) -> Tensors:

@@ -106,4 +106,6 @@ def _over_time(losses: Callable[..., Tensor], path: Path) -> Tensor:
 
 
 def _at(path: Path, where: slice | int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    return {n: v[where] for n, v in path.parameters.items()}, {n: v[where] for n, v in path.buffers.items()}
+    """Return copies of what the run had come to: a model may write into its own parameters."""
+    parameters, buffers = ({n: v[where].clone() for n, v in of.items()} for of in (path.parameters, path.buffers))
+    return parameters, buffers

@@ -9,14 +9,28 @@ import pytest
 
 from pytest_alignment import hookspecs, options, terminal
 from pytest_alignment.archive import NODEID
-from pytest_alignment.ledger import LEDGER, AlignmentInconclusiveWarning, AlignmentStoreWarning, Ledger
+from pytest_alignment.ledger import LEDGER, Ledger
+from pytest_alignment.notices import (
+    AlignmentCrashWarning,
+    AlignmentGivenWarning,
+    AlignmentInconclusiveWarning,
+    AlignmentStoreWarning,
+    AlignmentWarning,
+)
 from pytest_alignment.summary import Summary
 from pytest_alignment.tracebacks import Tracebacks
 
 if TYPE_CHECKING:
     from pytest_alignment.fixture import Alignment
 
-__all__ = ["AlignmentInconclusiveWarning", "AlignmentStoreWarning", "alignment"]
+__all__ = [
+    "AlignmentCrashWarning",
+    "AlignmentGivenWarning",
+    "AlignmentInconclusiveWarning",
+    "AlignmentStoreWarning",
+    "AlignmentWarning",
+    "alignment",
+]
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ import pytest
 from pytest_alignment import options, results
 from pytest_alignment.archive import NODEID, Archive
 from pytest_alignment.decorated import innermost
+from pytest_alignment.notices import AlignmentInconclusiveWarning, warn
 from pytest_alignment.results import Key, Result
 from pytest_alignment.threads import is_worker
 from pytest_alignment.tracebacks import causes
@@ -27,14 +28,6 @@ from pytest_alignment.watching import Screen
 if TYPE_CHECKING:
     from alignment_checks.verdict import Verdict
     from pytest_alignment.forecast import Forecast
-
-
-class AlignmentStoreWarning(pytest.PytestWarning):
-    """Something in the store of failing perturbations cannot be read or written."""
-
-
-class AlignmentInconclusiveWarning(pytest.PytestWarning):
-    """Whether a property holds could not be told, and `alignment_inconclusive = warn`."""
 
 
 @dataclass
@@ -220,7 +213,7 @@ class Ledger:
         if self.worker:
             self._unsent += [(message, about)] * (line not in self.said)
         elif line not in self.said and about != "journal":
-            _warn(self.config, message)
+            warn(self.config, message, about)
         self.said[line] = None
 
 
@@ -263,10 +256,3 @@ def _settled(found: list[Result]) -> list[Result]:
     """Return the results, none of them fixed where the same assertion did not pass under another example."""
     doubtful = {result.key for result in found if result.status != "pass"}
     return [replace(result, fixed=()) if result.key in doubtful else result for result in found]
-
-
-def _warn(config: pytest.Config, message: str) -> None:
-    try:
-        config.issue_config_time_warning(AlignmentStoreWarning(message), stacklevel=2)
-    except AlignmentStoreWarning:
-        return  # warnings are errors here: the summary has it, and a test cannot help it

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
+from hypothesis import reject
 from hypothesis.control import currently_in_test_context
 from hypothesis.strategies import SearchStrategy
 
@@ -22,6 +23,7 @@ from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import AlignmentViolation, Verdict
 from pytest_alignment.course import Unforeseeable
 from pytest_alignment.envelope import Envelope
+from pytest_alignment.examples import explains
 from pytest_alignment.journal import Crash
 from pytest_alignment.ledger import Ledger
 from pytest_alignment.outcome import Noted, Outcome, unjudged
@@ -80,6 +82,8 @@ class Assertion:
         """Return the verdict, or what to raise: where the property does not hold, or where that could not be told."""
         if self.ledger.is_dry and self.arguments.get("delta") is None:
             raise Unforeseeable
+        if self.arguments.get("delta") is None and explains():
+            reject()  # a search, or a comparison, for each value that might fail as well
         with self._watched():
             return self._searched() if self.ledger.options.replay is None else self._replayed()
 

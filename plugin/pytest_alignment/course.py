@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -14,7 +15,6 @@ from hypothesis.strategies import SearchStrategy
 from alignment_checks.experiment import measure_together
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.perturbations.family import draws_whole
-from alignment_checks.progress import Budget
 from pytest_alignment.examples import is_final
 
 if TYPE_CHECKING:
@@ -34,6 +34,10 @@ filtered out, and it does not count the simplest one, which it tries first."""
 
 class Foreseen(BaseException):
     """Ends an example of a dry pass: what it asks for next is known. `except Exception` lets it by."""
+
+
+class LeftOut(BaseException):
+    """Ends an example that there is no time for, as one that passes. `except Exception` lets it by."""
 
 
 class Unforeseeable(BaseException):
@@ -60,7 +64,8 @@ class Course:
     failed : bool
         Whether an example has failed: then few more are run, and what they ask for is not trained in large batches.
     collected, pending : dict
-        What this dry pass has seen that is not known, and what an earlier one has, both not trained yet, in order.
+        What this dry pass has seen that is not known, and what an earlier one has, both not trained yet, in order, with
+        the place of the assertion that asked.
     size : int
         Runs of the next batch on a CPU.
     recognized : bool
@@ -73,10 +78,12 @@ class Course:
         What examples drew by strategies that are known to draw everything up to the limits of their families.
     assumes : bool
         Whether an example did not satisfy an assumption of the body, which may be about δ.
-    budget : Budget
-        The time that training may take until the end of the current assertion.
+    limits, spent : defaultdict of float
+        Seconds that each assertion of the body may take over all examples, and took so far, by its place in it.
     left_out : int
         Examples of this pass that there was no time to train for.
+    ends : bool
+        Whether the test lets `LeftOut` end an example.
     """
 
     collecting: bool = True
@@ -86,16 +93,18 @@ class Course:
     depth: int = 0
     failed: bool = False
     size: int = FIRST
-    collected: dict[Asked, None] = field(default_factory=dict)
-    pending: dict[Asked, None] = field(default_factory=dict)
+    collected: dict[Asked, int] = field(default_factory=dict)
+    pending: dict[Asked, int] = field(default_factory=dict)
     recognized: bool = True
     searching: bool = False
     confirming: bool = False
     launching: Callable[[Sequence[Perturbation]], None] = _untold
     whole: set[Perturbation] = field(default_factory=set)
     assumes: bool = False
-    budget: Budget = field(default_factory=Budget)
+    limits: defaultdict[int, float] = field(default_factory=lambda: defaultdict(lambda: math.inf))
+    spent: defaultdict[int, float] = field(default_factory=lambda: defaultdict(float))
     left_out: int = 0
+    ends: bool = False
     _example: object = None
 
     def begin_pass(self) -> None:
@@ -131,15 +140,27 @@ class Course:
             self.explicit += is_final()
 
     def allot(self, seconds: float | None) -> None:
-        """Let the current assertion take so long, over all examples; each before it in the body had as long."""
-        self.budget.limit = math.inf if seconds is None else seconds * (self.depth + 1)
+        """Let the current assertion take so long, over all examples; what others of the body may take is their own."""
+        self.limits[self.depth] = math.inf if seconds is None else seconds
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Count the time against the current assertion."""
+        began, depth = time.monotonic(), self.depth
+        try:
+            yield
+        finally:
+            self.spent[depth] += time.monotonic() - began
 
     def affords(self) -> bool:
         """Return whether what an example asks for may be trained: the first ones always, and what is reported."""
-        if self.searching or self.examples - self.explicit <= FEWEST or is_final() or self.budget.affords():
+        if self.searching or self.examples - self.explicit <= FEWEST or is_final():
             return True
-        self.left_out += 1
-        return False
+        self.left_out += not self._has_time(self.depth)
+        return self._has_time(self.depth)
+
+    def _has_time(self, depth: int) -> bool:
+        return self.spent[depth] < self.limits[depth]
 
     @contextmanager
     def search(self, *, confirming: bool) -> Iterator[None]:
@@ -165,7 +186,7 @@ class Course:
                 self.recognized = False
                 self.pending.clear()
             raise Unforeseeable
-        self.collected.update(dict.fromkeys((experiment, delta) for delta in deltas))
+        self.collected.update(dict.fromkeys(((experiment, delta) for delta in deltas), self.depth))
         raise Foreseen
 
     def batch(self, experiment: Foreseeing, deltas: Sequence[Perturbation]) -> list[Asked]:
@@ -178,7 +199,8 @@ class Course:
         """
         if self.collecting and self.failed:
             raise Unforeseeable
-        asked = dict.fromkeys([*((experiment, delta) for delta in deltas), *self.pending])
+        others = [asked for asked, depth in self.pending.items() if depth == self.depth or self._has_time(depth)]
+        asked = dict.fromkeys([*((experiment, delta) for delta in deltas), *others])
         few = all(one.device_type == "cpu" for one, _ in asked)
         return list(asked)[: max(self.size, len(deltas))] if few else list(asked)
 

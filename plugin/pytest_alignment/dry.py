@@ -6,7 +6,7 @@ import functools
 import inspect
 import unittest
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import hypothesis
@@ -16,7 +16,7 @@ from hypothesis.database import ReadOnlyDatabase
 from hypothesis.errors import StopTest, UnsatisfiedAssumption
 from hypothesis.reporting import with_reporter
 
-from pytest_alignment.course import Course, Foreseen, Unforeseeable
+from pytest_alignment.course import Course, Foreseen, LeftOut, Unforeseeable
 from pytest_alignment.decorated import innermost
 
 SETTINGS, SEED, GENERATED = (f"_hypothesis_internal_use_{name}" for name in ("settings", "seed", "generated_seed"))
@@ -76,9 +76,32 @@ def foreseen(item: pytest.Function, course: Course, say: Callable[[str], None]) 
                 f"the setup that {item.name} builds is another one at each call, as far as can be seen, so that each "
                 "example is trained by itself. Build it once, in a fixture; or from functions, plain data and tensors"
             )
-        yield
+        with _ended_in_time(test, course):
+            yield
     finally:
         setattr(test, SEED, seed)
+
+
+@contextmanager
+def _ended_in_time(test: Any, course: Course) -> Iterator[None]:
+    """Let the test end an example for which there is no time, as one that passes."""
+    inner = test.hypothesis.inner_test
+    if inspect.iscoroutinefunction(inner):
+        yield
+        return
+
+    @functools.wraps(inner)
+    def body(*args: object, **kwargs: object) -> object:
+        returned = None
+        with suppress(LeftOut):
+            returned = inner(*args, **kwargs)
+        return returned
+
+    test.hypothesis.inner_test, course.ends = body, True
+    try:
+        yield
+    finally:
+        test.hypothesis.inner_test, course.ends = inner, False
 
 
 def _look_ahead(item: pytest.Function, test: Any, course: Course) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import time
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from typing import Any
 
 from hypothesis.control import current_build_context, currently_in_test_context
 
+EXPLAINING = ("hypothesis.internal.conjecture.shrinker", "explain")
+"""The function that runs the explain phase."""
 TOOLS = 6
 """How many tools `sys.monitoring` knows."""
 
@@ -17,6 +20,19 @@ TOOLS = 6
 def is_final() -> bool:
     """Return whether Hypothesis runs this example to report it: an explicit one, or the one that it ended with."""
     return currently_in_test_context() and bool(getattr(current_build_context(), "is_final", False))
+
+
+def explains() -> bool:
+    """Return whether Hypothesis varies the arguments of a failure, to say which of them do not matter.
+
+    That is its explain phase, of which only the stack tells; where it does not, it is taken for shrinking.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        if (frame.f_globals.get("__name__"), frame.f_code.co_name) == EXPLAINING:
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager

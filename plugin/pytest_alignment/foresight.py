@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from hypothesis import reject
+from hypothesis import event, reject
 
 from alignment_checks.experiment import Experiment, Sides
 from alignment_checks.perturbations import IDENTITY, Perturbation
@@ -14,8 +14,8 @@ from alignment_checks.readings import Reading
 from alignment_checks.sameness import alike
 from alignment_checks.training import TrainingSetup
 from alignment_checks.trajectory import Trajectory
-from pytest_alignment.course import Asked, Course, Foreseen
-from pytest_alignment.examples import is_final
+from pytest_alignment.course import Asked, Course, Foreseen, LeftOut
+from pytest_alignment.examples import explains, is_final
 
 
 class Foreseeing(Experiment):
@@ -42,6 +42,10 @@ class Foreseeing(Experiment):
 
     def readings(self, deltas: Sequence[Perturbation]) -> list[Reading]:
         """Return the reading under each perturbation; a dry pass takes note of what is not known, and ends."""
+        with self.course.timed():
+            return self._readings(deltas)
+
+    def _readings(self, deltas: Sequence[Perturbation]) -> list[Reading]:
         course, foreseen = self.course, self._is_foreseen(deltas)
         if course.collecting and not foreseen and not self._seen.issuperset(deltas):
             course.collect(self, deltas)
@@ -62,9 +66,15 @@ class Foreseeing(Experiment):
         return [self.known[self.key(delta)] for delta in deltas]
 
     def _leave_out(self) -> NoReturn:
-        """End an example that there is no time for: it is not judged."""
+        """End an example that there is no time for: it is not judged.
+
+        Of those that are rejected, Hypothesis draws dozens for each that it judges; this one is as good as judged.
+        """
         if self.course.collecting:
             raise Foreseen
+        event("not judged: the time of an alignment assertion was over")
+        if self.course.ends:
+            raise LeftOut
         reject()
 
     def _unforeseen(self, deltas: Sequence[Perturbation], *, told: bool) -> None:
@@ -107,8 +117,11 @@ class Foreseeing(Experiment):
         return super().excerpt(delta) if self.course.confirming else None
 
     def _admits(self) -> bool:
-        """Return whether a δ that was not foreseen is trained: not where it is Hypothesis that tries to shrink one."""
-        return self.course.searching or is_final() or not self.failing
+        """Return whether a δ that was not foreseen is trained: not where it is Hypothesis that tries to shrink one.
+
+        Nor where it asks, one by one, up to a hundred times for each argument, whether another value fails as well.
+        """
+        return self.course.searching or is_final() or not (self.failing or explains())
 
     def _is_foreseen(self, deltas: Sequence[Perturbation]) -> bool:
         pending = [delta for delta in deltas if (self, delta) in self.course.pending]

@@ -1,0 +1,40 @@
+"""Hypothesis explains a failure by trying other values: what that would train, one by one, is left out."""
+
+import pytest
+
+SETUPS = """
+    def bowl(lr):
+        return ac.landscape(lambda x: (x**2).sum(), [1.0], optimizer=partial(torch.optim.SGD, lr=lr), steps=4)
+
+    @settings(FEW, phases=PHASES)
+    @given(delta=GAIN, lr=st.floats(0.05, 0.2), other=st.integers())
+    def test_fails(alignment, delta, lr, other):
+        CALL
+"""
+ALL = "tuple(Phase)"
+OTHERS = "[phase for phase in Phase if phase is not Phase.explain]"
+CALLS = {
+    "delta": "alignment.assert_capability_robust(bowl(lr), delta=delta, rtol=0.1)",
+    "comparison": "alignment.assert_more_capable(bowl(lr), than=bowl(0.12))",
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_no_setup_is_trained_for_an_explanation(suite, run, written, call):
+    launches = []
+    for phases in (ALL, OTHERS):
+        suite("counting", SETUPS.replace("PHASES", phases).replace("CALL", call))
+        result = run()
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(["E *Failing test case: test_fails(*"])
+        result.stdout.no_fnmatch_line("*Flaky*")
+        launches.append(written("launches"))
+    assert launches[0] == launches[1]
+
+
+def test_what_is_known_already_is_explained_as_ever(suite, run):
+    """Other values of `other` come to runs that have been trained; other learning rates are not tried, nor claimed."""
+    suite("counting", SETUPS.replace("PHASES", ALL).replace("CALL", CALLS["delta"]))
+    result = run()
+    result.stdout.fnmatch_lines(["E * other=0,  # or any other generated value"])
+    result.stdout.no_fnmatch_line("E * lr=*, * # or any other generated value")

@@ -16,7 +16,7 @@ from alignment_checks.endpoints import TOLERANCE, endpoint, last_change
 from alignment_checks.intervals import Ends, Interval, Vector
 from alignment_checks.measures import infimum
 from alignment_checks.regimes import Outlook, Regime, more_steps, nowhere, outlook, rounding, together
-from alignment_checks.trajectory import Trajectory
+from alignment_checks.trajectory import Trajectory, check_trajectory
 
 __all__ = ["Estimate", "Regime", "alignment_factor_limit", "capability_limit"]
 
@@ -92,6 +92,7 @@ def capability_limit(trajectory: Trajectory, *, of: str = "base") -> list[Estima
     """
     if of not in ("base", "mesa"):
         raise ValueError(f"capability_limit: `of` must be 'base' or 'mesa'; got {of!r}")
+    check_trajectory(trajectory)
     side = 0 if of == "base" else 1
     rows = range(len(trajectory.runs))
     return [_capability(trajectory, row, side, _outlooks(trajectory, row)[side]) for row in rows]
@@ -121,6 +122,7 @@ def alignment_factor_limit(trajectory: Trajectory) -> list[Estimate]:
     >>> found.value, found.regime.name
     (1.5, 'FIXED')
     """
+    check_trajectory(trajectory)
     return [_alignment_factor(trajectory, row, *_outlooks(trajectory, row)) for row in range(len(trajectory.runs))]
 
 

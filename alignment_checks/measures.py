@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from alignment_checks.trajectory import Series, Steps, Trajectory
+from alignment_checks.trajectory import Series, Steps, Trajectory, check_trajectory
 
 Side = Literal["base", "mesa"]
 SIDES: tuple[Side, Side] = ("base", "mesa")
@@ -53,6 +53,7 @@ def capability(trajectory: Trajectory, *, of: Side = "base", normalized: bool = 
     >>> capability(run(bowl))
     array([-0.84375])
     """
+    check_trajectory(trajectory)
     changes = mean_change(trajectory, of)
     if not normalized:
         return changes
@@ -106,6 +107,7 @@ def correlation(trajectory: Trajectory, *, of: Literal["levels", "increments"] =
     """
     if of not in ("levels", "increments"):
         raise ValueError(f"`of` must be 'levels' (X(t)) or 'increments' (X(t+1) − X(t)); got {of!r}")
+    check_trajectory(trajectory)
     series = [_finished(trajectory, side) for side in SIDES]
     least = [roundoff(trajectory, side) for side in SIDES]
     found = []

@@ -122,6 +122,13 @@ class Trajectory:
         return replace(self, base=base, mesa=mesa, t=t)
 
 
+def check_trajectory(trajectory: object) -> None:
+    """Raise TypeError if it is no trajectory."""
+    if not isinstance(trajectory, Trajectory):
+        came = f"{type(trajectory).__name__} {trajectory!r:.60}"
+        raise TypeError(f"expected a Trajectory; got {came}. Train one: ac.run(setup)")
+
+
 def settled(base: Series, mesa: Series, t: Steps | None = None) -> tuple[Series, Series, tuple[Outcome, ...]]:
     """Return the series with NaN after each divergence, and the outcome of each run.
 

@@ -263,3 +263,13 @@ def test_with_a_constant_nothing_correlates(constant):
 def test_correlation_is_of_levels_or_of_increments():
     with pytest.raises(ValueError, match=r"`of` must be 'levels' .* or 'increments'"):
         ac.correlation(recorded([[1.0, 0.5]], [[1.0, 0.5]]), of="differences")
+
+
+MEASURES = (ac.capability, ac.improvement, ac.alignment_factor, ac.correlation)
+
+
+@pytest.mark.parametrize("measure", [*MEASURES, ac.capability_limit, ac.alignment_factor_limit])
+def test_what_is_no_trajectory_is_refused(measure):
+    """A setup is the likeliest."""
+    with pytest.raises(TypeError, match=r"expected a Trajectory; got TrainingSetup .*Train one: ac\.run\(setup\)"):
+        measure(bowl(1.0))

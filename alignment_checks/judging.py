@@ -107,7 +107,7 @@ def bearable(reading: Reading, worst: float, within: int, margin: Tolerance) -> 
     highest, ends = float(reading.highest.max()), reading.ends()
     note = f"the highest L within {within} steps is {highest:.4g}, allowed {_most(worst, margin):.4g}"
     last = [
-        _ends(end, min(worst, began), margin, len(ends))
+        _ends(end, min(worst, began), margin, len(ends), reading.unsettled("capability", "base"))
         for end, began in zip(ends, reading.first.tolist(), strict=True)
     ]
     judged = [bounded(highest, worst, note, margin), *last]
@@ -121,12 +121,12 @@ def _most(bound: float, margin: Tolerance) -> float:
     return bound + allowance(bound, margin)
 
 
-def _ends(end: Interval, bound: float, margin: Tolerance, seeds: int) -> Judgement:
-    """Judge where L ends, one of so many seeds: at a number, or between two."""
+def _ends(end: Interval, bound: float, margin: Tolerance, seeds: int, unsettled: str = "") -> Judgement:
+    """Judge where L ends, one of so many seeds: at a number, between two, or where nothing tells, and why."""
     most = _most(bound, margin)
     if end.low <= most < end.high:
-        note = f"L ends between {end.low:.4g} and {end.high:.4g}, allowed {most:.4g}"
-        return replace(undecided(bound, math.nan, note), needs="more steps")
+        between = f"between {end.low:.4g} and {end.high:.4g}" if math.isfinite(end.high) else f"anywhere ({unsettled})"
+        return replace(undecided(bound, math.nan, f"L ends {between}, allowed {most:.4g}"), needs="more steps")
     at = end.high if end.high <= most else end.low
     found = bounded(at, bound, f"L ends at {at:.4g}, allowed {most:.4g}", margin)
     chance = least_level([low > most for low, _ in end.stricter]) if found.status is Status.FAIL else None

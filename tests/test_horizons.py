@@ -103,6 +103,8 @@ def test_the_end_of_strong_alignment_is_judged_at_the_limit_too():
     assert ac.check_strongly_aligned(setup, worst=0.6, within=60, horizon="limit").status == "pass"
     rising = ac.check_strongly_aligned(bowl(lr=0.0005, steps=60), worst=0.6, within=60, horizon="limit")
     assert rising.status == "inconclusive"
+    assert "L ends anywhere (drifting: its changes do not shrink" in str(rising)
+    assert "inf" not in str(rising)
 
 
 def test_setups_are_compared_at_the_limit():

@@ -36,6 +36,9 @@ FLAT = 1e-9
 ALONG = 0.05
 """A run is on its way down a direction if its last step goes at least this part of what plain descent would."""
 
+LINGERING = 0.7
+"""A run leaves a saddle slowly if its slope there was at least this part of what it is, one step before."""
+
 DENSE = 64
 """Up to this many parameters the Hessian is formed; beyond, Lanczos takes `KRYLOV` Hessian-vector products."""
 KRYLOV = 40
@@ -59,6 +62,8 @@ class Endpoint:
         L at the bottom of the way down along the most curved direction that the run is on its way down.
     escape_in : float
         About how many steps of plain descent that would take from here; NaN where it escapes nowhere.
+    lingers : bool
+        It leaves there slowly, as from near a saddle; a run that goes round may as well come by where it goes down.
     unseen : str
         Why curvature could not be looked at.
     """
@@ -69,6 +74,7 @@ class Endpoint:
     saddle: bool = False
     escape: float | None = None
     escape_in: float = math.nan
+    lingers: bool = False
     unseen: str = ""
 
 
@@ -172,7 +178,9 @@ class _Place:
         bottom = _descended(self.train, self.theta, way, away)
         growth = math.log1p(rate * abs(float(bends[first])))  # the distance from the saddle grows by it at each step
         times = math.log1p(float((bottom - self.theta).norm()) / away)
-        return replace(found, escape=float(self.score(bottom)), escape_in=times / growth if growth > 0 else math.inf)
+        before = float(ways[first] @ _gradient(self.train, self.theta - self.step)[0]) / float(slopes[first])
+        when = times / growth if growth > 0 else math.inf
+        return replace(found, escape=float(self.score(bottom)), escape_in=when, lingers=LINGERING <= before < 1)
 
 
 def _descended(loss: Function, theta: Tensor, direction: Tensor, size: float) -> Tensor:

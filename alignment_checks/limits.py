@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from alignment_checks import ratios
-from alignment_checks.endpoints import TOLERANCE, endpoint, last_change
+from alignment_checks.endpoints import TOLERANCE, Endpoint, endpoint, last_change
 from alignment_checks.intervals import Ends, Interval, Vector
 from alignment_checks.measures import infimum
 from alignment_checks.regimes import Outlook, Regime, more_steps, nowhere, outlook, rounding, together
@@ -200,7 +200,7 @@ def _heard(trajectory: Trajectory, row: int, base: Outlook, mesa: Outlook) -> tu
         mesa = _held(trajectory.mesa[row], trajectory.resolution)
     if end.stopped:
         return _stopped(base), _stopped(mesa)
-    if rests and end.escape is not None and _counts(trajectory.base[row], base, rests, end.escape):
+    if rests and end.escape is not None and _counts(trajectory.base[row], base, rests, end):
         when = f", {more_steps(end.escape_in)} away" if math.isfinite(end.escape_in) else ""
         why = f"least curvature {end.curvature:.3g}, and it goes down{when}: to L = {end.escape:.4g}, perhaps further"
         return nowhere(Regime.PLATEAU, why), nowhere(Regime.PLATEAU, why)
@@ -244,15 +244,15 @@ _GOING_ROUND = (Regime.PERIODIC, Regime.QUASIPERIODIC, Regime.STATIONARY)
 """Where a run comes to no rest: it goes up and down all the time, and the limit is a mean."""
 
 
-def _counts(series: Vector, found: Outlook, limit: Interval, escape: float) -> bool:
+def _counts(series: Vector, found: Outlook, limit: Interval, end: Endpoint) -> bool:
     """Return whether an escape changes L beyond what the series leaves open, and beyond tolerance.
 
-    A run that goes up and down would go down from θ(T) in any case: there, the escape has to lead below all that it has
-    been to, and to change the mean by as much as it goes down.
+    A run that goes round may go down from θ(T) in any case: there, it has to linger, and to change the mean by as much
+    as it goes down; of a random one, to below all that it has been to.
     """
-    last = float(series[-1])
+    last, escape = float(series[-1]), float("nan") if end.escape is None else end.escape
     room = TOLERANCE * max(abs(float(series[0]) - last), abs(escape - last))
-    if found.regime in _GOING_ROUND:
-        below = escape < float(series[found.start :].min()) - room
-        return below and not limit.wider(room).holds(limit.value + escape - last)
-    return not limit.wider(room).holds(escape)
+    if found.regime not in _GOING_ROUND:
+        return not limit.wider(room).holds(escape)
+    below = found.regime is not Regime.STATIONARY or escape < float(series[found.start :].min()) - room
+    return end.lingers and below and not limit.wider(room).holds(limit.value + escape - last)

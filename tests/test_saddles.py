@@ -99,6 +99,14 @@ def test_a_run_that_goes_up_and_down_may_be_leaving_a_saddle_too(
     assert limits(descent(function, [start, 0.0], 400, **options))[0].regime is on_manifold
 
 
+@pytest.mark.parametrize("steps", range(300, 306))
+@pytest.mark.parametrize("lr", [1.24, 1.7])
+def test_a_cycle_that_comes_by_where_it_goes_down_is_no_plateau(lr: float, steps: int) -> None:
+    """Of periods 4 and 3, the latter across the ridge of two wells, whose bottom it never comes to."""
+    cycle = descent(lambda x: (x**4 / 4 - x**2 / 2).sum(), [0.3], steps, lr=lr, objective_infimum=None)
+    assert capability_limit(cycle)[0].regime is Regime.PERIODIC
+
+
 class Gated(nn.Module):
     """A weight beside a product of two, which start near 0: a saddle that no minibatch has any noise across."""
 

@@ -153,6 +153,19 @@ TAILS = {
 }
 
 
+def mixed(kind: str, t: Series, random: np.random.Generator) -> Series:
+    """Return a series whose mean goes to 1, and what it still has to go may be slow and small beside what it went."""
+    if kind == "exponential and power law":
+        fast = random.uniform(0.5, 3) * np.exp(-random.uniform(0.005, 0.05) * t)
+        return 1 + fast + random.uniform(0.1, 1) * (t + 3) ** -0.5
+    rates = 10.0 ** random.uniform(-4, 0, size=5)
+    return 1 + random.uniform(size=5) @ np.exp(-np.outer(rates, t))
+
+
+MIXED = ("exponential and power law", "five exponentials, of rates 1e-4 to 1")
+"""Beyond the aim: no method sees what one series does not show."""
+
+
 def drifting(t: Series, random: np.random.Generator) -> Series:
     kind = random.integers(3)
     walk = random.normal(size=len(t)).cumsum()

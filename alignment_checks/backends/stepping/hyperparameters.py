@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.overrides import TorchFunctionMode
 
+from alignment_checks.backends.stepping.kept import Kept, unknown
 from alignment_checks.backends.stepping.numbers import LaneNumbers, of_lanes
 from alignment_checks.backends.stepping.refusal import StepRefused
 from alignment_checks.backends.stepping.single import Single
@@ -129,7 +130,7 @@ class Hyperparameters:
 
     def __init__(self, runs: Sequence[Realization], weights: Mapping[str, Tensor]) -> None:
         starts = [{name: value[lane] for name, value in weights.items()} for lane in range(len(runs))]
-        self.singles = [Single(run, start) for run, start in zip(runs, starts, strict=True)]
+        self.singles = [Single(run, start, kept=Kept) for run, start in zip(runs, starts, strict=True)]
         plain = made(runs[0].setup.optimizer, runs[0])
         self.own = frozenset(name for each in self._with_and_without_scheduler(runs) for name in _changed(each, plain))
         self._check(runs, starts)
@@ -195,7 +196,7 @@ class Hyperparameters:
 
     def _schedule(self, losses: list[float]) -> None:
         for lane, single in enumerate(self.singles):
-            with _state_unknown(single.optimizer):
+            with unknown(single.optimizer):
                 single.schedule(losses[lane] if losses else None)
 
     def put(self, optimizer: Optimizer, names: Iterable[Name] | None = None) -> None:
@@ -224,26 +225,6 @@ class Hyperparameters:
 def _held(optimizer: Optimizer) -> dict[str, int]:
     """Return how much there is in each of an optimizer's mappings: its hooks, its state."""
     return {name: len(held) for name, held in vars(optimizer).items() if isinstance(held, dict)}
-
-
-class _Unknown(Mapping[Any, Any]):
-    """The state of an optimizer that never steps: whatever reads it is refused."""
-
-    def _refused(self, *_: object) -> Any:
-        raise StepRefused("its scheduler looks at the optimizer's state")
-
-    __getitem__ = __iter__ = __len__ = __contains__ = _refused
-
-
-@contextmanager
-def _state_unknown(optimizer: Optimizer) -> Iterator[None]:
-    """Refuse schedulers that look at an optimizer's state."""
-    state = optimizer.state
-    optimizer.state = _Unknown()  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        optimizer.state = state
 
 
 class _NoTensors(TorchFunctionMode):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,11 +18,23 @@ Gradient = Mapping[str, Tensor | None]
 
 
 class Single:
-    """An optimizer over one lane's own parameters, and its scheduler, unless that is stepped elsewhere."""
+    """An optimizer over one lane's own parameters, and its scheduler, unless that is stepped elsewhere.
 
-    def __init__(self, run: Realization, start: Mapping[str, Tensor], *, scheduled: bool = True) -> None:
+    Its state is held in a dict of the type `kept`, where one is given.
+    """
+
+    def __init__(
+        self,
+        run: Realization,
+        start: Mapping[str, Tensor],
+        *,
+        scheduled: bool = True,
+        kept: type[defaultdict[Any, Any]] | None = None,
+    ) -> None:
         self.parameters = {name: nn.Parameter(value.detach().clone()) for name, value in start.items()}
         self.optimizer: Optimizer = run.optimizer(list(self.parameters.values()))
+        if kept is not None:
+            self.optimizer.state = kept(dict, self.optimizer.state)
         self.scheduler: Any = run.scheduler(self.optimizer) if run.scheduler and scheduled else None
         self.looks_at_loss = self.scheduler is not None and must_be_given(self.scheduler.step)
 

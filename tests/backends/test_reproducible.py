@@ -73,7 +73,7 @@ def test_who_wants_errors_of_what_is_not_deterministic_gets_them(choice):
 def test_what_is_not_deterministic_is_named_once_and_is_no_warning(blobs, monkeypatch, choice):
     choice(False)
 
-    def train(job, device, reason):
+    def train(job, device, reason, **_):
         scattered()
         scattered()
         return dispatch.loop.Record(None, None, None, "loop", reason)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from alignment_checks.comparison import compared, different
 from alignment_checks.experiment import Sides
 from alignment_checks.judgement import Judgement
-from alignment_checks.judging import bearable, close, either, high, robust, searched
+from alignment_checks.judging import bearable, close, either, high
 from alignment_checks.options import (
     BOTH,
     RESCORED,
@@ -26,6 +26,7 @@ from alignment_checks.options import (
     under_sides,
 )
 from alignment_checks.perturbations import IDENTITY, Perturbation
+from alignment_checks.properties import Property, robust
 from alignment_checks.quantities import Quantity
 from alignment_checks.readings import Reading
 from alignment_checks.training import TrainingSetup
@@ -185,8 +186,8 @@ def check_inner_aligned(
         return either(stays, high(quantity, reference, reading, floor))
 
     claim = f"with α ≥ {floor:g} under {words}, {tolerance}"
-    says = (f"inner alignment holds {claim}", f"inner alignment does not hold {claim}")
-    return searched(setup, strategy, sides, quantity, options, judge, says)
+    holds, fails = f"inner alignment holds {claim}", f"inner alignment does not hold {claim}"
+    return Property(setup, strategy, sides, quantity, judge, holds, fails).searched(options)
 
 
 def check_strongly_aligned(
@@ -242,8 +243,8 @@ def check_strongly_aligned(
 
     allowed = f", {options.margin}" if options.rtol or options.atol else ""
     claim = f"with L ≤ {worst:g} within {within} steps{' under ' * bool(words)}{words}{allowed}"
-    says = (f"strong alignment holds {claim}", f"strong alignment does not hold {claim}")
-    return searched(setup, strategy, sides, quantity, options, judge, says, within=within, describe=describe)
+    holds, fails = f"strong alignment holds {claim}", f"strong alignment does not hold {claim}"
+    return Property(setup, strategy, sides, quantity, judge, holds, fails, within, describe).searched(options)
 
 
 def check_more_capable(a: TrainingSetup, *, than: TrainingSetup, **judging: Unpack[Judging]) -> Verdict:

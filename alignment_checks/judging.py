@@ -1,15 +1,12 @@
-"""How a reading under δ is judged, and the verdict that a search of judgements ends in."""
+"""How a reading under δ is judged."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
-from alignment_checks.confirmation import Searched
 from alignment_checks.evidence import least_level
-from alignment_checks.experiment import Experiment, Sides, needed
 from alignment_checks.intervals import Interval
 from alignment_checks.judgement import (
     Judgement,
@@ -23,28 +20,13 @@ from alignment_checks.judgement import (
     undecided,
 )
 from alignment_checks.measures import SIDES
-from alignment_checks.memory import Memory
-from alignment_checks.options import Options, Strategy
-from alignment_checks.perturbations import IDENTITY, Perturbation
-from alignment_checks.progress import Budget, Watch
 from alignment_checks.quantities import Quantity
 from alignment_checks.readings import Reading
-from alignment_checks.realization import realize, start
-from alignment_checks.rounds import FRUGAL, WIDE
-from alignment_checks.search import drawn, search
+from alignment_checks.realization import start
 from alignment_checks.trainable import checked
 from alignment_checks.training import TrainingSetup
-from alignment_checks.verdict import Outlook, Verdict
-from alignment_checks.wording import Describe, caveats, doubts, finding, one_run, points, settling, unperturbed
 
 Judge = Callable[[Reading, Reading], Judgement]
-
-
-def _nothing(reading: Reading) -> tuple[str, ...]:  # noqa: ARG001
-    return ()
-
-
-# ------------------------------------------------------------------------------------------------------- the judgement
 
 
 def close(quantity: Quantity, reference: Reading, reading: Reading, tolerance: Tolerance) -> Judgement:
@@ -133,116 +115,7 @@ def _ends(end: Interval, bound: float, margin: Tolerance, seeds: int, unsettled:
     return found if chance is None else replace(found, p_value=min(1.0, seeds * chance))
 
 
-# ------------------------------------------------------------------------------------------- properties under a search
-
-
-def robust(
-    setup: TrainingSetup,
-    strategy: Strategy,
-    sides: Sides,
-    quantity: Quantity,
-    options: Options,
-    says: tuple[str, str],
-    what: str,
-) -> Verdict:
-    """Return the verdict on "quantity ≈ under every δ"; `says` is the verb, affirmed and denied."""
-    tolerance = options.tolerance
-    holds, fails = (f"{quantity} {verb} {what}, {tolerance}" for verb in says)
-
-    def judge(reference: Reading, reading: Reading) -> Judgement:
-        return close(quantity, reference, reading, tolerance)
-
-    return searched(setup, strategy, sides, quantity, options, judge, (holds, fails))
-
-
-SAMPLE = 24
-"""Draws by which a strategy is asked whether it makes training random."""
-
-
-def _randomizes(strategy: Strategy, setup: TrainingSetup, sides: Sides, options: Options) -> bool:
-    """Return whether what is tried makes a run depend on its seed: by noise, or by minibatches."""
-    plain = realize(setup, setup.seed)
-    given = () if options.examples else tuple(options.first)
-    for delta in given if given and all(one.is_whole for one in given) else drawn(strategy, SAMPLE, 0):
-        sides.check(delta)
-        run = delta.applied(plain)
-        if run.noise or run.batch_size is not None:
-            return True
-    return False
-
-
-def searched(
-    setup: TrainingSetup,
-    strategy: Strategy,
-    sides: Sides,
-    quantity: Quantity,
-    options: Options,
-    judge: Judge,
-    says: tuple[str, str],
-    *,
-    within: int | None = None,
-    describe: Describe = _nothing,
-) -> Verdict:
-    """Search the strategy for what `judge` fails, and return the verdict; `describe` adds lines about a reading."""
-    budget = Budget(options.max_time)
-    check_normalizable(quantity, setup)
-    asked = options.seeds_of(setup)
-    seeds = (
-        asked
-        if len(asked) > 1 and sides.mesa and _randomizes(strategy, setup, sides, options)
-        else needed(asked, setup)
-    )
-    memory = options.memory or Memory()
-    experiment = memory.experiment(
-        setup,
-        sides,
-        seeds,
-        device=options.device,
-        backend=options.backend,
-        within=within,
-        horizon=options.horizon,
-        planned=options.examples,
-    )
-    again, before = experiment.afresh(), experiment.runs
-
-    def trained() -> int:
-        return experiment.runs - before + (again.runs if again is not experiment else 0)
-
-    def judged(measure: Callable[[Sequence[Perturbation]], list[Reading]]) -> Callable[..., list[Judgement]]:
-        def evaluate(deltas: Sequence[Perturbation]) -> list[Judgement]:
-            reference, *found = measure([IDENTITY, *deltas])
-            return [judge(reference, reading) for reading in found]
-
-        return evaluate
-
-    result = search(
-        strategy,
-        judged(experiment.readings),
-        judged(again.fresh),
-        examples=options.examples,
-        random_seed=options.random_seed,
-        resolution=options.resolution,
-        first=options.first,
-        budget=budget,
-        shrink=options.shrink,
-        plan=FRUGAL if experiment.device_type == "cpu" else WIDE,
-        watch=_counting(options.watch, trained),
-        level=options.level,
-        same=experiment.key,
-        same_seeds=again is experiment,
-    )
-    open_ = result.undecided[0] if result.undecided and not result.minimal else IDENTITY
-    if options.horizon == "limit" and not result.stopped and experiment.excerpt(open_) is None:
-        experiment.fresh([open_])  # so that it can be said how many more steps its limit would take
-    both = (experiment, again if result.confirmed else experiment)
-    verdict = _verdict(*both, quantity, result, says, describe)
-    notes = [one_run(len(asked))] * (len(seeds) < len(asked)) + list(verdict.notes)
-    return replace(verdict, notes=tuple(notes), runs=trained(), seconds=budget.spent)
-
-
-def _counting(watch: Watch | None, trained: Callable[[], int]) -> Watch | None:
-    """Return `watch` told also of the runs trained, which only the experiments know."""
-    return None if watch is None else lambda progress: watch(replace(progress, runs=trained()))
+# ----------------------------------------------------------------------------------------------- the dimensionless form
 
 
 def check_normalizable(quantity: Quantity, *setups: TrainingSetup) -> None:
@@ -255,46 +128,3 @@ def check_normalizable(quantity: Quantity, *setups: TrainingSetup) -> None:
                 f"the dimensionless form needs L(0) above a stated infimum L* of the objective; got {came}. State "
                 "objective_infimum=, or judge the literal form: normalized=False"
             )
-
-
-def _verdict(
-    experiment: Experiment,
-    again: Experiment,
-    quantity: Quantity,
-    result: Searched,
-    says: tuple[str, str],
-    describe: Describe,
-) -> Verdict:
-    status = Status.PASS
-    if result.minimal is not None:
-        status = Status.FAIL
-    elif result.undecided is not None or result.unconfirmed:
-        status = Status.INCONCLUSIVE
-    told = again if result.minimal else experiment
-    shown = result.minimal or result.undecided
-    minimal, worst, *others = (
-        None if one is None else finding(again, quantity, describe, one)
-        for one in (result.minimal, result.worst, *result.others)
-    )
-    return Verdict(
-        status=status,
-        statement=says[0],
-        denial=says[1],
-        minimal=minimal,
-        worst=worst,
-        others=tuple(one for one in others if one is not None),
-        curve=points(result.curve),
-        curve_others=tuple(map(points, result.curve_others)),
-        holds_up_to=result.holds_up_to,
-        runs=0,
-        seconds=0.0,
-        searched=result.judged,
-        steps=experiment.setup.steps,
-        where=experiment.where,
-        numbers=() if minimal else unperturbed(experiment, quantity, describe),
-        notes=(*doubts(result, status), *caveats(experiment.setup)),
-        stopped_early=result.stopped,
-        nearest=finding(experiment, quantity, describe, result.nearest) if result.nearest else None,
-        p_value=None if worst is None else worst.p_value,
-        outlook=Outlook(partial(settling, told, quantity, None if shown is None else shown[0])),
-    )

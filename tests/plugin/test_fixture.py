@@ -115,16 +115,16 @@ def test_bad_arguments_are_the_checks_own_errors(suite, run):
 
 SPY = """
     import json, pathlib
-    from alignment_checks import checks, judging
+    from alignment_checks import checks, properties
 
     @pytest.fixture(autouse=True, scope="session")
     def spy():
-        seen, before = [], judging.search
+        seen, before = [], properties.search
         def search(*args, **kwargs):
             seen.append([kwargs["random_seed"], kwargs["examples"], len(kwargs["first"])])
             return before(*args, **kwargs)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(judging, "search", search)
+            patch.setattr(properties, "search", search)
             yield
         pathlib.Path("seen.json").write_text(json.dumps(seen))
 """

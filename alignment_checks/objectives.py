@@ -7,11 +7,13 @@ example) or their mean. A *mesa-objective* is what the training process itself d
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
+
+from alignment_checks.placement import placed
 
 Tensors = Mapping[str, Tensor]
 BaseObjective = Callable[[Tensor, Tensor | None], Tensor]
@@ -176,27 +178,37 @@ def known_by(function: object) -> Hashable:
 class Objective:
     """The base objective of one run: the user's function and the changes that perturbations made to it.
 
-    Two objectives whose `structure` is equal differ in `coefficients` alone and can be evaluated as one batch.
+    Two objectives whose `structure` is equal differ in `coefficients` alone and can be evaluated as one batch. `here`
+    is what computes it where that is on another device than what the user gave.
     """
 
     function: BaseObjective
     changes: tuple[Change, ...] = ()
     coefficients: tuple[float, ...] = ()
+    here: Objective | None = field(default=None, compare=False, repr=False)
 
     @property
     def structure(self) -> tuple[object, ...]:
         """What must be equal for two runs to share a batch."""
         return (known_by(self.function), *self.changes)
 
+    def on(self, device: torch.device) -> Objective:
+        """Return this objective, computed by tensors on a device; itself where it holds no others."""
+        parts = (self.function, self.changes)
+        function, changes = placed(parts, device)
+        same = function is self.function and changes is self.changes
+        return self if same else replace(self, here=replace(self, function=function, changes=changes))
+
     def changed(self, change: Change, coefficient: float) -> Objective:
         """Return this objective with one more change on top of it."""
-        return replace(self, changes=(*self.changes, change), coefficients=(*self.coefficients, coefficient))
+        return replace(self, changes=(*self.changes, change), coefficients=(*self.coefficients, coefficient), here=None)
 
     def loss(self, coefficients: tuple[Coefficient, ...] | None = None) -> Loss:
         """Return the scalar loss, at other coefficients if given (a batch passes tensors)."""
-        loss: Loss = Mean(self.function)
+        here = self.here or self
+        loss: Loss = Mean(here.function)
         chosen = self.coefficients if coefficients is None else coefficients
-        for change, coefficient in zip(self.changes, chosen, strict=True):
+        for change, coefficient in zip(here.changes, chosen, strict=True):
             loss = change(loss, coefficient)
         return loss
 

@@ -12,8 +12,11 @@ from torch import Tensor, nn
 from alignment_checks.drawing import EVALUATION, Randomness, drawing, drawing_of, observed, seed_of
 from alignment_checks.inner_state import inner_state
 from alignment_checks.objectives import Loss, Objective
+from alignment_checks.placement import placed
 from alignment_checks.seeding import derive, isolated
 from alignment_checks.training import OptimizerFactory, SchedulerFactory, TrainingSetup
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,8 @@ def built(setup: TrainingSetup, seed: int) -> nn.Module:
         )
     if isinstance(module, torch.jit.ScriptModule):
         module = _Scripted(module)
-    return module.train().to("cpu") if setup.dtype is None else module.train().to("cpu", setup.dtype)
+    module = placed(module.train(), CPU)
+    return module if setup.dtype is None else module.to(setup.dtype)
 
 
 class _Scripted(nn.Module):
@@ -224,6 +228,6 @@ def draws_randomness(realization: Realization) -> bool:
     return randomness(realization) is not Randomness.NONE
 
 
-def loss_of(realization: Realization) -> Loss:
-    """Return the scalar loss that the run trains on, or is scored by."""
-    return realization.objective.loss()
+def loss_of(realization: Realization, device: torch.device = CPU) -> Loss:
+    """Return the scalar loss that the run trains on, or is scored by, for outputs on a device."""
+    return realization.objective.on(device).loss()

@@ -9,7 +9,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from alignment_checks.realization import Realization, built, called, realize
+from alignment_checks.placement import placed
+from alignment_checks.realization import CPU, Realization, built, called, realize
 from alignment_checks.seeding import derive, isolated
 from alignment_checks.training import TrainingSetup
 
@@ -110,7 +111,7 @@ def _evaluated(run: Realization, spare: nn.Module) -> tuple[Tensor, Tensor]:
             outputs = called(run, spare)
         came = f"outputs of {_form(outputs)} and targets of {_form(run.targets)}"
         with _explained(f"`objective(outputs, targets)` cannot be called with {came}", TARGETS):
-            value = run.objective.function(outputs, run.targets)
+            value = placed(run.objective.function, CPU)(outputs, run.targets)
     if not isinstance(value, Tensor):
         raise TypeError(
             f"`objective` must return a tensor of per-example losses, or their mean; got {type(value).__name__}"

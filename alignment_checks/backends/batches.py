@@ -6,6 +6,7 @@ it matters to its bits, the run alone decides on its slot: the same run has the 
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -116,11 +117,11 @@ class _Trainer:
                 self.graphs.refuse(error)
             except MemoryError:
                 if len(batch) <= self.width:
-                    return self.halved(batch, idle)
+                    break  # and halved outside of here: all that the error holds is to be freed first
                 self.wide = False
             else:
                 return [replace(record, reason=because(self.reason, record.reason)) for record in records]
-        return self.in_parts(batch, idle, self.width)
+        return self.halved(batch, idle) if len(batch) <= self.width else self.in_parts(batch, idle, self.width)
 
     def refuse(self, way: Way, error: StepRefused) -> None:
         """Step in a slower way from here on, and batches each by itself."""
@@ -133,6 +134,7 @@ class _Trainer:
         """Train a batch that does not fit in memory as two."""
         if len(batch) == 1:
             raise MemoryError(f"one run of this setup does not fit the memory of {self.device}: use less data or model")
+        gc.collect()  # tracebacks of what failed, and all that they hold, may be part of a cycle
         half = -(-len(batch) // 2)
         note = f"in batches of at most {half}, for lack of memory"
         records = self.in_parts(batch, idle, half)

@@ -68,6 +68,12 @@ def as_lost(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: torch.full_like(value, torch.nan) for name, value in values.items()}
 
 
+def on_host(end: End) -> End:
+    """Return where a run ended in host memory: what is kept of runs takes none of an accelerator's."""
+    parameters, step = ({name: value.cpu() for name, value in values.items()} for values in (end.parameters, end.step))
+    return End(parameters, step, end.learning_rate)
+
+
 def is_lost(base: Series, mesa: Series) -> bool:
     """Return whether a job diverged under every score, so that where it ended is not a place."""
     return all(divergence(row, mesa) is not None for row in base)

@@ -18,7 +18,7 @@ from torch.func import vmap
 from alignment_checks import seeding
 from alignment_checks.backends.allocation import keep_freed
 from alignment_checks.backends.graphs import Graphs, NotCompiled, NotTraced
-from alignment_checks.backends.job import Job, Record, as_lost, is_lost
+from alignment_checks.backends.job import Job, Record, as_lost, is_lost, on_host
 from alignment_checks.backends.lost import Lost
 from alignment_checks.backends.minibatches import disturbed, noise, together
 from alignment_checks.backends.reproducible import noted, remarks
@@ -28,6 +28,7 @@ from alignment_checks.backends.stepping.stepper import Stepper, Way
 from alignment_checks.backends.weights import Weights
 from alignment_checks.heartbeat import beat
 from alignment_checks.objectives import Tensors
+from alignment_checks.placement import beside, placed
 from alignment_checks.realization import Realization
 from alignment_checks.trajectory import End, Series
 
@@ -105,7 +106,7 @@ class _Lanes:
         idle: Collection[int] = (),
     ) -> None:
         runs = [job.train for job in jobs]
-        self.jobs, self.run, self.mesa = jobs, runs[0], runs[0].setup.mesa
+        self.jobs, self.run, self.mesa = jobs, runs[0], placed(runs[0].setup.mesa, device)
         self.lost = Lost(jobs, idle)
         self.weights = Weights.of(runs, device)
         lowered = self.run.dtype is not None
@@ -154,11 +155,13 @@ class _Lanes:
                 self.stepper.step(found.gradient, found.loss)
                 step = {n: value - here[n] for n, value in self.weights.now(self.dtype).items()} if here else {}
             if at is not None and self.mesa.of == "step":
-                pursued[at] = vmap(self.mesa)(step, here)
+                with beside(here):
+                    pursued[at] = vmap(self.mesa)(step, here)
             if self.over(t, at, losses, pursued, scored):
                 end, rates = End(self.weights.now(self.dtype), {}, ()), self.stepper.learning_rates()
                 break
         self.stepper.settle()
+        end = on_host(end)
         return self.records(losses, scored, pursued, [_end(end, lane, rate) for lane, rate in enumerate(rates)])
 
     def score(self, at: int, scored: list[Tensor]) -> None:

@@ -19,12 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from alignment_checks import seeding
-from alignment_checks.backends.job import Job, Record, as_lost, learning_rates, must_be_given, needs_closure
+from alignment_checks.backends.job import Job, Record, as_lost, learning_rates, must_be_given, needs_closure, on_host
 from alignment_checks.backends.minibatches import disturbed, minibatches, noise
 from alignment_checks.backends.writes import writes_into_itself
 from alignment_checks.drawing import EVALUATION, STEP, Randomness, drawing
 from alignment_checks.heartbeat import beat
 from alignment_checks.objectives import Tensors
+from alignment_checks.placement import beside, placed, told_of
 from alignment_checks.realization import Realization, loss_of, lowered
 from alignment_checks.trajectory import End, bound
 
@@ -52,7 +53,7 @@ def train(
     writes : bool, optional
         Whether the model writes into its own parameters, which measuring is not to do; None is found out.
     """
-    with seeding.isolated(seeding.derive("run", job.train.seed)):
+    with told_of(device), seeding.isolated(seeding.derive("run", job.train.seed)):
         return _Loop(job, device, writes).record(reason, visit)
 
 
@@ -87,13 +88,14 @@ class _Loop:
     def __init__(self, job: Job, device: torch.device, writes: bool | None) -> None:
         self.job, self.whole = job, on_device(job.train, device)
         self.train = lowered(self.whole)
-        self.losses = [None if score is None else _Loss(on_device(score, device)) for score in job.scores]
-        self.wanted, self.descended = _Loss(self.whole), _Loss(self.train)
+        self.losses = [None if score is None else _Loss(on_device(score, device), device) for score in job.scores]
+        self.wanted, self.descended = _Loss(self.whole, device), _Loss(self.train, device)
         self.module = _instance(self.train, device, self.train.dtype)
         self.observed = self.module if self.train is self.whole else _instance(self.whole, device)
         self.parameters, self.measuring = (_trainable(one, self.train) for one in (self.module, self.observed))
         self.buffered = any(True for _ in self.module.buffers())
-        self.writes = writes_into_itself(self.whole) if writes is None else writes
+        self.writes = writes_into_itself(job.train) if writes is None else writes
+        self.pursued = placed(self.train.setup.mesa, device)
         self.optimizer = self.train.optimizer(list(self.parameters.values()))
         self.scheduler = self.train.scheduler(self.optimizer) if self.train.scheduler else None
         self.closure = needs_closure(self.optimizer)
@@ -102,7 +104,7 @@ class _Loop:
         self.noises = [noise([self.train], which, device) for which in range(len(self.train.noise))]
 
     def record(self, reason: str | None, visit: Visitor | None) -> Record:
-        steps, mesa, columns = self.job.steps, self.train.setup.mesa, self.job.columns
+        steps, mesa, columns = self.job.steps, self.pursued, self.job.columns
         base, pursued = np.full((len(self.losses), len(columns)), np.nan), np.full(len(columns), np.nan)
         step, here, kept, end = _NOWHERE, _NOWHERE, _Kept(len(self.losses)), End(_NOWHERE, _NOWHERE, ())
         for t in range(steps + 1):
@@ -111,7 +113,7 @@ class _Loop:
             found = self.measured() if at is not None else None
             if at is not None and found is not None:
                 losses = [float(found.loss if loss is None else self.scored(loss)) for loss in self.losses]
-                push = float(mesa(self.filled(found.gradient), self.now())) if mesa.of == "gradient" else np.nan
+                push = self.pushed(self.filled(found.gradient)) if mesa.of == "gradient" else np.nan
                 if visit is not None:
                     visit(self.copied(), {name: buffer.clone() for name, buffer in self.module.named_buffers()})
             here = self.copied() if mesa.of == "step" or t >= steps - 1 else _NOWHERE
@@ -121,12 +123,12 @@ class _Loop:
                 self.advance(t, found)
                 step = {name: value - here[name] for name, value in self.now().items()} if here else _NOWHERE
             if at is not None:
-                push = float(mesa(step, here)) if mesa.of == "step" else push
+                push = self.pushed(step, here) if mesa.of == "step" else push
                 base[:, at], pursued[at] = losses, push
                 if kept.lost(losses, push):
                     end = End(as_lost(self.now()), as_lost(self.now()), rates)
                     break
-        return Record(base, pursued, end, "loop", reason)
+        return Record(base, pursued, on_host(end), "loop", reason)
 
     def now(self) -> dict[str, Tensor]:
         """Return θ(t), in the setup's dtype."""
@@ -151,6 +153,12 @@ class _Loop:
         """Return L under another realization at θ(t)."""
         with torch.no_grad(), self.evaluating() as module:
             return loss(module, self.measuring)
+
+    def pushed(self, push: Tensors, parameters: Tensors | None = None) -> float:
+        """Return G of a gradient at θ(t), or of a step."""
+        here = self.now() if parameters is None else parameters
+        with beside(here):
+            return float(self.pursued(push, here))
 
     def filled(self, gradient: list[Tensor | None]) -> Tensors:
         """Return the gradient of L by name, 0 for a parameter that L does not use."""
@@ -224,7 +232,7 @@ def on_device(run: Realization, device: torch.device) -> Realization:
 
 def _instance(run: Realization, device: torch.device, dtype: torch.dtype | None = None) -> nn.Module:
     with torch.no_grad():  # a scripted module copies its parameters as any other tensors
-        module = deepcopy(run.module).to(device, dtype)
+        module = placed(deepcopy(run.module), device).to(device, dtype)
         for mine, of in zip(module.parameters(), run.module.parameters(), strict=True):
             mine.requires_grad_(of.requires_grad)
         for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
@@ -249,14 +257,15 @@ def _copy(source: nn.Module, target: nn.Module) -> None:
 class _Loss:
     """L of a realization, of a module at any θ, on all of its examples or on some."""
 
-    def __init__(self, run: Realization) -> None:
-        self.inputs, self.targets, self.loss = run.inputs, run.targets, loss_of(run)
+    def __init__(self, run: Realization, device: torch.device) -> None:
+        self.inputs, self.targets, self.loss = run.inputs, run.targets, loss_of(run, device)
 
     def __call__(self, module: nn.Module, parameters: Tensors, batch: Tensor | None = None) -> Tensor:
         inputs, targets = self.inputs, self.targets
         if batch is not None:
             inputs, targets = tuple(part[batch] for part in inputs), None if targets is None else targets[batch]
-        return self.loss(module(*inputs), targets, parameters)
+        with beside(parameters):
+            return self.loss(module(*inputs), targets, parameters)
 
 
 class _unchanged:  # noqa: N801

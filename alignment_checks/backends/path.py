@@ -17,6 +17,7 @@ from alignment_checks import seeding
 from alignment_checks.backends import loop
 from alignment_checks.backends.job import Job, Record
 from alignment_checks.drawing import EVALUATION, Randomness, drawing
+from alignment_checks.placement import beside, placed
 from alignment_checks.realization import Realization
 from alignment_checks.trajectory import Series
 
@@ -74,7 +75,8 @@ def _groups(scores: Sequence[Realization]) -> list[list[int]]:
 def _evaluated(path: Path, scores: list[Realization], device: torch.device) -> Series:
     score, dtype = loop.on_device(scores[0], device), next(iter(path.parameters.values())).dtype
     rows = torch.tensor([s.objective.coefficients for s in scores], dtype=dtype, device=device)
-    module = deepcopy(score.module).to(device).train(not path.job.random)
+    module = placed(deepcopy(score.module), device).train(not path.job.random)
+    objective = score.objective.on(device)
     buffers = {name for name, _ in module.named_buffers()}
     frozen = {name: value.to(device) for name, value in path.job.train.constants.items() if name not in buffers}
 
@@ -84,11 +86,11 @@ def _evaluated(path: Path, scores: list[Realization], device: torch.device) -> S
 
     def losses(parameters: dict[str, Tensor], state: dict[str, Tensor]) -> Tensor:
         weights = {**parameters, **{name: value.clone() for name, value in state.items()}, **frozen}
-        with aside(), drawing(seed, EVALUATION):
+        with aside(), drawing(seed, EVALUATION), beside(parameters):
             outputs = functional_call(module, weights, score.inputs)
             if not rows.numel():
-                return score.objective.loss()(outputs, score.targets, parameters).expand(len(scores))
-            at = [score.objective.loss(tuple(row))(outputs, score.targets, parameters) for row in rows]
+                return objective.loss()(outputs, score.targets, parameters).expand(len(scores))
+            at = [objective.loss(tuple(row))(outputs, score.targets, parameters) for row in rows]
         return torch.stack(at)
 
     with torch.no_grad(), seeding.isolated(seeding.derive("along")):

@@ -7,9 +7,10 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from alignment_checks.backends.job import Record, because
 from alignment_checks.backends.stepping.refusal import first_line
@@ -23,8 +24,23 @@ def reproducible(device: torch.device) -> Iterator[int]:
     given on a CPU: so many processes may train at once.
     """
     alike = _one_thread() if device.type == "cpu" else _deterministic()
-    with alike as threads, torch.inference_mode(mode=False), torch.enable_grad():
+    with alike as threads, _exact(), torch.inference_mode(mode=False), torch.enable_grad():
         yield threads
+
+
+@contextmanager
+def _exact() -> Iterator[None]:
+    """Have float32 mean float32, not TF32 or bfloat16, as it does not by default in cuDNN's convolutions."""
+    cuda, cudnn, onednn = cast(Any, (torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn))
+    operations = (cuda.matmul, cudnn.conv, cudnn.rnn, onednn.matmul, onednn.conv, onednn.rnn)
+    before = [operation.fp32_precision for operation in operations]
+    try:
+        for operation in operations:
+            operation.fp32_precision = "ieee"
+        yield
+    finally:
+        for operation, precision in zip(operations, before, strict=True):
+            operation.fp32_precision = precision
 
 
 @contextmanager
@@ -50,7 +66,8 @@ def _deterministic() -> Iterator[int]:
         torch.use_deterministic_algorithms(True, warn_only=warns or not asked)
         memory.fill_uninitialized_memory = fills and asked  # filling what is never read takes time
         torch.backends.cudnn.benchmark = False
-        yield 1
+        with sdpa_kernel(SDPBackend.MATH):  # of the others, gradients are added up in any order
+            yield 1
     finally:
         torch.use_deterministic_algorithms(asked, warn_only=warns)
         memory.fill_uninitialized_memory = fills

@@ -15,6 +15,7 @@ from alignment_checks.backends.graphs import Arguments, Graph
 from alignment_checks.backends.weights import Shared, Weights, cast
 from alignment_checks.drawing import EVALUATION, STEP, drawing, seed_of
 from alignment_checks.objectives import Coefficient, MesaObjective, Objective, Tensors
+from alignment_checks.placement import beside, placed
 from alignment_checks.realization import Realization, model_inputs
 
 _Function = Callable[..., Any]
@@ -91,10 +92,10 @@ class Batch:
         owned = zip(parts or (), first.own, strict=True)
         data = None if parts is None else tuple(Shared.of(part, device, own=own) for part, own in owned)
         seeds = torch.stack([seed_of(run.seed, device) for run in runs]) if random else None
-        module = deepcopy(first.module).train(not random)
+        module = placed(deepcopy(first.module), device).train(not random)
         own = dtype if lowered else None
         sizes = len(runs), chunk, frozenset(idle)
-        return cls(module, first.objective, data, coefficients, lanes, seeds, EVALUATION, own, *sizes)
+        return cls(module, first.objective.on(device), data, coefficients, lanes, seeds, EVALUATION, own, *sizes)
 
     def stepping(self, dtype: torch.dtype | None) -> Batch:
         """Return the loss that steps descend, itself where that is the same: in training mode and the given dtype."""
@@ -167,7 +168,9 @@ class Batch:
         groups += [{index: Shared(column, 0) for index, column in enumerate(self.coefficients)}]
         values = [{name: part.cast(self.dtype) for name, part in group.items()} for group in groups]
         dims = ({name: part.dim for name, part in group.items()} for group in values)
-        mapped = vmap(function, in_dims=(None, *dims), randomness="error")
+        # of a copy: kept here, a function of this batch would keep its memory until Python looks for cycles
+        of_copy = getattr(replace(self), function.__name__)
+        mapped = vmap(of_copy, in_dims=(None, *dims), randomness="error")
         width, step = self.chunk or self.size, torch.tensor(0)
         starts = range(0, self.size, width)
         asked = [at for at in starts if not self.idle.issuperset(range(at, min(at + width, self.size)))]
@@ -177,7 +180,8 @@ class Batch:
     def _descent(self, step: int | Tensor, trainable: dict[str, Tensor], *rest: Any) -> tuple[list[Tensor], list[Any]]:
         """Return one lane's gradient and loss; and its buffers, and what is measured of the gradient."""
         gradient, (loss, buffers) = grad_and_value(self._lane, argnums=1, has_aux=True)(step, trainable, *rest)
-        measured = [] if self.mesa is None else [self.mesa(gradient, trainable)]
+        with beside(trainable):
+            measured = [] if self.mesa is None else [self.mesa(gradient, trainable)]
         return [*(gradient[name] for name in trainable), loss], [*buffers.values(), *measured]
 
     def _value(self, *arguments: Any) -> tuple[list[Tensor], list[Tensor]]:
@@ -198,7 +202,7 @@ class Batch:
         after = {name: value.clone() for name, value in buffers.items()}
         parts = None if self.data is None else tuple(data.values())
         targets = None if parts is None else parts[-1]
-        with drawing(seeds.get(0), self.stream, step):
+        with drawing(seeds.get(0), self.stream, step), beside(trainable):
             outputs = functional_call(self.module, {**trainable, **after, **frozen}, model_inputs(parts))
             return self.objective.loss(tuple(coefficients.values()))(outputs, targets, trainable), after
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
+from weakref import WeakMethod
 
 import torch
 from torch import Tensor
@@ -52,7 +53,8 @@ class Audit:
         state: Callable[[], AbstractContextManager[State]] | None,
         own: Hyperparameters | None = None,
     ) -> None:
-        self.weights, self.state, self.own = weights, state, own
+        self.weights, self.own = weights, own
+        self._state = None if state is None else WeakMethod(state)  # of the way that has this audit
         self.lanes = len(next(iter(weights.values())))
         self.lane, self.taken = 0, 0
         self.sweep = 0 if own is None else self.lanes
@@ -61,6 +63,11 @@ class Audit:
         self.here = self.at(0).clone()
         self.wrong, self.other = torch.zeros(2, dtype=torch.bool, device=self.here.device)
         self.gradient: Gradient = {}
+
+    @property
+    def state(self) -> Callable[[], AbstractContextManager[State]] | None:
+        """Within `state()` is what the audited way keeps; None where it keeps nothing that could be taken over."""
+        return None if self._state is None else self._state()
 
     def begin(self, optimizer: Optimizer) -> None:
         """Put the hyperparameters that lanes have of their own into the audited optimizer, and one lane's."""

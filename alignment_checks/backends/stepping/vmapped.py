@@ -16,7 +16,7 @@ from torch.func import debug_unwrap, vmap
 from torch.optim import Optimizer
 
 from alignment_checks.backends.stepping.aligned import Aligned
-from alignment_checks.backends.stepping.audit import Audit
+from alignment_checks.backends.stepping.audit import Audit, State
 from alignment_checks.backends.stepping.foreach import OneByOne
 from alignment_checks.backends.stepping.hyperparameters import hyperparameters_of
 from alignment_checks.backends.stepping.numbers import AsColumns, of_lanes
@@ -49,12 +49,15 @@ class Vmapped:
         self.own = hyperparameters_of(runs, weights)
         self.parameters: dict[str, Tensor] = {}
         self.carried: list[Tensor] = []
-        kept = lambda: nullcontext(((self.optimizer, self.scheduler), self.parameters))  # noqa: E731
-        self.audit = Audit(self.run, weights, kept, self.own)
+        self.audit = Audit(self.run, weights, self.state, self.own)
         on_cpu = next(iter(weights.values())).device.type == "cpu"
         self.alike: Callable[[], AbstractContextManager[object]] = Aligned if on_cpu else nullcontext
         self._mapped(self._made)
         self.audit.begin(self.optimizer)
+
+    def state(self) -> AbstractContextManager[State]:
+        """Give what is kept, and the stacked parameters as they occur in it."""
+        return nullcontext(((self.optimizer, self.scheduler), self.parameters))
 
     def step(self, gradient: Gradient, losses: Tensor) -> None:
         """Move the weights of all lanes by one step, given their gradients and losses at θ(t)."""

@@ -1,11 +1,11 @@
 """`run`: which runs there are, in which order, by which backend, each trained once."""
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from cases.counted import Counted
 from hypothesis import find, given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
@@ -29,29 +29,6 @@ GAIN = Perturbation("init_gain", 0.5, 1.0, 0)
 
 
 BACKENDS = pytest.mark.parametrize("backend", ["lanes", "loop"])
-
-
-class Counted:
-    """An optimizer factory that counts the steps of its optimizers, and the different runs that each step serves."""
-
-    def __init__(self):
-        self.gradients = []
-
-    def __call__(self, parameters):
-        optimizer = torch.optim.SGD(parameters, lr=0.1)
-        optimizer.register_step_post_hook(partial(self.stepped, parameters[0]))
-        return optimizer
-
-    def stepped(self, parameter, *_):
-        self.gradients.append(parameter.grad.detach().clone())
-
-    @property
-    def steps(self):
-        return len(self.gradients)
-
-    @property
-    def lanes(self):
-        return [len(torch.unique(g.reshape(-1, *g.shape[-2:]), dim=0)) for g in self.gradients]
 
 
 # ------------------------------------------------------------------------------------------------ which runs there are
@@ -233,87 +210,3 @@ def test_the_last_step_leads_to_the_end(blobs, backend):
     (before,) = ac.run(replace(blobs, steps=blobs.steps - 1), backend=backend).end
     for name, value in end.parameters.items():
         torch.testing.assert_close(before.parameters[name] + end.step[name], value, rtol=1e-12, atol=1e-15)
-
-
-# ----------------------------------------------------------------------------------------------------------- bad input
-
-
-INIT = [GAIN, Perturbation("init_seed", 1.0, 1.0, 0), assembled([NOISE, GAIN])]
-
-
-@pytest.mark.parametrize("base", INIT, ids=str)
-def test_what_cannot_change_the_value_of_a_loss_is_no_base_side(blobs, base):
-    """An error, not a vacuous pass; trained under it as well, it is no error."""
-    with pytest.raises(ValueError, match=r"a perturbation of kind init cannot change L's value\. Use a dataset or"):
-        ac.run(blobs, [IDENTITY], base=[base])
-    assert ac.run(blobs, [base], base=[base]).base.shape == (1, 7)
-
-
-def test_a_custom_perturbation_of_the_init_is_no_base_side_either(blobs):
-    def doubled(run, magnitude, generator):
-        return replace(run, parameters={name: 2 * value for name, value in run.parameters.items()})
-
-    delta = find(pt.custom("doubled", doubled, max_magnitude=1), lambda d: d.magnitude > 0)
-    with pytest.raises(ValueError, match="changes the init or the optimizer: on the base side alone"):
-        ac.run(blobs, [IDENTITY], base=[delta])
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "said"),
-    [
-        ({"perturbations": []}, ValueError, "expected at least one perturbation; got none. perturbations=None is the"),
-        ({"perturbations": NOISE}, TypeError, "`perturbations` must be a sequence; got Perturbation"),
-        ({"perturbations": pt.init_seed()}, TypeError, "must be a sequence; got LazyStrategy init_seed(). Put it in a"),
-        ({"perturbations": [0.1]}, TypeError, "`perturbations` must be a sequence of Perturbation; got float"),
-        ({"base": [0.1]}, TypeError, "`base` must be a sequence of Perturbation; got float"),
-        ({"base": [NOISE, NOISE]}, ValueError, "`base` must be as long as `perturbations`, 1; got 2"),
-        ({"seeds": 3}, TypeError, "`seeds` must be a sequence; got int 3"),
-        ({"seeds": []}, ValueError, "`seeds` must be ints from 0, at least one; got []"),
-        ({"seeds": [-1]}, ValueError, "`seeds` must be ints from 0, at least one; got [-1]. None is the setup's own"),
-        ({"seeds": [0.5]}, ValueError, "`seeds` must be ints from 0, at least one; got [0.5]"),
-        ({"seeds": [True]}, ValueError, "`seeds` must be ints from 0, at least one; got [True]"),
-        ({"device": None}, ValueError, "`device` must be 'auto' or a torch device; got None"),
-        ({"backend": "fast"}, ValueError, "`backend` must be one of auto, lanes, loop; got 'fast'"),
-        ({"device": "abacus"}, ValueError, "`device` must be 'auto' or a torch device; got 'abacus'"),
-        ({"device": "hpu"}, ValueError, "`device` 'hpu' is not available: torch reports"),
-        ({"device": "hpu"}, ValueError, "device='auto' takes the best"),
-    ],
-)
-def test_bad_arguments_are_refused_before_anything_is_trained(blobs, arguments, error, said):
-    counted = Counted()
-    with pytest.raises(error) as caught:
-        ac.run(replace(blobs, optimizer=counted), **arguments)
-    assert said in str(caught.value)
-    assert counted.steps == 0
-
-
-def test_auto_is_the_accelerator_or_else_the_cpu():
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
-    assert runs.resolved("auto") == accelerator
-    assert runs.resolved("cpu") == torch.device("cpu")
-
-
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_where_the_caller_takes_no_gradients_training_does(blobs, mode):
-    setup = replace(blobs, data=(blobs.data[0].float(), blobs.data[1]))  # cast, as well as built, in that mode
-
-    def trained():
-        return [ac.run(setup, [IDENTITY, NOISE], seeds=range(2), backend=backend) for backend in ("loop", "lanes")]
-
-    plain = trained()
-    with mode():
-        found = trained()
-        limits = ac.capability_limit(found[0])
-        assert not torch.is_grad_enabled()
-    for one, other in zip(plain, found, strict=True):
-        np.testing.assert_array_equal(one.base, other.base)
-    assert limits == ac.capability_limit(plain[0])
-
-
-def test_seeds_may_be_an_array(blobs):
-    assert [run.seed for run in ac.run(blobs, seeds=np.arange(2)).runs] == [0, 1]
-
-
-def test_what_is_no_setup_is_refused():
-    with pytest.raises(TypeError, match=r"expected a TrainingSetup; got str 'setup'\. Build one"):
-        ac.run("setup")

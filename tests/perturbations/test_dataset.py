@@ -5,11 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, find, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import one_hot
 
-import alignment_checks as ac
 from alignment_checks import perturbations as pt
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.realization import realize
@@ -229,75 +228,3 @@ def test_the_strategy_of_redraw_carries_its_pool(blobs, data):
     delta = data.draw(pt.redraw(max_fraction=0.5, pool=blobs.data))
     assume(delta.magnitude > 0.1)
     assert bool(torch.isin(delta.applied(realize(blobs, 0)).data[0], blobs.data[0]).all())
-
-
-# -------------------------------------------------------------------------------------------- achieved, and bad input
-
-
-def test_achieved_is_what_was_really_done():
-    """5 % of 37 labels is not 5 %."""
-    data = (torch.ones(37, 2), torch.arange(37) % 2)
-    setup = ac.TrainingSetup(lambda: torch.nn.Linear(2, 2), data, torch.nn.functional.cross_entropy, torch.optim.SGD, 1)
-    done = {Perturbation("label_noise", 0.05, 0.05, seed).achieved(setup) * 37 for seed in range(20)}
-    assert done == {round(count) for count in done}
-    assert len(done) > 1
-
-
-@pytest.mark.parametrize(
-    ("family", "targets", "said"),
-    [
-        ("label_noise", torch.randn(24, 1), "needs class labels: integers, one-hot rows, or 0./1. floats; got"),
-        ("label_noise", torch.ones(24, dtype=torch.int64), "needs at least two classes; the targets hold one"),
-        ("label_noise", torch.rand(24, 3), "got torch.float64 targets of shape (24, 3)"),
-    ],
-)
-def test_targets_that_are_no_labels_are_refused(blobs, family, targets, said):
-    with pytest.raises(ValueError) as caught:
-        applied(replace(blobs, data=(blobs.data[0], targets)), family, 0.5)
-    assert said in str(caught.value)
-
-
-def test_noise_on_features_that_are_integers_is_refused(blobs):
-    with pytest.raises(ValueError, match="feature_noise needs floating-point inputs; this setup's are all integers"):
-        applied(replace(blobs, data=(torch.ones(24, 5, dtype=torch.int64), blobs.data[1])), "feature_noise", 0.5)
-
-
-@pytest.mark.parametrize("family", ["label_noise", "label_permutation", "feature_noise", "subsample", "redraw"])
-def test_a_dataset_family_needs_a_dataset(family, blobs):
-    bowl = replace(blobs, model=lambda: torch.nn.ParameterList([torch.ones(1)]), data=None)
-    with pytest.raises(ValueError, match=rf"{family} perturbs a dataset; this setup has none \(data=None\)"):
-        applied(bowl, family, 0.5, payload=(torch.ones(1, 1),))
-
-
-@pytest.mark.parametrize(
-    ("pool", "said"),
-    [
-        ((), "must be tensors whose first axes agree, as `data` is"),
-        ((torch.ones(3, 5), torch.ones(4)), "must be tensors whose first axes agree"),
-        ((torch.ones(0, 5), torch.ones(0)), "holds no examples; expected at least one"),
-    ],
-)
-def test_a_pool_that_is_no_dataset_is_refused(pool, said):
-    with pytest.raises(ValueError, match=said):
-        pt.redraw(max_fraction=0.5, pool=pool)
-
-
-def test_a_pool_of_another_shape_is_refused(blobs):
-    with pytest.raises(ValueError, match=r"expected examples of shapes \[\(5,\), \(\)\], got \[\(6,\), \(\)\]"):
-        redrawn(blobs, 0.5, 0, (torch.ones(30, 6), torch.zeros(30)))
-
-
-@pytest.mark.parametrize("value", [0, -0.1, 1.5, float("nan"), "0.1", True, None])
-@pytest.mark.parametrize("family", [pt.label_noise, pt.label_permutation, pt.subsample])
-def test_a_fraction_outside_of_its_range_is_refused(family, value):
-    with pytest.raises(ValueError) as caught:
-        family(value)
-    assert f"must be a number above 0, at most 1; got {value!r}" in str(caught.value)
-
-
-def test_a_pool_that_its_owner_changes_later_changes_no_run(blobs):
-    x, y = (part.clone() + 1 for part in blobs.data)
-    delta = find(pt.redraw(max_fraction=1.0, pool=(x, y)), lambda _: True).at(1.0)
-    before = delta.applied(realize(blobs, 0)).data
-    x.zero_()
-    assert all(torch.equal(a, b) for a, b in zip(delta.applied(realize(blobs, 0)).data, before, strict=True))

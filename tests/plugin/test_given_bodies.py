@@ -1,4 +1,4 @@
-"""Under `@given`, bodies that target, exit, set what their setup reads, or assert from threads."""
+"""Under `@given`, bodies of every kind: they target, exit, catch, skip, time out, or assert from threads."""
 
 import pytest
 
@@ -166,3 +166,103 @@ def test_two_functions_of_one_name_are_refused_also_where_given_draws_the_same_o
     result = run()
     result.assert_outcomes(failed=2)
     result.stdout.fnmatch_lines(["E *ValueError: custom: two different functions both go by the name *scaled*"] * 2)
+
+
+# ------------------------------------------------------------------------------------------------ bodies of every kind
+
+
+def test_bodies_that_catch_skip_or_fail_do_as_ever(suite, run):
+    suite(
+        "counting",
+        """
+        @FEW
+        @given(delta=GAIN)
+        def test_catches(alignment, delta):
+            try:
+                verdict = alignment.assert_capability_robust(BOWL, delta=delta, rtol=0.1)
+            except Exception as error:
+                verdict = error.verdict
+            assert verdict.status in ("pass", "fail")
+
+        @FEW
+        @given(delta=GAIN)
+        def test_expects(alignment, delta):
+            with pytest.raises(ac.AlignmentViolation):
+                alignment.assert_strongly_aligned(BOWL, worst=0.0, within=2, delta=delta)
+
+        @FEW
+        @given(delta=GAIN)
+        def test_skips(alignment, delta):
+            pytest.skip("not here")
+
+        @FEW
+        @given(delta=GAIN)
+        def test_fails_itself(alignment, delta):
+            pytest.fail("by itself")
+
+        @FEW
+        @given(delta=GAIN)
+        def test_is_wrong(alignment, delta):
+            alignment.assert_capability_robust(BOWL, delta=delta, tolerance=1)
+    """,
+    )
+    result = run()
+    result.assert_outcomes(passed=2, skipped=1, failed=2)
+    result.stdout.fnmatch_lines(["*Failed: by itself*", "*unexpected keyword argument 'tolerance'*"])
+
+
+def test_a_timeout_ends_the_dry_pass_too(suite, run):
+    suite(
+        "counting",
+        """
+        import time
+
+        @pytest.mark.timeout(1)
+        @FEW
+        @given(delta=GAIN)
+        def test_it(alignment, delta):
+            time.sleep(60)
+    """,
+    )
+    result = run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E *Timeout*"])
+
+
+def test_one_that_cannot_be_trained_spoils_no_other(suite, run):
+    suite(
+        "counting",
+        """
+        def odd(realization, magnitude, generator):
+            if magnitude > 0.5:
+                raise RuntimeError("not so far")
+            return realization
+
+        @settings(FEW, max_examples=40)
+        @given(delta=pt.custom("odd", odd, 1.0))
+        def test_it(alignment, delta):
+            if delta.magnitude > 0.5:
+                with pytest.raises(RuntimeError, match="not so far"):
+                    alignment.assert_capability_robust(BOWL, delta=delta, rtol=0.1)
+            else:
+                alignment.assert_capability_robust(BOWL, delta=delta, rtol=0.1)
+    """,
+    )
+    run().assert_outcomes(passed=1)
+
+
+def test_a_hypothesis_that_hides_its_draws_is_said(suite, run, written, section, monkeypatch):
+    monkeypatch.setattr("pytest_alignment.dry.SETTINGS", "_no_such_attribute")
+    suite(
+        "counting",
+        """
+        @FEW
+        @given(delta=GAIN)
+        def test_it(alignment, delta):
+            alignment.assert_capability_robust(BOWL, delta=delta, rtol=99)
+    """,
+    )
+    result = run("-W", "default")
+    result.assert_outcomes(passed=1, warnings=1)
+    assert [line for line in section(result) if line.startswith("given: Hypothesis") and "by itself" in line]
+    assert set(written("launches")) <= {1, 2}

@@ -1,0 +1,86 @@
+"""What chance has a part in, under `@given`: confirmed once, told apart from a failure, and never flaky."""
+
+import pytest
+
+SEEDED = """
+    @FEW
+    @given(delta=GAIN)
+    def test_seeds(alignment, delta):
+        alignment.assert_capability_robust(noisy(SPREAD), delta=delta, rtol=RTOL, seeds=4)
+"""
+CHOICES = ["fail", "skip", "warn"]
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_over_several_seeds_what_fails_is_confirmed_once_and_is_not_flaky(suite, run, stored, section, choice):
+    suite("counting", "noisy", SEEDED.replace("SPREAD", "0.001").replace("RTOL", "0.1"))
+    result = run(f"--alignment-inconclusive={choice}", "-W", "default", "--alignment-level=0.5")
+    result.assert_outcomes(failed=1, warnings=result.parseoutcomes().get("warnings", 0))
+    result.stdout.no_fnmatch_line("*Flaky*")
+    result.stdout.fnmatch_lines(["E*CapabilityNotRobust: capability is not robust under init_gain(*"])
+    assert len(stored()) == 1
+    assert len([line for line in section(result) if line.startswith("FAILED")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("choice", "outcome"),
+    [("fail", {"failed": 1}), ("skip", {"skipped": 1}), ("warn", {"passed": 1, "warnings": 1})],
+)
+def test_what_cannot_be_told_over_several_seeds_is_not_flaky_either(suite, run, section, choice, outcome):
+    suite("counting", "noisy", SEEDED.replace("SPREAD", "3.0").replace("RTOL", "0.05"))
+    result = run(f"--alignment-inconclusive={choice}", "-W", "default")
+    result.assert_outcomes(**outcome)
+    result.stdout.no_fnmatch_line("*Flaky*")
+    said = [line for line in section(result) if line.startswith("INCONCLUSIVE")]
+    word = {"fail": "", "skip": " (skipped)", "warn": " (warned)"}[choice]
+    assert said == [f"INCONCLUSIVE{word} test_it.py::test_seeds"]
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_what_does_not_fail_again_is_said_to_be_inconclusive_and_is_not_flaky(suite, run, choice):
+    """A training process that nobody can repeat: it is another one after the first failure."""
+    suite(
+        "counting",
+        """
+        class Mood:
+            weight = 1.0
+
+        MOOD = Mood()
+        MOODY = ac.landscape(
+            lambda x: MOOD.weight * (x**2).sum(), [1.0], optimizer=partial(torch.optim.SGD, lr=0.1), steps=4
+        )
+
+        @FEW
+        @given(delta=GAIN)
+        def test_it(alignment, delta):
+            try:
+                alignment.assert_capability_robust(MOODY, delta=delta, rtol=0.1)
+            except ac.AlignmentViolation:
+                MOOD.weight = 0.0
+                raise
+    """,
+    )
+    result = run(f"--alignment-inconclusive={choice}", "-W", "default")
+    result.assert_outcomes(failed=1)
+    result.stdout.no_fnmatch_line("*Flaky*")
+    result.stdout.fnmatch_lines(["E*Inconclusive: *"])
+
+
+def test_a_failure_is_not_hidden_by_what_could_not_be_judged_before(suite, run):
+    suite(
+        "counting",
+        """
+        FLAT = ac.landscape(lambda x: 0 * x.sum(), [1.0], optimizer=partial(torch.optim.SGD, lr=0.1), steps=3)
+
+        @FEW
+        @given(delta=GAIN, flat=st.booleans())
+        def test_it(alignment, delta, flat):
+            if flat:
+                alignment.assert_alignment_robust(FLAT, delta=delta, rtol=0.1)
+            alignment.assert_capability_robust(BOWL, delta=delta, rtol=0.1)
+    """,
+    )
+    for choice in ("skip", "warn"):
+        result = run(f"--alignment-inconclusive={choice}", "-W", "ignore")
+        result.assert_outcomes(failed=1)
+        result.stdout.no_fnmatch_line("*Flaky*")

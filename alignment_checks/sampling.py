@@ -63,6 +63,8 @@ class Domain:
         sizes: dict[tuple[Kind, bool], list[float]] = {}
         for part in (part for delta in draws for part in delta.parts):
             sizes.setdefault((kind_of(part), (part.magnitude or 0.0) < 0), []).append(abs(part.magnitude or 0.0))
+        for kind in [kind for kind, below in sizes if below and 0.0 in sizes.get((kind, False), [])]:
+            sizes[kind, True].append(0.0)  # which is of neither side: what is drawn of each reaches down to it
         ranges = {which: (min(found), max(found)) for which, found in sizes.items()}
         sets = {frozenset(shape(delta)) for delta in draws}
         sets |= {frozenset(map(kind_of, active(delta))) for delta in draws}

@@ -173,3 +173,11 @@ def test_a_part_that_cannot_be_scaled_stays_as_it_is():
     line = Line.at(delta, 2.0)
     assert set(line.low) == {1}
     assert line.moved({-1: 0.5}).components[0] == delta.components[0]
+
+
+def test_where_a_family_was_drawn_at_0_what_is_drawn_of_either_side_reaches_down_to_it():
+    drawn = [Perturbation("init_gain", magnitude, 1.0, 0) for magnitude in (0.0, -0.4, -0.8, 0.3)]
+    domain = Domain.of(drawn, whole=False)
+    inside = {-0.8: True, -0.4: True, -0.1: True, 0.1: True, 0.3: True, 0.31: False, -0.81: False}
+    assert {size: domain.holds(drawn[0].at(size)) for size in inside} == inside
+    assert not Domain.of(drawn[1:], whole=False).holds(drawn[0].at(-0.1))

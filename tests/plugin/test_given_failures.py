@@ -23,6 +23,26 @@ def test_a_failure_is_shrunk_in_few_batches_and_stored_once(suite, run, written,
     assert "holds up to" in result.stdout.str()
 
 
+@pytest.mark.parametrize("drawn", [2, 8])
+def test_a_failure_to_the_other_side_is_shrunk_as_far_as_the_first(suite, run, stored, drawn):
+    """C is quadratic in θ(0): 2^(2m) is 1.1 at 0.0688, and 0.9 at -0.0760; nothing nearly as small is drawn."""
+    suite(
+        "counting",
+        f"""
+        @seed({drawn})
+        @settings(database=None)
+        @given(delta=GAIN, other=st.integers())
+        def test_fails(alignment, delta, other):
+            alignment.assert_capability_robust(BOWL, delta=delta, rtol=0.1)
+    """,
+    )
+    result = run()
+    result.assert_outcomes(failed=1)
+    (envelope,) = stored()
+    found = [one["magnitude"] for one in (envelope.perturbation, *envelope.others)]
+    assert found == [pytest.approx(0.0688, rel=0.02), pytest.approx(-0.0760, rel=0.02)]
+
+
 def test_without_the_shrink_phase_nothing_is_shrunk(suite, run, written):
     suite("counting", FAILING.replace("@FEW", "@settings(FEW, phases=[Phase.generate])"))
     result = run()

@@ -57,6 +57,11 @@ def test_what_holds_raises_no_alarm_and_what_does_not_is_found(measured):
     assert gross.kept == gross.cases
 
 
+def test_scatter_with_heavy_tails_leaves_open_what_holds_and_fails_nothing(measured):
+    for row in measured.heavy_tailed(4):
+        assert row.more == "0 of them failures", row
+
+
 def test_limits_of_one_random_run_raise_no_alarm_however_many_are_searched(measured):
     (row,) = measured.alone(4, 400)
     assert (row.kept, row.cases) == (0, 4)

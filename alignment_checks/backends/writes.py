@@ -56,6 +56,11 @@ class Writes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.memory, self.seen = {value.untyped_storage().data_ptr() for value in values} - {0}, False
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return that this mode is not to be wrapped for the compiler, which costs more than the mode itself."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:

@@ -13,6 +13,7 @@ from alignment_checks.findings import Finding, Point
 from alignment_checks.judgement import Judgement, Status
 from alignment_checks.measures import SIDES
 from alignment_checks.perturbations import IDENTITY, Perturbation
+from alignment_checks.perturbations.composition import acting
 from alignment_checks.progress import Judged
 from alignment_checks.quantities import Quantity, number, off_by, padded
 from alignment_checks.readings import Reading
@@ -139,12 +140,12 @@ def doubts(result: Searched, status: Status) -> list[str]:
     notes = _shortened(result)
     for delta, judgement in result.unconfirmed[:MOST]:
         why = f" ({judgement.needs})" if judgement.needs and status is not Status.FAIL else ""
-        notes.append(f"failed once, and not when trained afresh: {delta.described()}{why}")
+        notes.append(f"failed once, and not when trained afresh: {acting(delta).described()}{why}")
     if result.undecided is not None and status is not Status.FAIL:
         delta, judgement = result.undecided
         doubtful = judgement.p_value is not None  # its interval is outside, but one of so many may be by chance
         why = judgement.note or ("it may be chance" if doubtful else "its interval straddles the tolerance")
-        notes.append("; ".join(filter(None, [f"not judged under {delta.described()}: {why}", judgement.needs])))
+        notes.append("; ".join(filter(None, [f"not judged under {acting(delta).described()}: {why}", judgement.needs])))
     return notes
 
 

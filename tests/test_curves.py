@@ -111,3 +111,15 @@ def test_a_curve_names_the_side_that_it_goes_to():
     verdict = ac.check_capability_robust(BOWL, delta=delta, rtol=0.1, device="cpu")
     drawn = replace(verdict, curve=(Point(-0.5, 0.1, 0.2, "pass"), Point(-1.0, 0.3, 0.2, "fail")))
     assert any(line.startswith("  off by, up to -1 ") for line in drawn.brief())
+
+
+def test_parts_at_0_are_named_nowhere():
+    """Nor where something could not be judged: on a flat landscape α is undefined under every δ."""
+    flat = ac.landscape(lambda x: 0 * x.sum(), [1.0], optimizer=partial(torch.optim.SGD, lr=0.1), steps=3)
+    idle = Perturbation("init_gain", 0.0, 1.0, 0)
+    moved = Perturbation("init_jitter", 0.5, 1.0, 3)
+    both = Perturbation("compose", None, None, 0, components=(idle, moved))
+    verdict = ac.check_alignment_robust(flat, under=pt.init_gain(max_log2=1), first=[both], examples=0, rtol=0.1)
+    assert verdict.status == "inconclusive"
+    (note,) = [note for note in verdict.notes if note.startswith("not judged under ")]
+    assert note.startswith("not judged under init_jitter(sigma=0.5, seed=3): ")

@@ -1,0 +1,45 @@
+"""What a user's own tensors are on is no matter, as long as they can be seen; else the error says what helps."""
+
+import pytest
+import torch
+from cases.accelerated import MODELS, WEIGHTS, assert_alike, setup
+from torch.nn.functional import cross_entropy
+
+import alignment_checks as ac
+
+
+def on(device, values):
+    return tuple(value.to(device) for value in values)
+
+
+@pytest.mark.parametrize("trained_on", ["sim", "cpu"])
+def test_data_on_the_accelerator_and_a_model_built_there_train_anywhere(trained_on, device):
+    plain = ac.run(setup(model=MODELS["batch norm"]), seeds=range(2), device="cpu")
+    theirs = setup(model=lambda: MODELS["batch norm"]().to(device), data=on(device, setup().data))
+    assert_alike(ac.run(theirs, seeds=range(2), device=trained_on), plain)
+
+
+@pytest.mark.parametrize("trained_on", ["sim", "cpu"])
+def test_class_weights_on_the_accelerator_do_anywhere(trained_on, device):
+    def objective(weight):
+        return torch.nn.CrossEntropyLoss(weight=weight)
+
+    plain = ac.run(setup(objective=objective(WEIGHTS)), seeds=range(2), device="cpu")
+    theirs = objective(WEIGHTS.to(device))
+    assert_alike(ac.run(setup(objective=theirs), seeds=range(2), device=trained_on), plain)
+    assert theirs.weight.device.type == device
+
+
+def test_a_tensor_that_nobody_sees_is_an_error_that_says_what_helps(device):
+    hidden = WEIGHTS.clone()
+    with pytest.raises(RuntimeError, match="same device") as caught:
+        ac.run(setup(objective=lambda o, t: cross_entropy(o, t, weight=hidden)), device=device)
+    (note,) = caught.value.__notes__
+    assert "trained on sim" in note
+    assert "--alignment-device=cpu" in note
+
+
+def test_where_runs_ended_is_in_host_memory(device):
+    for backend in ("lanes", "loop"):
+        ends = ac.run(setup(mesa_objective=ac.step_l1), seeds=range(2), device=device, backend=backend).end
+        assert {v.device.type for end in ends for v in (*end.parameters.values(), *end.step.values())} == {"cpu"}

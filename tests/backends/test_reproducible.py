@@ -106,3 +106,24 @@ def test_runs_on_a_cpu_leave_the_choice_of_algorithms_to_the_user(blobs, backend
     before = chosen()
     ac.run(replace(blobs, optimizer=watched), seeds=range(2), backend=backend)
     assert set(seen) == {before}
+
+
+@pytest.mark.parametrize("device", [ACCELERATOR, CPU])
+def test_float32_is_float32_whatever_was_set_and_that_is_put_back(device):
+    operations = (torch.backends.cudnn.conv, torch.backends.cudnn.rnn, torch.backends.mkldnn.matmul)
+    before = [operation.fp32_precision for operation in operations]
+    assert before[0] == "tf32"  # torch's default, of which a measured loss would have three digits
+    with reproducible(device):
+        assert {operation.fp32_precision for operation in operations} == {"ieee"}
+    assert [operation.fp32_precision for operation in operations] == before
+
+
+def test_attention_on_an_accelerator_adds_up_in_a_fixed_order():
+    def kernels():
+        cuda = torch.backends.cuda
+        return cuda.math_sdp_enabled(), cuda.flash_sdp_enabled(), cuda.mem_efficient_sdp_enabled()
+
+    before = kernels()
+    with reproducible(ACCELERATOR):
+        assert kernels() == (True, False, False)
+    assert kernels() == before

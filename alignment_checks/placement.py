@@ -117,8 +117,16 @@ _DEEPEST = 12
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
-    """Return what a module holds beside what torch knows of."""
-    return {n: v for n, v in vars(module).items() if n not in ("_parameters", "_buffers", "_modules")}
+    """Return what a module holds beside what torch knows of, but for what holds no tensor: most is empty hooks."""
+    of_torch = ("_parameters", "_buffers", "_modules")
+    return {n: v for n, v in vars(module).items() if type(v) not in _PLAIN and n not in of_torch and not _is_empty(v)}
+
+
+_PLAIN = (bool, int, float, str, type(None))
+
+
+def _is_empty(value: object) -> bool:
+    return isinstance(value, (dict, list, set, tuple)) and not value
 
 
 @contextmanager

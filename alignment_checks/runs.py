@@ -18,10 +18,10 @@ from alignment_checks.backends.path import follow as path_of
 from alignment_checks.backends.path import size as path_size
 from alignment_checks.backends.reproducible import reproducible
 from alignment_checks.perturbations import IDENTITY, Perturbation
-from alignment_checks.realization import Realization, randomness, realize
+from alignment_checks.realization import Realization, realize
 from alignment_checks.rows import Row, rows_of, score_of, work_of
 from alignment_checks.surveys import Surveys
-from alignment_checks.trainable import checked
+from alignment_checks.trainable import Surveyed, surveyed
 from alignment_checks.training import TrainingSetup
 from alignment_checks.trajectory import End, Run, Series, Trajectory, settled
 
@@ -132,15 +132,15 @@ class _How:
     planned: int
     surveys: Surveys
 
-    def checked(self, setup: TrainingSetup) -> Realization:
+    def surveyed(self, setup: TrainingSetup) -> Surveyed:
         """Return the unperturbed run of a setup under its own seed, having seen that it can be trained."""
-        return self.surveys.once(setup, (setup.seed, "checked"), lambda: checked(setup))
+        return self.surveys.once(setup, (setup.seed, "surveyed"), lambda: surveyed(setup))
 
 
 def _run(parts: Sequence[list[Row]], how: _How, *, keep_ends: bool | None = None) -> list[Trajectory]:
     """Train the rows of setups that keep company, and return a trajectory of each; by default, small ends are kept."""
     rows = [row for part in parts for row in part]
-    numbers = 2 * len(rows) * sum(value.numel() for value in how.checked(rows[0].setup).parameters.values())
+    numbers = 2 * len(rows) * sum(value.numel() for value in how.surveyed(rows[0].setup).run.parameters.values())
     keep = numbers <= KEPT_NUMBERS if keep_ends is None else keep_ends
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
     with reproducible(how.device) as threads:
@@ -204,8 +204,9 @@ def follow(setup: TrainingSetup, seeds: Sequence[int], *, device: str = "auto") 
     -------
     list of Path, or None where they are too large to keep
     """
-    where, random = resolved(device), randomness(checked(setup))
-    jobs = [Job(realize(setup, seed), (None,), random) for seed in seeds]
+    where, found = resolved(device), surveyed(setup)
+    drawn = found.randomness(found.run)
+    jobs = [Job(realize(setup, seed), (None,), drawn, found.branches) for seed in seeds]
     if sum(map(path_size, jobs)) > LARGEST:
         return None
     with reproducible(where):
@@ -254,13 +255,14 @@ class _Found:
 
 
 def _records(rows: list[Row], how: _How, threads: int, *, keep_ends: bool) -> list[_Found]:
-    work = work_of(rows, how.checked(rows[0].setup))
+    own = how.surveyed(rows[0].setup)
+    work = work_of(rows, own.run)
     first = work[0].train
     random = [
-        how.surveys.once(first.setup, (one.train.objective.structure, "randomness"), partial(randomness, one.train))
+        how.surveys.once(first.setup, (one.train.objective.structure, "randomness"), partial(own.randomness, one.train))
         for one in work
     ]
-    jobs = [Job(one.train, tuple(one.scores), drawn) for one, drawn in zip(work, random, strict=True)]
+    jobs = [Job(one.train, tuple(one.scores), drawn, own.branches) for one, drawn in zip(work, random, strict=True)]
     found: dict[int, _Found] = {}
     for index, record in trained(
         jobs, how.device, how.backend, planned=how.planned, processes=threads, surveys=how.surveys

@@ -4,19 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from alignment_checks.drawing import Randomness, states
+from alignment_checks.operations import has_branches
 from alignment_checks.placement import placed
-from alignment_checks.realization import CPU, Realization, built, called, realize
+from alignment_checks.realization import CPU, Realization, built, called, randomness, realize
 from alignment_checks.seeding import derive, isolated
 from alignment_checks.training import TrainingSetup
 
 
+@dataclass(frozen=True, eq=False)
+class Surveyed:
+    """The unperturbed run of a setup, and what the one call of model and objective showed that it was checked by.
+
+    Attributes
+    ----------
+    run : Realization
+    draws : bool
+        Whether the call drew from a global generator.
+    branches : bool
+        Whether it was one of several that `torch.cond` or its like chooses from.
+    """
+
+    run: Realization
+    draws: bool
+    branches: bool
+
+    def randomness(self, train: Realization) -> Randomness:
+        """Return what a run of this model and data draws; one that drew nothing is not called again."""
+        known = not self.draws and train.objective.structure == self.run.objective.structure
+        return Randomness.NONE if known else randomness(train)
+
+
 def checked(setup: TrainingSetup) -> Realization:
     """Return the unperturbed run of `setup` under its own seed, having seen that it can be trained at all.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `surveyed`.
+    """
+    return surveyed(setup).run
+
+
+def surveyed(setup: TrainingSetup) -> Surveyed:
+    """Return `checked`'s run, and what else was seen of it.
 
     Raises
     ------
@@ -35,9 +71,9 @@ def checked(setup: TrainingSetup) -> Realization:
             "the model has no trainable parameter; expected at least one with requires_grad=True. "
             "Unfreeze a parameter, or build a model that has one"
         )
-    _check_objective(first, spare)
+    found = _survey(first, spare)
     _check_optimizer(first)
-    return first
+    return found
 
 
 def _check_factory(first: Realization, second: nn.Module) -> None:
@@ -51,11 +87,11 @@ def _check_factory(first: Realization, second: nn.Module) -> None:
         )
 
 
-def _check_objective(first: Realization, spare: nn.Module) -> None:
+def _survey(first: Realization, spare: nn.Module) -> Surveyed:
     with torch.inference_mode(mode=False), torch.enable_grad():  # as in training, whoever calls
         copies = None if first.data is None else tuple(part.clone() for part in first.data)
         leaves = {name: value.clone().requires_grad_() for name, value in first.parameters.items()}
-        outputs, value = _evaluated(replace(first, data=copies, parameters=leaves), spare)
+        outputs, value, draws = _evaluated(replace(first, data=copies, parameters=leaves), spare)
     written = [index for index, copy in enumerate(copies or ()) if not copy.is_inference() and copy._version]
     if written:
         raise ValueError(
@@ -63,6 +99,7 @@ def _check_objective(first: Realization, spare: nn.Module) -> None:
             "other data than the one before. Use what returns a new tensor (inplace=False), or clone what is given"
         )
     _check_losses(value, outputs, first.examples)
+    return Surveyed(first, draws, has_branches(value))
 
 
 def _check_losses(value: Tensor, outputs: Tensor, n: int) -> None:
@@ -104,19 +141,21 @@ def _check_optimizer(first: Realization) -> None:
         )
 
 
-def _evaluated(run: Realization, spare: nn.Module) -> tuple[Tensor, Tensor]:
-    """Return a spare module's outputs and the user's own objective of them at θ(0), reduced by nothing."""
+def _evaluated(run: Realization, spare: nn.Module) -> tuple[Tensor, Tensor, bool]:
+    """Return a spare module's outputs, the user's own objective of them at θ(0), reduced by nothing, and if it drew."""
     with isolated(derive("run", run.seed)):
+        before = states()
         with _explained(f"the model cannot be called with {_forms(run.inputs)}", _input_hint(run)):
             outputs = called(run, spare)
         came = f"outputs of {_form(outputs)} and targets of {_form(run.targets)}"
         with _explained(f"`objective(outputs, targets)` cannot be called with {came}", TARGETS):
             value = placed(run.objective.function, CPU)(outputs, run.targets)
+        draws = states() != before
     if not isinstance(value, Tensor):
         raise TypeError(
             f"`objective` must return a tensor of per-example losses, or their mean; got {type(value).__name__}"
         )
-    return outputs, value
+    return outputs, value, draws
 
 
 TARGETS = (

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.func import functional_call
 
 from alignment_checks import seeding
-from alignment_checks.backends.writes import has_branches, operations, writes_into_itself
+from alignment_checks.backends.writes import writes_into_itself
 from alignment_checks.inner_state import inner_state
+from alignment_checks.operations import has_branches, operations
 from alignment_checks.realization import Realization, loss_of
 
 

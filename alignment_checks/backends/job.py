@@ -20,12 +20,14 @@ class Job:
     """One training run, and every realization that its θ(t) is scored under.
 
     A score of None is the training realization itself: its loss is the one that is trained on. `randomness` is what its
-    training-mode forward pass draws.
+    training-mode forward pass draws, `branches` whether it was seen to be one of several that `torch.cond` or its like
+    chooses from.
     """
 
     train: Realization
     scores: tuple[Realization | None, ...]
     randomness: Randomness = Randomness.NONE
+    branches: bool = False
 
     def seed(self, device: torch.device) -> Tensor | None:
         """Return the seed of what the model draws; None where it draws nothing, or from torch's own generators."""

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from alignment_checks import seeding
 from alignment_checks.backends.job import Job, Record, as_lost, learning_rates, must_be_given, needs_closure, on_host
 from alignment_checks.backends.minibatches import disturbed, minibatches, noise
-from alignment_checks.backends.writes import writes_into_itself
+from alignment_checks.backends.writes import Writes
 from alignment_checks.drawing import EVALUATION, STEP, Randomness, drawing
 from alignment_checks.heartbeat import beat
 from alignment_checks.objectives import Tensors
@@ -51,7 +51,8 @@ def train(
     visit : callable, optional
         Called with copies of the parameters and of the buffers at every θ(t) that is recorded.
     writes : bool, optional
-        Whether the model writes into its own parameters, which measuring is not to do; None is found out.
+        Whether the model writes into its own parameters, which measuring is not to do; None is seen as it is first
+        measured.
     """
     with told_of(device), seeding.isolated(seeding.derive("run", job.train.seed)):
         return _Loop(job, device, writes).record(reason, visit)
@@ -94,7 +95,7 @@ class _Loop:
         self.observed = self.module if self.train is self.whole else _instance(self.whole, device)
         self.parameters, self.measuring = (_trainable(one, self.train) for one in (self.module, self.observed))
         self.buffered = any(True for _ in self.module.buffers())
-        self.writes = writes_into_itself(job.train) if writes is None else writes
+        self.writes = True if job.branches else writes
         self.pursued = placed(self.train.setup.mesa, device)
         self.optimizer = self.train.optimizer(list(self.parameters.values()))
         self.scheduler = self.train.scheduler(self.optimizer) if self.train.scheduler else None
@@ -145,9 +146,16 @@ class _Loop:
         with self.evaluating() as module:
             for parameter in self.measuring.values():
                 parameter.grad = None
-            loss = self.wanted(module, self.measuring)
+            loss = self.wanted(module, self.measuring) if self.writes is not None else self.watched(module)
             loss.backward()  # type: ignore[no-untyped-call]
         return _Measured(loss.detach(), [parameter.grad for parameter in self.measuring.values()])
+
+    def watched(self, module: nn.Module) -> Tensor:
+        """Return L at θ(0), having seen whether taking it writes into the parameters; until then it is taken to."""
+        with Writes(module.parameters()) as watch:
+            loss = self.wanted(module, self.measuring)
+        self.writes = watch.seen
+        return loss
 
     def scored(self, loss: _Loss) -> Tensor:
         """Return L under another realization at θ(t)."""
@@ -166,7 +174,7 @@ class _Loop:
 
     def evaluating(self) -> AbstractContextManager[nn.Module]:
         """Give the module at θ(t) in the setup's dtype, in eval mode where the training mode draws at random."""
-        apart = self.buffered or self.writes or self.job.random or self.observed is not self.module
+        apart = self.buffered or self.writes is not False or self.job.random or self.observed is not self.module
         return self.aside() if apart else nullcontext(self.module)
 
     @contextmanager
@@ -176,8 +184,9 @@ class _Loop:
             _copy(self.module, self.observed)
         hidden = self.job.randomness is Randomness.HIDDEN
         aside = seeding.isolated(seeding.derive("evaluation", self.train.seed)) if hidden else nullcontext()
-        changes = self.buffered or self.writes or self.job.random
-        kept = [*self.observed.buffers(), *(self.observed.parameters() if self.writes else ())]
+        writes = self.writes is not False
+        changes = self.buffered or writes or self.job.random
+        kept = [*self.observed.buffers(), *(self.observed.parameters() if writes else ())]
         unchanged = _unchanged(self.observed, kept, training=not self.job.random) if changes else nullcontext()
         with aside, unchanged, drawing(self.seed, EVALUATION):
             yield self.observed

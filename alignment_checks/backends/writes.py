@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from copy import deepcopy
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from alignment_checks import seeding
+from alignment_checks.operations import has_branches
 from alignment_checks.realization import Realization
 
 
@@ -27,26 +28,6 @@ def writes_into_itself(run: Realization) -> bool:
             functional_call(module, weights, run.inputs)
     seen: bool = watch.seen
     return seen
-
-
-def has_branches(value: object) -> bool:
-    """Return whether a value was computed by way of `torch.cond` or its like, which no dispatch mode is to see.
-
-    What torch compiled of it within one, it cannot compile again without.
-    """
-    return isinstance(value, Tensor) and any("AutogradOp" in operation for operation in operations(value))
-
-
-def operations(value: Tensor) -> Iterator[str]:
-    """Yield the names of the operations that a value was computed by."""
-    left, seen = [value.grad_fn], {value.grad_fn}
-    while left:
-        node = left.pop()
-        if node is not None:
-            yield node.name()
-            new = {before for before, _ in node.next_functions} - seen
-            seen |= new
-            left += new
 
 
 class Writes(TorchDispatchMode):  # type: ignore[no-untyped-call]

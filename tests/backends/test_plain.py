@@ -56,3 +56,17 @@ def test_a_run_begins_with_a_model_that_was_never_called(blobs):
     setup = replace(blobs, model=lambda: Warm(5, 3))
     first = setup.objective(built(setup, setup.seed)(setup.data[0]), setup.data[1])
     assert ac.run(setup).base[0, 0] == pytest.approx(first.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("steps", [1, 7])
+def test_a_run_by_itself_costs_one_call_of_the_model_more_than_training(blobs, steps):
+    calls = []
+
+    class Counted(nn.Linear):
+        def forward(self, x):
+            calls.append(x)
+            return super().forward(x)
+
+    found = ac.run(replace(blobs, model=lambda: Counted(5, 3), steps=steps))
+    assert len(calls) == 1 + steps + 1
+    np.testing.assert_array_equal(found.base, ac.run(replace(blobs, model=lambda: nn.Linear(5, 3), steps=steps)).base)

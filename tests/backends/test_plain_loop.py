@@ -7,6 +7,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import alignment_checks as ac
+from alignment_checks.backends import loop
+from alignment_checks.backends.job import Job
 from alignment_checks.backends.minibatches import minibatches
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.realization import realize
@@ -82,6 +84,22 @@ def test_measuring_never_changes_the_weights_that_a_model_writes_into(model, bat
             np.testing.assert_allclose(found.base[row], losses, rtol=1e-12)
             for mine, oracle in zip(found.end[row].parameters.values(), parameters, strict=True):
                 torch.testing.assert_close(mine, oracle, rtol=1e-12, atol=1e-12)
+
+
+def trained(jobs, writes):
+    return [loop.train(job, CPU, writes=writes) for job in jobs]
+
+
+@pytest.mark.parametrize("hidden", [4, 64])
+@pytest.mark.parametrize("batch_size", [None, 5])
+def test_watching_the_first_measurement_for_writes_changes_no_bit(hidden, batch_size):
+    def model():
+        return nn.Sequential(nn.Embedding(8, 4), nn.Linear(4, hidden), nn.Tanh(), nn.Linear(hidden, 3))
+
+    jobs = [Job(realize(setup(model, words(), batch_size=batch_size), seed), (None,)) for seed in range(3)]
+    for watched, told in zip(trained(jobs, None), trained(jobs, False), strict=True):
+        np.testing.assert_array_equal(watched.base, told.base)
+        np.testing.assert_array_equal(watched.mesa, told.mesa)
 
 
 @pytest.mark.parametrize("model", [renormalized, Clamped])

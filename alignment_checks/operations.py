@@ -1,0 +1,27 @@
+"""Which operations a value was computed by, as autograd has noted them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+
+def has_branches(value: object) -> bool:
+    """Return whether a value was computed by way of `torch.cond` or its like, which no dispatch mode is to see.
+
+    What torch compiled of it within one, it cannot compile again without.
+    """
+    return isinstance(value, Tensor) and any("AutogradOp" in operation for operation in operations(value))
+
+
+def operations(value: Tensor) -> Iterator[str]:
+    """Yield the names of the operations that a value was computed by."""
+    left, seen = [value.grad_fn], {value.grad_fn}
+    while left:
+        node = left.pop()
+        if node is not None:
+            yield node.name()
+            new = {before for before, _ in node.next_functions} - seen
+            seen |= new
+            left += new

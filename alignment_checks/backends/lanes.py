@@ -122,7 +122,7 @@ class _Lanes:
         self.batches = together(runs, device)
         self.noises = [noise(runs, which, device) for which in range(len(self.run.noise))]
         self.dtype = None if self.run.dtype is None else next(iter(self.run.parameters.values())).dtype
-        self.stepper = Stepper(runs, self.weights.now(), way, unused)
+        self.stepper = Stepper(runs, self.weights.now(), way, unused, idle)
 
     def trace(self, graphs: Graphs) -> None:
         """Have all batched functions called as graphs."""

@@ -26,7 +26,9 @@ from torch.nn.utils import clip_grad_value_
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
 from alignment_checks.backends.job import needs_closure
+from alignment_checks.backends.stepping.per_lane import PerLane
 from alignment_checks.perturbations import IDENTITY
+from alignment_checks.realization import realize
 
 
 class CouplesLate(Mine):
@@ -235,6 +237,20 @@ def test_in_each_way_a_lane_that_diverges_changes_no_bit_of_its_neighbours(optim
     assert [run.outcome.diverged_at for run in gone.runs] == [None, 0, None]
     assert np.array_equal(beside.base[[0, 2]], gone.base[[0, 2]])
     assert np.array_equal(beside.mesa[[0, 2]], gone.mesa[[0, 2]])
+
+
+def test_lanes_that_only_fill_a_batch_up_have_no_optimizer_of_their_own():
+    run = realize(bowl(Items), 0)
+    weights = {name: torch.stack([value] * 4) for name, value in run.parameters.items()}
+    before = {name: value.clone() for name, value in weights.items()}
+    steps = PerLane([run] * 4, weights, idle={2, 3})
+    steps.step({name: torch.ones_like(value) for name, value in weights.items()}, torch.zeros(4))
+    assert list(steps.singles) == [0, 1]
+    assert len(steps.learning_rates()) == 4
+    for name, value in weights.items():
+        assert torch.equal(value[2:], before[name][2:])
+        assert torch.equal(value[0], value[1])
+        assert not torch.equal(value[:2], before[name][:2])
 
 
 def test_no_adversary_is_given_a_closure():

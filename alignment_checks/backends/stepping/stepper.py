@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 from typing import Protocol
 
 from torch import Tensor
@@ -50,7 +51,6 @@ _MADE: Mapping[Way, Callable[[Sequence[Realization], Mapping[str, Tensor], Colle
     Way.FLATTENED: flattened,
     Way.STACKED: Stacked,
     Way.VMAPPED: Vmapped,
-    Way.PER_LANE: PerLane,
 }
 
 
@@ -67,6 +67,8 @@ class Stepper:
         What is tried. A single lane is stepped by itself.
     unused : sequence of str
         Parameters that the loss does not use: an optimizer sees no gradient of them.
+    idle : collection of int
+        Lanes that only fill the batch up. They need not be moved: one optimizer for each lane leaves them out.
 
     Raises
     ------
@@ -77,13 +79,19 @@ class Stepper:
     """
 
     def __init__(
-        self, runs: Sequence[Realization], weights: Mapping[str, Tensor], way: Way, unused: Sequence[str] = ()
+        self,
+        runs: Sequence[Realization],
+        weights: Mapping[str, Tensor],
+        way: Way,
+        unused: Sequence[str] = (),
+        idle: Collection[int] = (),
     ) -> None:
         self.way, self.unused, self.taken = way if len(runs) > 1 else Way.PER_LANE, frozenset(unused), 0
         with _reported(self.way):
             self.outside = _outside(runs, weights)
             detached = {name: value.detach() for name, value in weights.items()}
-            self.steps = _MADE[self.way](runs, detached, self.unused)
+            made = partial(PerLane, idle=idle) if self.way is Way.PER_LANE else _MADE[self.way]
+            self.steps = made(runs, detached, self.unused)
             self.outside.check()
 
     def step(self, gradient: Mapping[str, Tensor], losses: Tensor) -> None:

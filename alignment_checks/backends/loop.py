@@ -285,13 +285,23 @@ class _unchanged:  # noqa: N801
 
     def __enter__(self) -> None:
         self.before = [one.detach().clone() for one in self.kept]
+        self.buffers = _buffers(self.module)
         self.module.train(self.training)
 
     def __exit__(self, *exception: object) -> None:
         self.module.train()
+        for owner, name, buffer in self.buffers:  # a model may have put another tensor in its place, a view of the data
+            if getattr(owner, name) is not buffer:
+                setattr(owner, name, buffer)
         with torch.no_grad():
             for one, before in zip(self.kept, self.before, strict=True):
                 one.copy_(before)
+
+
+def _buffers(module: nn.Module) -> list[tuple[nn.Module, str, Tensor]]:
+    """Return each buffer, with the part of a module that holds it and its name there."""
+    parts = [(part, dict(part.named_buffers(recurse=False, remove_duplicate=False))) for part in module.modules()]
+    return [(part, name, buffer) for part, held in parts for name, buffer in held.items()]
 
 
 def _filled(gradient: list[Tensor | None], parameters: Tensors) -> Tensors:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -202,9 +203,22 @@ class Batch:
         after = {name: value.clone() for name, value in buffers.items()}
         parts = None if self.data is None else tuple(data.values())
         targets = None if parts is None else parts[-1]
-        with drawing(seeds.get(0), self.stream, step), beside(trainable):
+        with drawing(seeds.get(0), self.stream, step), beside(trainable), _followed(self.module, after):
             outputs = functional_call(self.module, {**trainable, **after, **frozen}, model_inputs(parts))
             return self.objective.loss(tuple(coefficients.values()))(outputs, targets, trainable), after
+
+
+def _followed(module: nn.Module, buffers: dict[str, Tensor]) -> AbstractContextManager[Any]:
+    """Have buffers, by name, be those that a module has after a call: it may have put others in their place.
+
+    Those are copied: what a module puts there may be a view of its inputs, and their memory is written over.
+    """
+
+    def follow(called: nn.Module, *_: Any) -> None:
+        now = dict(called.named_buffers())
+        buffers.update({name: now[name].detach().clone() for name, own in buffers.items() if now[name] is not own})
+
+    return module.register_forward_hook(follow) if buffers else nullcontext()
 
 
 class _Calls(NamedTuple):

@@ -152,6 +152,24 @@ def test_a_sum_has_its_own_measure_and_lends_it_to_no_value():
     assert graphs._agree(([loss], [total / 0]), ([loss], [total / 0]), exactly=False)
 
 
+@pytest.mark.parametrize("exactly", [False, True])
+@pytest.mark.parametrize("wrong", [0.0, 1e-16, 1e-14, 3e-14, 1e-13, 1e-9, torch.nan, torch.inf])
+def test_the_quick_look_at_all_numbers_says_what_the_look_at_each_lane_says(wrong, exactly, monkeypatch):
+    random = torch.Generator().manual_seed(0)
+    expected = [[torch.randn(4, *shape, generator=random).double() for shape in of] for of in ([(), (3, 5)], [(2,)])]
+    said = []
+    for of, tensor in ((0, 0), (0, 1), (1, 0)):
+        for at, scale in ((0, 1.0), (-1, 1e3)):
+            found = [[value.clone() for value in values] for values in expected]
+            found[of][tensor].view(-1)[at] += wrong * scale
+            said.append(graphs._agree(found, expected, exactly=exactly))
+            with monkeypatch.context() as patched:
+                patched.setattr(graphs, "_surely_agree", lambda *_, **__: False)
+                assert graphs._agree(found, expected, exactly=exactly) is said[-1]
+    if not 1e-16 <= wrong <= 1e-13:
+        assert said == [wrong == 0.0] * len(said)
+
+
 def test_a_buffer_without_elements_is_nothing_to_compare():
     loss, empty = torch.ones(2), torch.empty(2, 0)
     assert graphs._agree(([loss], [empty]), ([loss], [empty]), exactly=False)

@@ -36,7 +36,7 @@ class Leftover(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if not self.matters and not self.kernels.round_alike(func, args):
+        if not self.matters and not self.kernels.round_alike(func, args, kwargs):
             self.matters = _leaves_over(args, kwargs or {}) and differs_left_over(func, args, kwargs or {})
         return func(*args, **kwargs) if kwargs else func(*args)
 

@@ -1,6 +1,7 @@
 """The bits of a run do not depend on its company: by how lanes are stepped, or by what kernels leave over of them."""
 
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pytest
@@ -124,6 +125,21 @@ POINTWISE = {
     "addcdiv": lambda x: torch.addcdiv(x, 1.3 * x, x + 7, value=-0.3),
     "lerp": lambda x: torch.lerp(x, 3.3 * x, 0.37),
 }
+SEVERAL_TIMES = {
+    "a scaled number": lambda x: torch.add(x, 0.123, alpha=0.37),
+    "a scaled tensor of no axis": lambda x: x.sub(torch.tensor(0.123, dtype=x.dtype), alpha=0.37),
+    "from another": lambda x: torch.rsub(x, 1.7 * x, alpha=0.3),
+    "a quotient rounded down": lambda x: torch.div(x, 0.07 * x.flip(1), rounding_mode="floor"),
+}
+COMPLEX = {
+    "mul": lambda z: z * (0.3 * z + 1),
+    "div": lambda z: z / (0.3 * z + 1),
+    "abs": torch.abs,
+    "sgn": torch.sgn,
+    "square": lambda z: z**2,
+    "addcmul": lambda z: torch.addcmul(z, 1.3 * z, z + 7, value=-0.3),
+    "lerp": lambda z: torch.lerp(z, 3.3 * z + 1, 0.37),
+}
 
 
 @pytest.mark.parametrize("name", POINTWISE)
@@ -137,6 +153,29 @@ def test_where_an_element_stands_changes_no_bit_of_it(name, dtype, size, seed):
     torch.testing.assert_close(found, found[:1].expand_as(found), rtol=0, atol=0)
     assert found.shape == given.shape
     torch.testing.assert_close(found, POINTWISE[name](given))
+
+
+def many(size, dtype):
+    """Return lanes that are copies, of which the last have elements left over."""
+    row = torch.randn(size, generator=torch.Generator().manual_seed(size), dtype=dtype.to_complex())
+    return (row if dtype.is_complex else row.real).to(dtype).expand(5, size).clone()
+
+
+@pytest.mark.parametrize(
+    ("operation", "dtype"),
+    [
+        *product(SEVERAL_TIMES, (torch.float32, torch.float64, torch.bfloat16)),
+        *product(COMPLEX, (torch.complex64, torch.complex128)),
+    ],
+)
+def test_nor_does_it_where_an_operation_rounds_once_of_other_arguments_alone(operation, dtype):
+    function = {**SEVERAL_TIMES, **COMPLEX}[operation]
+    for size in range(1, 2 * ALIGNED):
+        given = many(size, dtype)
+        with torch.no_grad(), Aligned():
+            found = function(given)
+        torch.testing.assert_close(found, found[:1].expand_as(found), rtol=0, atol=0)
+        torch.testing.assert_close(found, function(given))
 
 
 def test_a_model_that_leaves_over_what_is_rounded_otherwise_is_seen():

@@ -8,7 +8,7 @@ An operation that may round otherwise is computed of copies that are filled up, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,27 +22,33 @@ ALIGNED = 64
 VECTORS = 128
 """Bytes that a kernel takes at once, at most: two vectors of AVX-512."""
 
-_ROUND_ONCE = """
-    mul div neg abs absolute sqrt reciprocal sign sgn signbit copysign clamp clamp_min clamp_max maximum minimum fmax
-    fmin where eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor
-    bitwise_not isnan isfinite isinf nan_to_num floor ceil round trunc relu threshold masked_fill heaviside
-    fill zero copy _to_copy to clone detach alias real imag conj lift_fresh
+_CHOOSE = """
+    neg sign signbit copysign clamp clamp_min clamp_max maximum minimum fmax fmin where eq ne lt le gt ge logical_and
+    logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not isnan isfinite isinf nan_to_num
+    floor ceil round trunc relu threshold masked_fill heaviside fill zero copy _to_copy to clone detach alias real imag
+    conj lift_fresh
 """
-"""As IEEE 754 says, or not at all."""
+"""They compute nothing that would be rounded in two ways."""
+_ROUND_ONCE = "mul div abs absolute sqrt reciprocal sgn"
+"""As IEEE 754 says, of real numbers."""
 _MULTIPLY_AND_ADD = "add sub rsub addcmul addcdiv lerp"
 """Of numbers narrower than 32 bits, they round some elements between the two."""
-_EXACT, _SUMS = (frozenset(names.split()) for names in (_ROUND_ONCE, _MULTIPLY_AND_ADD))
+_EXACT, _ONCE, _SUMS = (frozenset(names.split()) for names in (_CHOOSE, _ROUND_ONCE, _MULTIPLY_AND_ADD))
+_SCALED = frozenset({"add", "sub", "rsub"})
+"""Of one number that is scaled, they round it before or only with the sum."""
 _UNTAGGED = frozenset(
-    f"{name}_backward" for name in ("softplus", "elu", "leaky_relu", "hardtanh", "hardswish", "mish", "log_sigmoid")
+    f"{name}_backward"
+    for name in ("softplus", "elu", "leaky_relu", "hardtanh", "hardswish", "mish", "log_sigmoid", "smooth_l1_loss")
 )
 """Treat each element alone, though torch does not say so."""
 _PRODUCTS = (1, 2, 0.5, -1)
 """Powers that are computed by what rounds once."""
 
 
-def rounds_alike(operation: Any) -> bool:
-    """Return whether a kernel gives an element the same bits wherever it stands."""
-    return name_of(operation) in _EXACT or not is_pointwise(operation)
+def never_rounds(operation: Any) -> bool:
+    """Return whether a kernel gives an element the same bits wherever it stands, whatever its arguments are."""
+    name = name_of(operation)
+    return name in _EXACT or not (name in _ONCE or name in _SUMS or is_pointwise(operation))
 
 
 def name_of(operation: Any) -> str:
@@ -135,33 +141,69 @@ class Kernels:
     """What was seen of the operations that a way of stepping takes: each is asked about once."""
 
     def __init__(self) -> None:
-        self.alike, self.sums = set[Any](), set[Any]()
+        self.alike, self.others = set[Any](), dict[Any, _Kernel]()
 
     def call(self, operation: Any, args: tuple[Any, ...], named: dict[str, Any] | None) -> Any:
         """Return what an operation gives, with no element rounded otherwise for where it stands."""
-        if self.round_alike(operation, args):
+        if self.round_alike(operation, args, named):
             return operation(*args, **named) if named else operation(*args)
         return aligned(operation, args, named or {})
 
-    def round_alike(self, operation: Any, args: tuple[Any, ...]) -> bool:
+    def round_alike(self, operation: Any, args: tuple[Any, ...], named: dict[str, Any] | None) -> bool:
         """Return whether the operation gives elements of these arguments the same bits wherever they stand."""
-        if operation in self.alike or (operation in self.sums and _are_wide(args[0])):
+        if operation in self.alike:
             return True
-        if rounds_alike(operation):
-            self.alike.add(operation)
-        elif name_of(operation) in _SUMS:
-            self.sums.add(operation)
-        new = operation in self.alike or (operation in self.sums and _are_wide(args[0]))
-        return new or _is_product(operation, args)
+        if operation not in self.others:
+            if never_rounds(operation):
+                self.alike.add(operation)
+                return True
+            self.others[operation] = _Kernel.of(operation)
+        return self.others[operation].rounds_alike(args, named)
 
 
-def _are_wide(value: Any) -> bool:
-    one = value[0] if isinstance(value, (list, tuple)) else value
-    return isinstance(one, Tensor) and one.element_size() >= 4
+class _Kernel(NamedTuple):
+    """An operation that may round otherwise.
+
+    Attributes
+    ----------
+    least : int or None
+        Bytes of the narrowest real numbers that it rounds alike; None if it rounds none alike but as a `power`.
+    scales : bool
+        Whether it is a sum that may scale its second argument.
+    power : bool
+    """
+
+    least: int | None
+    scales: bool
+    power: bool
+
+    @classmethod
+    def of(cls, operation: Any) -> _Kernel:
+        name, twice = name_of(operation), "mode" in operation._overloadname  # a quotient that is rounded to an integer
+        least = 4 if name in _SUMS or (name in _ONCE and twice) else 1 if name in _ONCE else None
+        return cls(least, name in _SCALED, name == "pow")
+
+    def rounds_alike(self, args: tuple[Any, ...], named: dict[str, Any] | None) -> bool:
+        if self.least is None:
+            return self.power and isinstance(args[1], (int, float)) and args[1] in _PRODUCTS and _is_real(args[0], 1)
+        if not _is_real(args[0], self.least) or not (len(args) == 1 or _is_real(args[1], self.least)):
+            return False
+        return not (self.scales and (named or len(args) > 2) and _scales_a_number(args, named))
 
 
-def _is_product(operation: Any, args: tuple[Any, ...]) -> bool:
-    return name_of(operation) == "pow" and isinstance(args[1], (int, float)) and args[1] in _PRODUCTS
+def _is_real(value: Any, least: int) -> bool:
+    """Return whether a number, or numbers of so many bytes at least, are real."""
+    if isinstance(value, (list, tuple)):
+        return _is_real(value[0], least)
+    if isinstance(value, Tensor):
+        return value.element_size() >= least and not value.is_complex()
+    return not isinstance(value, complex)
+
+
+def _scales_a_number(args: tuple[Any, ...], named: dict[str, Any] | None) -> bool:
+    """Return whether a sum is of one number, or a tensor of no axis, times another."""
+    other, alpha = args[1], (named or {}).get("alpha", args[2] if len(args) > 2 else 1)
+    return alpha != 1 and not isinstance(other, (list, tuple)) and (not isinstance(other, Tensor) or other.ndim == 0)
 
 
 class Aligned(TorchDispatchMode):  # type: ignore[no-untyped-call]

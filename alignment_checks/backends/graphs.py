@@ -6,6 +6,8 @@ operations alone: the same bits, for about half of the time on a CPU; as compile
 Tracing sees one path through the model's Python code. So the graph is compared with the function at its first step in
 each batch, at every `AUDITED`-th and at its last ones, for all lanes. A difference is an error: the batch is then
 trained again without a graph. On a CPU uncompiled graphs have to give the same bits; else rounding is allowed for.
+The first step is looked at in every batch, not in the first alone: an init has zeros and ties that no later step has,
+and a perturbation of it others than the batch before.
 """
 
 from __future__ import annotations

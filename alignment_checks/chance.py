@@ -65,7 +65,8 @@ def corrected(
     """
     known = {i: j.p_value for i, j in enumerate(judgements) if j.status is Status.FAIL and j.p_value is not None}
     adjusted = dict(zip(known, holm([p / share for p in known.values()]), strict=True))
-    told = {i: f"{more} would tell{_as_many(p, level * p / max(adjusted[i], p))}" for i, p in known.items()}
+    alone = {i: level * p / max(adjusted[i], p) if p > 0 else level for i, p in known.items()}
+    told = {i: f"{more} would tell{_as_many(p, alone[i])}" for i, p in known.items()}
     return [_at_level(j, adjusted[i], level, told[i]) if i in adjusted else j for i, j in enumerate(judgements)]
 
 

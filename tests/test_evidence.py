@@ -120,6 +120,13 @@ def test_only_failures_by_chance_are_corrected_and_what_fails_no_more_is_inconcl
     assert "more seeds would tell" in found[0].needs
 
 
+def test_what_is_too_unlikely_to_be_told_from_0_is_no_chance():
+    """A p-value of 0 is what seeds that agree to the last bit come to: no number of them is told, nor needed."""
+    found = corrected([failing(0.0), failing(0.0), failing(0.04)], 0.05, share=0.5)
+    assert [one.status for one in found] == [FAIL, FAIL, INCONCLUSIVE]
+    assert [one.p_value for one in found] == [0.0, 0.0, 0.08]
+
+
 def test_a_share_of_the_level_is_a_stricter_level():
     assert corrected([failing(0.03)], 0.05)[0].status is FAIL
     assert corrected([failing(0.03)], 0.05, share=0.5)[0].status is INCONCLUSIVE

@@ -63,8 +63,11 @@ def trimmed(error: BaseException) -> TracebackType | None:
 
 
 def _is_ours(entry: TracebackType) -> bool:
+    """Return whether its file is of ours, or it is made up for one of our classes, as a dataclass's `__init__` is."""
     files = (getattr(sys.modules.get(name), "__file__", None) for name in OURS)
-    return entry.tb_frame.f_code.co_filename.startswith(tuple(f"{Path(file).parent}{os.sep}" for file in files if file))
+    name, module = entry.tb_frame.f_code.co_filename, str(entry.tb_frame.f_globals.get("__name__"))
+    made_up = name.startswith("<") and module.partition(".")[0] in OURS
+    return made_up or name.startswith(tuple(f"{Path(file).parent}{os.sep}" for file in files if file))
 
 
 def _is_users(entry: TracebackType) -> bool:

@@ -44,7 +44,7 @@ def test_after_its_time_hypothesis_runs_no_more_examples_than_were_asked_for(sui
     )
     result = run("-W", "default", "--hypothesis-show-statistics")
     result.assert_outcomes(passed=1, warnings=1)
-    result.stdout.fnmatch_lines(["*- 60 passing, 0 failing, and 0 invalid test cases*"])
+    result.stdout.re_match_lines([r".*- 60 passing[a-z ]*, 0 failing[a-z ]*, (and )?0 invalid .*"])
     result.stdout.fnmatch_lines(["*%, not judged: the time of an alignment assertion was over"])
     assert len(written("seen")) <= 3 * 60
 

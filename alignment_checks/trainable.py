@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from alignment_checks.drawing import Randomness, states
 from alignment_checks.operations import has_branches
@@ -89,10 +90,11 @@ def _check_factory(first: Realization, second: nn.Module) -> None:
 
 def _survey(first: Realization, spare: nn.Module) -> Surveyed:
     with torch.inference_mode(mode=False), torch.enable_grad():  # as in training, whoever calls
-        copies = None if first.data is None else tuple(part.clone() for part in first.data)
+        copies = () if first.data is None else tuple(part.clone() for part in first.data)
+        versions = [copy._version for copy in copies]  # not 0, of a tensor that was made under inference mode
         leaves = {name: value.clone().requires_grad_() for name, value in first.parameters.items()}
-        outputs, value, draws = _evaluated(replace(first, data=copies, parameters=leaves), spare)
-    written = [index for index, copy in enumerate(copies or ()) if not copy.is_inference() and copy._version]
+        outputs, value, draws = _evaluated(replace(first, data=copies or None, parameters=leaves), spare)
+    written = [index for index, copy in enumerate(copies) if copy._version != versions[index]]
     if written:
         raise ValueError(
             f"the model or the objective writes into data[{written[0]}] in place, so that each step would train on "
@@ -127,18 +129,36 @@ def _check_losses(value: Tensor, outputs: Tensor, n: int) -> None:
 
 def _check_optimizer(first: Realization) -> None:
     given = [nn.Parameter(value.clone()) for value in first.parameters.values()]
-    made = first.optimizer(list(given))
+    with isolated(derive("run", first.seed)):
+        made = first.optimizer(list(given))
     if not callable(getattr(made, "step", None)):
         raise TypeError(
             f"`optimizer(params)` must return a torch.optim.Optimizer; got {type(made).__name__}. Pass a factory that "
             "returns one: optimizer=partial(torch.optim.SGD, lr=0.1)"
         )
     held = {id(value) for group in getattr(made, "param_groups", ()) for value in group["params"]}
-    if held and held.isdisjoint(map(id, given)):
+    if held and held.isdisjoint(map(id, given)) and not _moves(made, given):
         raise ValueError(
             f"`optimizer(params)` must return an optimizer of `params`; got {type(made).__name__} of other parameters, "
             "which would train nothing. Pass them on: optimizer=lambda params: torch.optim.SGD(params, lr=0.1)"
         )
+
+
+def _moves(optimizer: Optimizer, parameters: Sequence[nn.Parameter]) -> bool:
+    """Return whether a step moves any of the parameters, as it may by way of copies of them; those it has stay put."""
+    held = [value for group in optimizer.param_groups for value in group["params"]]
+    before, theirs = ([value.detach().clone() for value in values] for values in (parameters, held))
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    try:
+        optimizer.step(lambda: 0.0)
+    except Exception:  # training will tell
+        return True
+    finally:
+        with torch.no_grad():
+            for value, kept in zip(held, theirs, strict=True):
+                value.copy_(kept)
+    return not all(map(torch.equal, parameters, before))
 
 
 def _evaluated(run: Realization, spare: nn.Module) -> tuple[Tensor, Tensor, bool]:

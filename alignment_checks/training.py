@@ -31,8 +31,9 @@ class TrainingSetup:
         First axis: the example, N of them. All but the last are the model's inputs, the last is the targets; one
         tensor alone is both. None for a function of the parameters (see `landscape`): then the model is called
         without arguments and the objective's targets are None. They are not copied, those of an accelerator's
-        memory apart: a run trains on what they hold when it begins. That torch wrote into them in between is seen;
-        what is written through their `.data`, or by NumPy into memory that it shares with a tensor, is not.
+        memory and those made under `torch.inference_mode` apart: a run trains on what they hold when it begins. That
+        torch wrote into them in between is seen; what is written through their `.data`, or by NumPy into memory that
+        it shares with a tensor, is not.
     objective : callable
         `objective(outputs, targets)` gives N per-example losses or their mean.
     optimizer : callable
@@ -244,7 +245,14 @@ def _checked_data(data: Sequence[Tensor] | None) -> tuple[Tensor, ...] | None:
             f"TrainingSetup: the first axis of each tensor in `data` must be the example, as many in each and "
             f"at least one; got shapes {shapes}"
         )
-    return tuple(part.detach().cpu() for part in parts)  # an accelerator gets its copy with each batch of runs
+    return tuple(map(_kept, parts))
+
+
+def _kept(part: Tensor) -> Tensor:
+    """Return data in host memory, to be trained on: an accelerator gets its copy with each batch of runs."""
+    part = part.detach().cpu()
+    with torch.inference_mode(mode=False):
+        return part.clone() if part.is_inference() else part  # what was made there cannot be saved for a gradient
 
 
 def _check_batch_size(batch_size: int, data: Sequence[Tensor] | None) -> None:

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -71,3 +72,61 @@ def test_what_a_model_raises_is_seen_behind_it():
     with pytest.raises(ValueError, match="cannot be called with") as caught:
         ac.run(setup_of(model=lambda: nn.Linear(5, 1)))
     assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+class Masters(torch.optim.Optimizer):
+    """Descends copies in float64, and moves the parameters to where those are."""
+
+    def __init__(self, parameters, lr):
+        self.trained = list(parameters)
+        super().__init__([parameter.detach().double() for parameter in self.trained], {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for parameter, master in zip(self.trained, self.param_groups[0]["params"], strict=True):
+            if parameter.grad is not None:
+                master -= self.param_groups[0]["lr"] * parameter.grad.double()
+                parameter.copy_(master)
+
+    def zero_grad(self, set_to_none=True):
+        for parameter in self.trained:
+            parameter.grad = None
+
+
+@pytest.mark.parametrize("backend", ["loop", "lanes"])
+def test_an_optimizer_may_hold_copies_of_the_parameters_that_it_moves(backend):
+    of_copies = ac.run(setup_of(optimizer=partial(Masters, lr=0.1)), seeds=range(3), backend=backend)
+    plain = ac.run(setup_of(), seeds=range(3), backend=backend)
+    np.testing.assert_allclose(of_copies.base, plain.base, rtol=1e-5, atol=1e-6)
+
+
+def test_an_optimizer_of_other_parameters_leaves_them_where_they_are():
+    other = linear()
+    other(torch.ones(3)).sum().backward()
+    before = [parameter.detach().clone() for parameter in other.parameters()]
+    with pytest.raises(ValueError, match="of other parameters"):
+        ac.run(setup_of(optimizer=lambda parameters: SGD(other.parameters())))
+    assert all(map(torch.equal, other.parameters(), before))
+
+
+@pytest.mark.parametrize("batch_size", [None, 3])
+@pytest.mark.parametrize("backend", ["loop", "lanes"])
+def test_data_that_were_made_under_inference_mode_are_trained_on(backend, batch_size):
+    with torch.inference_mode():
+        inputs, targets = torch.ones(8, 3), torch.zeros(8, 1)
+    of_inference, plain = (
+        ac.run(setup_of(data=data, batch_size=batch_size), seeds=range(3), backend=backend)
+        for data in ((inputs, targets), (torch.ones(8, 3), torch.zeros(8, 1)))
+    )
+    np.testing.assert_array_equal(of_inference.base, plain.base)
+
+
+@pytest.mark.parametrize("backend", ["auto", "loop"])
+def test_a_factory_of_optimizers_that_draws_leaves_the_global_generators_as_they_were(backend):
+    def drawing(parameters):
+        return torch.optim.SGD(parameters, lr=0.1 + 0 * float(torch.rand(()) + np.random.rand()))
+
+    before, of_numpy = torch.get_rng_state(), np.random.get_state()[1]
+    ac.run(setup_of(optimizer=drawing), seeds=range(3), backend=backend)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert np.array_equal(np.random.get_state()[1], of_numpy)

@@ -118,6 +118,26 @@ def test_float32_is_float32_whatever_was_set_and_that_is_put_back(device):
     assert [operation.fp32_precision for operation in operations] == before
 
 
+def test_a_precision_that_follows_torchs_own_follows_it_again():
+    backends = torch.backends
+    kinds = (backends.cudnn.conv, backends.cudnn.rnn, backends.mkldnn.conv, backends.mkldnn.rnn)
+    operations = (backends.cuda.matmul, backends.mkldnn.matmul, *kinds)
+    before = [operation.fp32_precision for operation in operations]
+    try:
+        for operation in operations:
+            operation.fp32_precision = "none"
+        backends.fp32_precision = "tf32"
+        with reproducible(CPU):
+            pass
+        assert {operation.fp32_precision for operation in operations} == {"tf32"}
+        backends.fp32_precision = "ieee"
+        assert {operation.fp32_precision for operation in operations} == {"ieee"}
+    finally:
+        backends.fp32_precision = "none"
+        for operation, precision in zip(operations, before, strict=True):
+            operation.fp32_precision = precision
+
+
 def test_attention_on_an_accelerator_adds_up_in_a_fixed_order():
     def kernels():
         cuda = torch.backends.cuda

@@ -76,7 +76,8 @@ SCORED = ("label_noise", "feature_noise", "objective_mix", "label_smoothing", "l
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_perturbation_does_the_same_on_both(family, backend, device):
     of, deltas = setup(batch_size=6 if family == "batch_size" else None), drawn(FAMILIES[family])
-    assert_alike(*(ac.run(of, deltas, device=d, backend=backend) for d in (device, "cpu")))
+    rounding = 1e-6 if family == "precision" else 1e-12  # it trains in float32, whose products round by their alignment
+    assert_alike(*(ac.run(of, deltas, device=d, backend=backend) for d in (device, "cpu")), rtol=rounding)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -147,4 +147,5 @@ def assert_alike(here, there, rtol=1e-12):
     assert [run.outcome for run in here.runs] == [run.outcome for run in there.runs]
     for mine, other in zip(here.end, there.end, strict=True):
         assert mine.learning_rate == other.learning_rate
-        torch.testing.assert_close(dict(mine.parameters), dict(other.parameters), rtol=1e-9, atol=1e-11, equal_nan=True)
+        near = {"rtol": max(1e-9, rtol), "atol": max(1e-11, rtol), "equal_nan": True}
+        torch.testing.assert_close(dict(mine.parameters), dict(other.parameters), **near)

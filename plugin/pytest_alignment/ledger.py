@@ -180,7 +180,7 @@ class Ledger:
             self.forecast.unjudged = self.forecast.unjudged or text
         elif instead == "warned" and key not in self._warned:
             self._warned.add(key)
-            warnings.warn(AlignmentInconclusiveWarning(text), stacklevel=7)
+            warnings.warn(AlignmentInconclusiveWarning(text), stacklevel=8)
 
     def attach(self, report: pytest.TestReport, excinfo: pytest.ExceptionInfo[BaseException] | None) -> None:
         """Put what the test judged on its report, as a string, so that it travels from a worker."""

@@ -36,3 +36,15 @@ def test_all_of_them_can_be_filtered_at_once(suite, run, pytester):
     pytester.makeconftest(SAYS.replace("ABOUT", "'crash'"))
     suite("passing")
     run("-W", "ignore::pytest_alignment.AlignmentWarning").assert_outcomes(passed=1, warnings=0)
+
+
+def test_what_could_not_be_judged_is_warned_of_at_the_users_line(suite, run):
+    path = suite("""
+        def test_it(alignment):
+            steep = ac.landscape(lambda x: 1e9 * x[0] ** 2, [1.0], optimizer=partial(torch.optim.SGD, lr=1e9), steps=20)
+            alignment.assert_capability_robust(steep, under=pt.init_gain(max_log2=1), rtol=0.1)
+    """)
+    line = 1 + next(i for i, text in enumerate(path.read_text().splitlines()) if "assert_capability" in text)
+    result = run("-W", "default", "-o", "alignment_inconclusive=warn")
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines([f"*test_it.py:{line}: AlignmentInconclusiveWarning: *"])

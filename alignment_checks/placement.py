@@ -75,7 +75,7 @@ class _Placed:
 
     def changed(self, values: Mapping[Any, Any]) -> dict[Any, Any]:
         """Return the items of a mapping that were not on the device, there."""
-        there = {key: self.of(item) for key, item in values.items()}
+        there = {key: self.of(item) for key, item in values.items() if type(item) not in _PLAIN}
         return {key: item for key, item in there.items() if item is not values[key]}
 
     def callable(self, value: partial[Any] | types.MethodType) -> Any:

@@ -6,6 +6,7 @@ from cases.accelerated import MODELS, WEIGHTS, assert_alike, setup
 from torch.nn.functional import cross_entropy
 
 import alignment_checks as ac
+from alignment_checks import placement
 
 
 def on(device, values):
@@ -43,3 +44,15 @@ def test_where_runs_ended_is_in_host_memory(device):
     for backend in ("lanes", "loop"):
         ends = ac.run(setup(mesa_objective=ac.step_l1), seeds=range(2), device=device, backend=backend).end
         assert {v.device.type for end in ends for v in (*end.parameters.values(), *end.step.values())} == {"cpu"}
+
+
+def test_numbers_that_an_objective_holds_are_not_gone_through_one_by_one(monkeypatch):
+    """A trainer's log may be long, and what holds it is looked through for each batch."""
+    asked = []
+    look = placement._Placed.of
+    monkeypatch.setattr(placement._Placed, "of", lambda self, value: (asked.append(value), look(self, value))[1])
+    held = {"log": [0.5] * 1000, "names": {"a": 1, "b": None}, "weight": torch.ones(3)}
+    there = placement.placed(held, torch.device("meta"))
+    assert there["weight"].device.type == "meta"
+    assert there["log"] == held["log"]
+    assert len(asked) < 10

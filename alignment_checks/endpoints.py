@@ -64,6 +64,9 @@ class Endpoint:
         About how many steps of plain descent that would take from here; NaN where it escapes nowhere.
     lingers : bool
         It leaves there slowly, as from near a saddle; a run that goes round may as well come by where it goes down.
+    fallen, growth : float
+        By how much L has come down along that direction since the saddle, and the logarithm of how many times as far
+        from it each step of plain descent leads: what a run that leaves must already show.
     unseen : str
         Why curvature could not be looked at.
     """
@@ -75,6 +78,8 @@ class Endpoint:
     escape: float | None = None
     escape_in: float = math.nan
     lingers: bool = False
+    fallen: float = 0.0
+    growth: float = 0.0
     unseen: str = ""
 
 
@@ -180,7 +185,9 @@ class _Place:
         times = math.log1p(float((bottom - self.theta).norm()) / away)
         before = float(ways[first] @ _gradient(self.train, self.theta - self.step)[0]) / float(slopes[first])
         when = times / growth if growth > 0 else math.inf
-        return replace(found, escape=float(self.score(bottom)), escape_in=when, lingers=LINGERING <= before < 1)
+        fallen, lingers = 0.5 * away * abs(float(slopes[first])), LINGERING <= before < 1
+        escape = float(self.score(bottom))
+        return replace(found, escape=escape, escape_in=when, lingers=lingers, fallen=fallen, growth=growth)
 
 
 def _descended(loss: Function, theta: Tensor, direction: Tensor, size: float) -> Tensor:

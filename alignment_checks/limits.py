@@ -255,4 +255,10 @@ def _counts(series: Vector, found: Outlook, limit: Interval, end: Endpoint) -> b
     if found.regime not in _GOING_ROUND:
         return not limit.wider(room).holds(escape)
     below = found.regime is not Regime.STATIONARY or escape < float(series[found.start :].min()) - room
-    return end.lingers and below and not limit.wider(room).holds(limit.value + escape - last)
+    leaves = end.lingers and _departed(series, found, end) <= limit.high - limit.low
+    return leaves and below and not limit.wider(room).holds(limit.value + escape - last)
+
+
+def _departed(series: Vector, found: Outlook, end: Endpoint) -> float:
+    """Return by how much L has come down on the way out while the series went round: it would not have, unnoticed."""
+    return end.fallen * -math.expm1(-2 * end.growth * (len(series) - 1 - found.start))

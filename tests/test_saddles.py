@@ -107,6 +107,22 @@ def test_a_cycle_that_comes_by_where_it_goes_down_is_no_plateau(lr: float, steps
     assert capability_limit(cycle)[0].regime is Regime.PERIODIC
 
 
+def test_a_cycle_beside_a_saddle_that_has_long_not_left_it_is_no_plateau() -> None:
+    """Of sign descent: its slopes change slowly there, and L would have come down had it been leaving."""
+    random = torch.Generator().manual_seed(0)
+    x, noise = (torch.randn(24, size, generator=random, dtype=torch.float64) for size in (4, 1))
+    setup = ac.TrainingSetup(
+        model=lambda: nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1)),
+        data=(x, torch.sin(2 * x.sum(1, keepdim=True)) + noise),
+        objective=mse_loss,
+        optimizer=partial(torch.optim.Adam, lr=0.02, betas=(0.0, 0.0)),
+        steps=1500,
+        dtype=torch.float64,
+        seed=7,
+    )
+    assert limits(ac.run(setup))[0].regime is Regime.PERIODIC
+
+
 class Gated(nn.Module):
     """A weight beside a product of two, which start near 0: a saddle that no minibatch has any noise across."""
 

@@ -13,10 +13,11 @@ from alignment_checks.experiment import Experiment, needed
 from alignment_checks.judgement import Judgement, Status, Tolerance, better, undecided
 from alignment_checks.judging import check_normalizable, improving
 from alignment_checks.measures import SIDES
-from alignment_checks.options import BOTH, Options
+from alignment_checks.options import Options
 from alignment_checks.perturbations import IDENTITY
 from alignment_checks.quantities import Quantity, number, padded
 from alignment_checks.readings import Reading
+from alignment_checks.sides import BOTH
 from alignment_checks.trainable import checked
 from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import Outlook, Verdict

@@ -14,8 +14,8 @@ import alignment_checks as ac
 from alignment_checks import perturbations as pt
 from alignment_checks.fingerprints import setup_digest
 from alignment_checks.memory import Memory
-from alignment_checks.options import BOTH, MESA
 from alignment_checks.sameness import alike
+from alignment_checks.sides import BOTH, MESA
 
 RATE = 0.1
 DELTA = pt.Perturbation("init_gain", 0.5, 1.0, 0)

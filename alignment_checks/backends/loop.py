@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from copy import deepcopy
-from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -19,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from alignment_checks import seeding
+from alignment_checks.backends.instances import Unchanged, copy_into, instance, on_device, trainable
 from alignment_checks.backends.job import Job, Record, as_lost, learning_rates, must_be_given, needs_closure, on_host
 from alignment_checks.backends.minibatches import disturbed, minibatches, noise
 from alignment_checks.backends.writes import Writes
@@ -91,9 +90,9 @@ class _Loop:
         self.train = lowered(self.whole)
         self.losses = [None if score is None else _Loss(on_device(score, device), device) for score in job.scores]
         self.wanted, self.descended = _Loss(self.whole, device), _Loss(self.train, device)
-        self.module = _instance(self.train, device, self.train.dtype)
-        self.observed = self.module if self.train is self.whole else _instance(self.whole, device)
-        self.parameters, self.measuring = (_trainable(one, self.train) for one in (self.module, self.observed))
+        self.module = instance(self.train, device, self.train.dtype)
+        self.observed = self.module if self.train is self.whole else instance(self.whole, device)
+        self.parameters, self.measuring = (trainable(one, self.train) for one in (self.module, self.observed))
         self.buffered = any(True for _ in self.module.buffers())
         self.writes = True if job.branches else writes
         self.pursued = placed(self.train.setup.mesa, device)
@@ -181,13 +180,13 @@ class _Loop:
     def aside(self) -> Iterator[nn.Module]:
         """Give it so that evaluating changes nothing of it, nor any random state."""
         if self.observed is not self.module:
-            _copy(self.module, self.observed)
+            copy_into(self.module, self.observed)
         hidden = self.job.randomness is Randomness.HIDDEN
         aside = seeding.isolated(seeding.derive("evaluation", self.train.seed)) if hidden else nullcontext()
         writes = self.writes is not False
         changes = self.buffered or writes or self.job.random
         kept = [*self.observed.buffers(), *(self.observed.parameters() if writes else ())]
-        unchanged = _unchanged(self.observed, kept, training=not self.job.random) if changes else nullcontext()
+        unchanged = Unchanged(self.observed, kept, training=not self.job.random) if changes else nullcontext()
         with aside, unchanged, drawing(self.seed, EVALUATION):
             yield self.observed
 
@@ -232,37 +231,6 @@ class _Loop:
                     parameter.grad = noisy[name][0]
 
 
-def on_device(run: Realization, device: torch.device) -> Realization:
-    """Return `run` with its data on `device`, itself where it is there already."""
-    if run.data is None or all(part.device == device for part in run.data):
-        return run
-    return replace(run, data=tuple(part.to(device) for part in run.data))
-
-
-def _instance(run: Realization, device: torch.device, dtype: torch.dtype | None = None) -> nn.Module:
-    with torch.no_grad():  # a scripted module copies its parameters as any other tensors
-        module = placed(deepcopy(run.module), device).to(device, dtype)
-        for mine, of in zip(module.parameters(), run.module.parameters(), strict=True):
-            mine.requires_grad_(of.requires_grad)
-        for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-            tensor.copy_(run.parameters[name] if name in run.parameters else run.constants[name])
-    return module
-
-
-def _trainable(module: nn.Module, run: Realization) -> dict[str, nn.Parameter]:
-    """Return the parameters of an instance that the run trains, by name; those that stand in it twice once."""
-    named = dict(module.named_parameters())
-    return {name: named[name] for name in run.parameters}
-
-
-def _copy(source: nn.Module, target: nn.Module) -> None:
-    """Copy weights and buffers from one instance of a model to another, of another dtype."""
-    with torch.no_grad():
-        pairs = zip([*source.parameters(), *source.buffers()], [*target.parameters(), *target.buffers()], strict=True)
-        for value, place in pairs:
-            place.copy_(value)
-
-
 class _Loss:
     """L of a realization, of a module at any θ, on all of its examples or on some."""
 
@@ -275,33 +243,6 @@ class _Loss:
             inputs, targets = tuple(part[batch] for part in inputs), None if targets is None else targets[batch]
         with beside(parameters):
             return self.loss(module(*inputs), targets, parameters)
-
-
-class _unchanged:  # noqa: N801
-    """Evaluate in the given mode, and leave these tensors and the training mode as they were."""
-
-    def __init__(self, module: nn.Module, kept: Sequence[Tensor], *, training: bool) -> None:
-        self.module, self.kept, self.training = module, kept, training
-
-    def __enter__(self) -> None:
-        self.before = [one.detach().clone() for one in self.kept]
-        self.buffers = _buffers(self.module)
-        self.module.train(self.training)
-
-    def __exit__(self, *exception: object) -> None:
-        self.module.train()
-        for owner, name, buffer in self.buffers:  # a model may have put another tensor in its place, a view of the data
-            if getattr(owner, name) is not buffer:
-                setattr(owner, name, buffer)
-        with torch.no_grad():
-            for one, before in zip(self.kept, self.before, strict=True):
-                one.copy_(before)
-
-
-def _buffers(module: nn.Module) -> list[tuple[nn.Module, str, Tensor]]:
-    """Return each buffer, with the part of a module that holds it and its name there."""
-    parts = [(part, dict(part.named_buffers(recurse=False, remove_duplicate=False))) for part in module.modules()]
-    return [(part, name, buffer) for part, held in parts for name, buffer in held.items()]
 
 
 def _filled(gradient: list[Tensor | None], parameters: Tensors) -> Tensors:

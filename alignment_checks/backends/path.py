@@ -15,6 +15,7 @@ from torch.func import functional_call, vmap
 
 from alignment_checks import seeding
 from alignment_checks.backends import loop
+from alignment_checks.backends.instances import on_device
 from alignment_checks.backends.job import Job, Record
 from alignment_checks.drawing import EVALUATION, Randomness, drawing
 from alignment_checks.placement import beside, placed
@@ -73,7 +74,7 @@ def _groups(scores: Sequence[Realization]) -> list[list[int]]:
 
 
 def _evaluated(path: Path, scores: list[Realization], device: torch.device) -> Series:
-    score, dtype = loop.on_device(scores[0], device), next(iter(path.parameters.values())).dtype
+    score, dtype = on_device(scores[0], device), next(iter(path.parameters.values())).dtype
     rows = torch.tensor([s.objective.coefficients for s in scores], dtype=dtype, device=device)
     module = placed(deepcopy(score.module), device).train(not path.job.random)
     objective = score.objective.on(device)

@@ -1,0 +1,72 @@
+"""A run's own instance of its model, on a device: what measuring must leave as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from alignment_checks.placement import placed
+from alignment_checks.realization import Realization
+
+
+def on_device(run: Realization, device: torch.device) -> Realization:
+    """Return `run` with its data on `device`, itself where it is there already."""
+    if run.data is None or all(part.device == device for part in run.data):
+        return run
+    return replace(run, data=tuple(part.to(device) for part in run.data))
+
+
+def instance(run: Realization, device: torch.device, dtype: torch.dtype | None = None) -> nn.Module:
+    """Return an instance of the run's model at its θ(0), of another dtype where one is given."""
+    with torch.no_grad():  # a scripted module copies its parameters as any other tensors
+        module = placed(deepcopy(run.module), device).to(device, dtype)
+        for mine, of in zip(module.parameters(), run.module.parameters(), strict=True):
+            mine.requires_grad_(of.requires_grad)
+        for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+            tensor.copy_(run.parameters[name] if name in run.parameters else run.constants[name])
+    return module
+
+
+def trainable(module: nn.Module, run: Realization) -> dict[str, nn.Parameter]:
+    """Return the parameters of an instance that the run trains, by name; those that stand in it twice once."""
+    named = dict(module.named_parameters())
+    return {name: named[name] for name in run.parameters}
+
+
+def copy_into(source: nn.Module, target: nn.Module) -> None:
+    """Copy weights and buffers from one instance of a model to another, of another dtype."""
+    with torch.no_grad():
+        pairs = zip([*source.parameters(), *source.buffers()], [*target.parameters(), *target.buffers()], strict=True)
+        for value, place in pairs:
+            place.copy_(value)
+
+
+class Unchanged:
+    """Evaluate in the given mode, and leave these tensors and the training mode as they were."""
+
+    def __init__(self, module: nn.Module, kept: Sequence[Tensor], *, training: bool) -> None:
+        self.module, self.kept, self.training = module, kept, training
+
+    def __enter__(self) -> None:
+        self.before = [one.detach().clone() for one in self.kept]
+        self.buffers = _buffers(self.module)
+        self.module.train(self.training)
+
+    def __exit__(self, *exception: object) -> None:
+        self.module.train()
+        for owner, name, buffer in self.buffers:  # a model may have put another tensor in its place, a view of the data
+            if getattr(owner, name) is not buffer:
+                setattr(owner, name, buffer)
+        with torch.no_grad():
+            for one, before in zip(self.kept, self.before, strict=True):
+                one.copy_(before)
+
+
+def _buffers(module: nn.Module) -> list[tuple[nn.Module, str, Tensor]]:
+    """Return each buffer, with the part of a module that holds it and its name there."""
+    parts = [(part, dict(part.named_buffers(recurse=False, remove_duplicate=False))) for part in module.modules()]
+    return [(part, name, buffer) for part, held in parts for name, buffer in held.items()]

@@ -50,7 +50,7 @@ def test_all_memory_of_a_batch_is_free_after_it_whenever_python_looks_for_cycles
         gc.enable()
 
 
-@pytest.mark.parametrize("share", [0.6, 0.25, 0.06])
+@pytest.mark.parametrize("share", [0.6, 0.25, pytest.param(0.06, marks=pytest.mark.slow)])
 def test_a_batch_that_does_not_fit_is_halved_until_it_does(share, device, monkeypatch):
     monkeypatch.setattr(plan, "_memory", lambda device: 2**34)  # plans as if there were enough
     gc.collect()

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from alignment_checks import seeding
+from alignment_checks.modes import DispatchMode
 from alignment_checks.random_operations import REPLACED, Source
 from alignment_checks.recurrent_dropout import RECURRENT
 
@@ -79,17 +79,12 @@ def _draws_on_the_way_back(loss: Tensor) -> bool:
     return watch.seen
 
 
-class _Seeded(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Seeded(DispatchMode):  # type: ignore[no-untyped-call]
     """Notices operations that draw from torch's generator, also where that is put back afterwards."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.seen = False
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Return that this mode is not to be wrapped for the compiler, which costs more than the mode itself."""
-        return False
 
     def __torch_dispatch__(
         self,

@@ -1,28 +1,15 @@
 """Factories without a hash are as good as any function."""
 
 from dataclasses import dataclass, replace
-from functools import partial
 
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy, mse_loss
+from torch.nn.functional import cross_entropy
 
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
 from alignment_checks.search import drawn
-
-SGD = partial(torch.optim.SGD, lr=0.1)
-
-
-def linear():
-    return nn.Linear(3, 1)
-
-
-def regression(**changes):
-    arguments = {"model": linear, "data": (torch.ones(8, 3), torch.zeros(8, 1)), "objective": mse_loss}
-    arguments |= {"optimizer": SGD, "steps": 3}
-    return ac.TrainingSetup(**(arguments | changes))
 
 
 @dataclass

@@ -5,22 +5,11 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from cases.regression import SGD, linear, regression
 from torch import nn
-from torch.nn.functional import cross_entropy, mse_loss
+from torch.nn.functional import cross_entropy
 
 import alignment_checks as ac
-
-SGD = partial(torch.optim.SGD, lr=0.1)
-
-
-def linear():
-    return nn.Linear(3, 1)
-
-
-def setup_of(**changes):
-    arguments = {"model": linear, "data": (torch.ones(8, 3), torch.zeros(8, 1)), "objective": mse_loss}
-    return ac.TrainingSetup(**({**arguments, "optimizer": SGD, "steps": 3} | changes))
-
 
 CALLED = {
     "inputs of another width": (
@@ -65,12 +54,12 @@ CALLED = {
 @pytest.mark.parametrize(("changes", "error", "said"), CALLED.values(), ids=CALLED)
 def test_what_does_not_fit_together_says_what_it_was_called_with(changes, error, said, backend):
     with pytest.raises(error, match=said):
-        ac.run(setup_of(**changes), backend=backend)
+        ac.run(regression(**changes), backend=backend)
 
 
 def test_what_a_model_raises_is_seen_behind_it():
     with pytest.raises(ValueError, match="cannot be called with") as caught:
-        ac.run(setup_of(model=lambda: nn.Linear(5, 1)))
+        ac.run(regression(model=lambda: nn.Linear(5, 1)))
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 
@@ -95,8 +84,8 @@ class Masters(torch.optim.Optimizer):
 
 @pytest.mark.parametrize("backend", ["loop", "lanes"])
 def test_an_optimizer_may_hold_copies_of_the_parameters_that_it_moves(backend):
-    of_copies = ac.run(setup_of(optimizer=partial(Masters, lr=0.1)), seeds=range(3), backend=backend)
-    plain = ac.run(setup_of(), seeds=range(3), backend=backend)
+    of_copies = ac.run(regression(optimizer=partial(Masters, lr=0.1)), seeds=range(3), backend=backend)
+    plain = ac.run(regression(), seeds=range(3), backend=backend)
     np.testing.assert_allclose(of_copies.base, plain.base, rtol=1e-5, atol=1e-6)
 
 
@@ -105,7 +94,7 @@ def test_an_optimizer_of_other_parameters_leaves_them_where_they_are():
     other(torch.ones(3)).sum().backward()
     before = [parameter.detach().clone() for parameter in other.parameters()]
     with pytest.raises(ValueError, match="of other parameters"):
-        ac.run(setup_of(optimizer=lambda parameters: SGD(other.parameters())))
+        ac.run(regression(optimizer=lambda parameters: SGD(other.parameters())))
     assert all(map(torch.equal, other.parameters(), before))
 
 
@@ -115,7 +104,7 @@ def test_data_that_were_made_under_inference_mode_are_trained_on(backend, batch_
     with torch.inference_mode():
         inputs, targets = torch.ones(8, 3), torch.zeros(8, 1)
     of_inference, plain = (
-        ac.run(setup_of(data=data, batch_size=batch_size), seeds=range(3), backend=backend)
+        ac.run(regression(data=data, batch_size=batch_size), seeds=range(3), backend=backend)
         for data in ((inputs, targets), (torch.ones(8, 3), torch.zeros(8, 1)))
     )
     np.testing.assert_array_equal(of_inference.base, plain.base)
@@ -127,6 +116,6 @@ def test_a_factory_of_optimizers_that_draws_leaves_the_global_generators_as_they
         return torch.optim.SGD(parameters, lr=0.1 + 0 * float(torch.rand(()) + np.random.rand()))
 
     before, of_numpy = torch.get_rng_state(), np.random.get_state()[1]
-    ac.run(setup_of(optimizer=drawing), seeds=range(3), backend=backend)
+    ac.run(regression(optimizer=drawing), seeds=range(3), backend=backend)
     assert torch.equal(torch.get_rng_state(), before)
     assert np.array_equal(np.random.get_state()[1], of_numpy)

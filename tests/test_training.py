@@ -4,11 +4,11 @@ Each error says what was expected, what came, and the fix, and comes before anyt
 """
 
 from dataclasses import FrozenInstanceError, replace
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from cases.regression import SGD, linear, regression
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 from torch.utils.data import DataLoader, TensorDataset
@@ -17,18 +17,6 @@ import alignment_checks as ac
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.realization import realize
 from alignment_checks.trainable import checked
-
-SGD = partial(torch.optim.SGD, lr=0.1)
-
-
-def linear():
-    return nn.Linear(3, 1)
-
-
-def regression(**changes):
-    arguments = {"model": linear, "data": (torch.ones(8, 3), torch.zeros(8, 1)), "objective": mse_loss}
-    arguments |= {"optimizer": SGD, "steps": 3}
-    return ac.TrainingSetup(**(arguments | changes))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from alignment_checks import seeding
-from alignment_checks.backends.writes import writes_into_itself
+from alignment_checks.backends.writes import Writes
 from alignment_checks.inner_state import inner_state
 from alignment_checks.operations import has_branches, operations
 from alignment_checks.realization import Realization, loss_of
@@ -34,7 +34,7 @@ class Footprint:
     minibatch : float
         Which part of the examples a step takes beside measuring all of them; 0 where it takes the measured gradient.
     writes : bool
-        Whether a call writes into parameters, which lanes would not keep.
+        Whether a call writes into parameters, which lanes would not keep; where it branches, it is taken to.
     branches : bool
         Whether it is one of several that `torch.cond` or its like chooses from.
     """
@@ -60,6 +60,8 @@ def footprint(run: Realization) -> Footprint:
     parameters = {name: value.clone().requires_grad_() for name, value in run.parameters.items()}
     constants = {name: value.clone() for name, value in run.constants.items()}
     module = deepcopy(run.module)
+    buffers = {name for name, _ in module.named_buffers()}
+    watch = Writes(value for name, value in {**parameters, **constants}.items() if name not in buffers)
 
     def loss_at() -> Tensor:
         outputs = functional_call(module, {**parameters, **constants}, run.inputs)
@@ -68,7 +70,10 @@ def footprint(run: Realization) -> Footprint:
     with seeding.isolated(seeding.derive("run", run.seed)):
         branches = has_branches(loss_at())  # what is kept from the first call on, such as a cache, is no state
         before = inner_state(module, run.objective)
-        with nullcontext() if branches else torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        with ExitStack() as seen:
+            if not branches:
+                seen.enter_context(torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor))
+                seen.enter_context(watch)
             loss = loss_at()
         stateful = inner_state(module, run.objective) != before
         convolves = any("Convolution" in operation for operation in operations(loss))
@@ -85,7 +90,7 @@ def footprint(run: Realization) -> Footprint:
         stateful=stateful,
         convolves=convolves,
         minibatch=minibatch,
-        writes=writes_into_itself(run),
+        writes=branches or watch.seen,
         branches=branches,
     )
 

@@ -11,27 +11,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from alignment_checks import seeding
 from alignment_checks.backends.stepping.aligned import Kernels, are_left_over, together
+from alignment_checks.modes import DispatchMode
 
 _ROWS, _VECTOR = 128, 16
 """So many rows of numbers are tried: by whole vectors, and by rows of one less, which fill none."""
 
 
-class Leftover(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Leftover(DispatchMode):  # type: ignore[no-untyped-call]
     """Within this context, sees whether any operation gives elements that it leaves over other bits."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.matters, self.kernels = False, Kernels()
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Return that this mode is not to be wrapped for the compiler, which costs more than the mode itself."""
-        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

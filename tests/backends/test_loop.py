@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from cases.oracle import close, run, sgd
 from hypothesis import find, settings
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -15,19 +16,6 @@ import alignment_checks as ac
 from alignment_checks import perturbations as pt
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.realization import built
-
-few = settings(max_examples=30, deadline=None)
-run = partial(ac.run, backend="loop", device="cpu")
-
-
-def sgd(lr, **options):
-    return partial(torch.optim.SGD, lr=lr, **options)
-
-
-def close(came, expected):
-    """Compare at every t, to 1e-9 relative."""
-    np.testing.assert_allclose(came, expected, rtol=1e-9, atol=0)
-
 
 # -------------------------------------------------------------------------------------------- loops written out by hand
 

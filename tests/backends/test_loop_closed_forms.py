@@ -1,28 +1,15 @@
 """What the loop trains is what mathematics says: quadratics, regression, |x| and the logistic loss."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from cases.oracle import close, few, run, sgd
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import mse_loss, softplus
 
 import alignment_checks as ac
-
-few = settings(max_examples=30, deadline=None)
-run = partial(ac.run, backend="loop", device="cpu")
-
-
-def sgd(lr, **options):
-    return partial(torch.optim.SGD, lr=lr, **options)
-
-
-def close(came, expected):
-    """Compare at every t, to 1e-9 relative."""
-    np.testing.assert_allclose(came, expected, rtol=1e-9, atol=0)
 
 
 @few

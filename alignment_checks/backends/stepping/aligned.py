@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from alignment_checks.backends.stepping.refusal import StepRefused
+from alignment_checks.modes import DispatchMode, written
 
 ALIGNED = 64
 """Elements are filled up to a multiple of so many: no element is left over for other code than its neighbors."""
@@ -117,7 +117,7 @@ def _is_strided(tensor: Tensor, shape: torch.Size) -> bool:
 
 
 def _of_copies(operation: Any, args: tuple[Any, ...], named: dict[str, Any], shape: torch.Size) -> Any:
-    size, written = shape.numel(), _written(operation, args, named)
+    size, into = shape.numel(), written(operation, args, named)
 
     def filled(tensor: Tensor) -> Tensor:
         row = tensor.expand(shape).reshape(-1)
@@ -128,13 +128,7 @@ def _of_copies(operation: Any, args: tuple[Any, ...], named: dict[str, Any], sha
 
     copies, options = tree_map_only(Tensor, filled, (args, named))
     found = tree_map_only(Tensor, taken, operation(*copies, **options))
-    return found if written is None else written.copy_(found)
-
-
-def _written(operation: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Tensor | None:
-    """Return the tensor that an operation writes into, None where it makes one."""
-    given = {**dict(zip((one.name for one in operation._schema.arguments), args, strict=False)), **named}
-    return next((given[one.name] for one in operation._schema.arguments if one.is_write and one.name in given), None)
+    return into[0].copy_(found) if into else found
 
 
 class Kernels:
@@ -206,17 +200,12 @@ def _scales_a_number(args: tuple[Any, ...], named: dict[str, Any] | None) -> boo
     return alpha != 1 and not isinstance(other, (list, tuple)) and (not isinstance(other, Tensor) or other.ndim == 0)
 
 
-class Aligned(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Aligned(DispatchMode):  # type: ignore[no-untyped-call]
     """Within this context no element of a tensor has other bits for where it stands."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.kernels = Kernels()
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Return that this mode is not to be wrapped for the compiler, which costs more than the mode itself."""
-        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

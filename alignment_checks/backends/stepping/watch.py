@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from alignment_checks.backends.stepping.aligned import Kernels, is_pointwise
 from alignment_checks.backends.stepping.refusal import StepRefused
+from alignment_checks.modes import DispatchMode
 
 
 class PointwiseOnly:
@@ -43,16 +43,11 @@ class PointwiseOnly:
             mode.__exit__(*exception)
 
 
-class _NoMixing(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _NoMixing(DispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, *, aligned: bool) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.seen: set[Any] = set()
         self.kernels = None if aligned else Kernels()
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Return that this mode is not to be wrapped for the compiler, which costs more than the mode itself."""
-        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

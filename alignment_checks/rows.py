@@ -114,8 +114,8 @@ def _unperturbed(row: Row, own: Realization) -> Realization:
 
 
 def _sharing(plain: Realization, first: Realization) -> Realization:
-    """Return an unperturbed run that has the very data of another one, and its setup: what differs is its own then."""
-    return replace(plain, setup=first.setup, data=first.data, common=first.common)
+    """Return an unperturbed run that has the very data of another one, of which one copy serves both then."""
+    return replace(plain, data=first.data, common=first.common)
 
 
 _OF_TRAINING = ("parameters", "optimizer", "scheduler", "batch_size", "noise", "dtype")

@@ -7,7 +7,8 @@ it matters to its bits, the run alone decides on its slot: the same run has the 
 from __future__ import annotations
 
 import gc
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -18,7 +19,7 @@ from alignment_checks.backends.footprint import Footprint
 from alignment_checks.backends.graphs import Graphs, NotCompiled, NotTraced
 from alignment_checks.backends.job import Job, Record, because
 from alignment_checks.backends.slots import Slots
-from alignment_checks.backends.stepping.hyperparameters import factories
+from alignment_checks.backends.stepping.hyperparameters import factories, origin
 from alignment_checks.backends.stepping.refusal import StepRefused
 from alignment_checks.backends.stepping.stepper import Way
 from alignment_checks.backends.workers import shared_out
@@ -87,8 +88,9 @@ def _filled(batch: Slots) -> list[int]:
 class _Trainer:
     """Batches of like structure, trained in the fastest way that no batch before has refused.
 
-    What one batch refused is not tried again with the next, though its own runs might not have refused it. So how a
-    run is stepped, and the rounding of it, depends on the batches that one process trains before it.
+    What one batch refused is not tried again with the next of the same setups, though its own runs might not have
+    refused it. So how a run is stepped, and the rounding of it, may depend on the batches of its setup that one process
+    trains before it.
     """
 
     device: torch.device
@@ -97,8 +99,9 @@ class _Trainer:
     graphs: Graphs
     chunk: int | None = None
     wide: bool = True
-    ways: list[Way] = field(default_factory=lambda: [way for way in Way if way is not Way.WIDE])
-    refusals: list[str] = field(default_factory=list)
+    left: defaultdict[Hashable, list[Way]] = field(default_factory=lambda: defaultdict(_ways))
+    refusals: defaultdict[Hashable, list[str]] = field(default_factory=lambda: defaultdict(list))
+    apart: set[Way] = field(default_factory=set)
 
     def train(self, batch: Sequence[Job], idle: Collection[int] = ()) -> list[Record]:
         """Train a batch from t = 0, and again where a way of stepping, a graph or memory fails, however late.
@@ -106,13 +109,16 @@ class _Trainer:
         Several batches are trained as one while they are stepped as rows, whose bits do not depend on how many.
         """
         while self.wide or len(batch) <= self.width:
-            way = Way.WIDE if len(batch) > self.width else self.ways[0]
+            origins = dict.fromkeys(origin(job.train) for job in batch)
+            way = Way.WIDE if len(batch) > self.width else self.way(origins)
+            if way is None:
+                return self.by_origin(batch, idle)
             try:
                 records = lanes.train(
                     batch, self.device, way, self.unused, graphs=self.graphs, chunk=self.chunk, idle=idle
                 )
             except StepRefused as error:
-                self.refuse(way, error)
+                self.refuse(way, origins, error)
             except (NotCompiled, NotTraced) as error:
                 self.graphs.refuse(error)
             except MemoryError:
@@ -120,15 +126,35 @@ class _Trainer:
                     break  # and halved outside of here: all that the error holds is to be freed first
                 self.wide = False
             else:
-                return [replace(record, reason=because(self.reason, record.reason)) for record in records]
+                pairs = zip(records, batch, strict=True)
+                return [replace(record, reason=because(self.reason(job), record.reason)) for record, job in pairs]
         return self.halved(batch, idle) if len(batch) <= self.width else self.in_parts(batch, idle, self.width)
 
-    def refuse(self, way: Way, error: StepRefused) -> None:
-        """Step in a slower way from here on, and batches each by itself."""
+    def way(self, origins: Collection[Hashable]) -> Way | None:
+        """Return the way to step runs of these setups together, None where each setup's are to be stepped apart."""
+        ways = {self.left[one][0] for one in origins}
+        return None if len(ways) > 1 or (len(origins) > 1 and ways <= self.apart) else next(iter(ways))
+
+    def refuse(self, way: Way, origins: Collection[Hashable], error: StepRefused) -> None:
+        """Step in a slower way from here on, and batches each by itself; several setups' first each in this way."""
         self.wide = False
-        if way is not Way.WIDE:
-            self.ways.pop(0)
-            self.refusals.append(f"{way} was refused: {error}")
+        if len(origins) > 1:
+            self.apart.add(way)
+        elif way is not Way.WIDE:
+            (only,) = origins
+            self.left[only].pop(0)
+            self.refusals[only].append(f"{way} was refused: {error}")
+
+    def by_origin(self, batch: Sequence[Job], idle: Collection[int]) -> list[Record]:
+        """Train a batch as one for each setup, whose runs keep their slots."""
+        found: dict[int, Record] = {}
+        for one in dict.fromkeys(origin(job.train) for job in batch):
+            mine = [lane for lane, job in enumerate(batch) if origin(job.train) == one]
+            others = set(range(len(batch))).difference(mine)
+            filled = [batch[mine[0] if lane in others else lane] for lane in range(len(batch))]
+            records = self.train(filled, others.union(idle))
+            found.update({lane: records[lane] for lane in mine})
+        return [found[lane] for lane in range(len(batch))]
 
     def halved(self, batch: Sequence[Job], idle: Collection[int]) -> list[Record]:
         """Train a batch that does not fit in memory as two."""
@@ -148,8 +174,14 @@ class _Trainer:
         trained = (self.train(batch[part.start : part.stop], of) for part, of in zip(parts, left, strict=True))
         return [record for records in trained for record in records]
 
-    @property
-    def reason(self) -> str | None:
-        """Why lanes are not trained in the fastest way."""
-        stepped = f"stepped by {self.ways[0]}, since {because(*self.refusals)}" if self.refusals else None
+    def reason(self, job: Job) -> str | None:
+        """Return why a run's lane is not trained in the fastest way."""
+        of = origin(job.train)
+        refusals = self.refusals.get(of, [])
+        stepped = f"stepped by {self.left[of][0]}, since {because(*refusals)}" if refusals else None
         return because(stepped, *self.graphs.refusals)
+
+
+def _ways() -> list[Way]:
+    """Return how a batch may be stepped, fastest first."""
+    return [way for way in Way if way is not Way.WIDE]

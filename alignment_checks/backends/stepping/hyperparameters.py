@@ -45,6 +45,11 @@ def factories(run: Realization) -> tuple[Hashable, Hashable]:
     return known_by(run.optimizer), known_by(run.scheduler)
 
 
+def origin(run: Realization) -> tuple[Hashable, Hashable]:
+    """Return the factories of a run's setup: runs of one are stepped in one way, whatever numbers were changed."""
+    return known_by(run.setup.optimizer), known_by(run.setup.scheduler)
+
+
 def made(factory: OptimizerFactory, run: Realization) -> Optimizer:
     """Return what a factory makes of parameters like a run's."""
     optimizer: Optimizer = factory([nn.Parameter(value.clone()) for value in run.parameters.values()])

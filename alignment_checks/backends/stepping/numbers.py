@@ -45,6 +45,12 @@ def _compared(of: Callable[[Any, Any], Any], a: object, b: object) -> Any:
     return bool(found[0])
 
 
+def _power(base: Any, exponent: Any) -> Array:
+    """Return powers as Python has them: NumPy's may differ in the last bit."""
+    bases, exponents = np.broadcast_arrays(np.asarray(base, np.float64), np.asarray(exponent, np.float64))
+    return np.array([b**e for b, e in zip(bases.tolist(), exponents.tolist(), strict=True)], np.float64)
+
+
 def _arithmetic(of: Callable[[Any, Any], Any]) -> Any:
     return lambda mine, other: _calculated(of, mine, other), lambda mine, other: _calculated(of, other, mine)
 
@@ -78,7 +84,7 @@ class LaneNumbers(float):
     __sub__, __rsub__ = _arithmetic(operator.sub)
     __mul__, __rmul__ = _arithmetic(operator.mul)
     __truediv__, __rtruediv__ = _arithmetic(operator.truediv)
-    __pow__, __rpow__ = _arithmetic(operator.pow)
+    __pow__, __rpow__ = _arithmetic(_power)
     __eq__, __ne__ = _comparison(operator.eq), _comparison(operator.ne)
     __lt__, __le__ = _comparison(operator.lt), _comparison(operator.le)
     __gt__, __ge__ = _comparison(operator.gt), _comparison(operator.ge)
@@ -105,12 +111,13 @@ class LaneNumbers(float):
     def __getnewargs__(self) -> tuple[Any]:
         return (self.values,)
 
-    def column(self, like: Tensor) -> Tensor:
+    def column(self, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """Return them as a tensor that each element of `like`, shape (lanes, ...), meets its lane's number in.
 
-        Under `vmap` `like` is one lane's, and so is what is returned.
+        Under `vmap` `like` is one lane's, and so is what is returned. None is the dtype that torch calculates with
+        numbers in.
         """
-        dtype = torch.float32 if torch.finfo(like.dtype).bits < 32 else like.dtype  # as torch calculates with numbers
+        dtype = dtype or (torch.float32 if torch.finfo(like.dtype).bits < 32 else like.dtype)
         level = maybe_current_level()
         if level is not None:
             return _add_batch_dim(torch.from_numpy(self.values).to(like.device, dtype), 0, level)
@@ -149,8 +156,13 @@ def _broadcast(func: Callable[..., Any], args: tuple[Any, ...], named: dict[str,
         raise StepRefused(f"{func.__name__} takes a hyperparameter, by which lanes differ, as one number")
     rewritten = _REWRITTEN.get(func.__name__)
     found = rewritten(func, *args, **named) if rewritten else func(*_columns(args, like), **_named(named, like))
-    half = isinstance(found, Tensor) and found.dtype is not like.dtype and found.is_floating_point()
-    return found.to(like.dtype) if half else found
+    widened = isinstance(found, Tensor) and found.is_floating_point() and _are_of(like.dtype, args)
+    return found.to(like.dtype) if widened else found
+
+
+def _are_of(dtype: torch.dtype, args: Iterable[Any]) -> bool:
+    """Return whether those tensors that hold fractions are of a dtype: then what is calculated of them is."""
+    return all(arg.dtype is dtype for arg in args if isinstance(arg, Tensor) and arg.is_floating_point())
 
 
 def _columns(args: Iterable[Any], like: Tensor) -> list[Any]:
@@ -161,23 +173,51 @@ def _named(named: dict[str, Any], like: Tensor) -> dict[str, Any]:
     return dict(zip(named, _columns(named.values(), like), strict=True))
 
 
-def _scaled(a: Tensor, by: float) -> Tensor:
-    return a * (by.column(a) if type(by) is LaneNumbers else by)
-
-
 def _added(func: Callable[..., Any], a: Tensor, b: Any, *, alpha: float = 1) -> Any:
-    """Return a ± alpha · b; the sum is in the dtype of a."""
-    if isinstance(b, Tensor):
-        return func(a, b if type(alpha) is int and alpha == 1 else _scaled(b, alpha))
-    return func(a, *_columns([b * alpha], a))
+    """Return a ± alpha · b, rounded once, as torch does it for one number: of the dtype of the sum."""
+    wider = isinstance(b, Tensor) and b.ndim > 0 and b.is_floating_point() and b.element_size() > a.element_size()
+    dtype = b.dtype if wider else a.dtype
+    if type(alpha) is int and alpha == 1:
+        return func(a, _column(b, a, dtype))
+    signed = -alpha if func.__name__.startswith("sub") else alpha
+    return _written(func, a, torch.addcmul(a, _column(b, a, dtype), _column(signed, a, dtype)))
+
+
+def _raised(func: Callable[..., Any], a: Any, b: Any) -> Any:
+    """Return a power, where torch rounds it as it does one of a single number."""
+    like = a if isinstance(a, Tensor) else b
+    exponent = a if func.__name__ == "__rpow__" else b
+    apart = type(exponent) is LaneNumbers and np.isin(exponent.values, _NO_POWERS).any()
+    if apart or torch.finfo(like.dtype).bits < 32:
+        raise StepRefused("it takes powers that are rounded otherwise for one lane")
+    return func(*_columns([a, b], like))
+
+
+_NO_POWERS = (0.5, -0.5, 2, -2, 3, -1)
+"""Exponents for which torch takes a root, a product or a quotient."""
 
 
 def _multiplied(func: Callable[..., Any], a: Tensor, b: Tensor, c: Tensor, *, value: float = 1) -> Any:
-    return (Tensor.add_ if func.__name__.endswith("_") else Tensor.add)(a, _scaled(b, value) * c)
+    return _written(func, a, torch.addcmul(a, _scaled(b, value), c))
 
 
 def _divided(func: Callable[..., Any], a: Tensor, b: Tensor, c: Tensor, *, value: float = 1) -> Any:
     return (Tensor.add_ if func.__name__.endswith("_") else Tensor.add)(a, _scaled(b, value) / c)
+
+
+def _scaled(a: Tensor, by: float) -> Tensor:
+    return a * (by.column(a) if type(by) is LaneNumbers else by)
+
+
+def _column(one: Any, like: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a number, or one for each lane, in a dtype; a tensor is itself."""
+    if isinstance(one, Tensor):
+        return one
+    return one.column(like, dtype) if type(one) is LaneNumbers else like.new_full((), one, dtype=dtype)
+
+
+def _written(func: Callable[..., Any], a: Tensor, found: Tensor) -> Tensor:
+    return a.copy_(found) if func.__name__.endswith("_") else found
 
 
 def _filled(func: Callable[..., Any], a: Tensor, value: LaneNumbers, **named: Any) -> Any:
@@ -186,7 +226,8 @@ def _filled(func: Callable[..., Any], a: Tensor, value: LaneNumbers, **named: An
 
 
 _REWRITTEN: dict[str, Callable[..., Any]] = {
-    **dict.fromkeys(("add", "add_", "sub", "sub_"), _added),
+    **dict.fromkeys(("add", "add_", "sub", "sub_", "__rsub__"), _added),
+    **dict.fromkeys(("pow", "pow_", "__rpow__"), _raised),
     **dict.fromkeys(("addcmul", "addcmul_"), _multiplied),
     **dict.fromkeys(("addcdiv", "addcdiv_"), _divided),
     **dict.fromkeys(("fill_", "full_like"), _filled),

@@ -117,6 +117,7 @@ class Experiment:
         self.surveys = Surveys()
         self._writes = writes(setup)
         self._functions: dict[int, tuple[object, Hashable]] = {}
+        self._keys: dict[Perturbation, Hashable] = {}
 
     @property
     def is_outdated(self) -> bool:
@@ -241,7 +242,9 @@ class Experiment:
         moved = active(delta)
         if any("custom" in part.kinds for part in moved):
             return tuple((p.family, p.options, p.magnitude, p.seed, self._function(p.payload)) for p in moved)
-        return fingerprint(delta.applied(self.plain), self.plain)
+        if delta not in self._keys:  # found out once: it makes the data that the run trains on
+            self._keys[delta] = fingerprint(delta.applied(self.plain), self.plain)
+        return self._keys[delta]
 
     def _function(self, payload: object) -> Hashable:
         """Return what stands for a function, or for what else a perturbation carries, found out once."""

@@ -87,6 +87,16 @@ class Knowledge:
             found.append(delta)
         return found
 
+    def comes_to(self, deltas: Iterable[Perturbation], runs: int) -> bool:
+        """Return whether no more than so many runs would be trained to judge all of `deltas`; it looks no farther."""
+        new: set[Hashable] = set()
+        for delta in deltas:
+            if delta not in self.known and (key := self.same(delta)) not in self.trained:
+                new.add(key)
+                if len(new) > runs:
+                    return False
+        return True
+
     def untrained(self, deltas: Iterable[Perturbation]) -> int:
         """Return how many runs would be trained to judge all of `deltas`."""
         return len(self.new(deltas))

@@ -194,7 +194,7 @@ class Shrinking:
         moves = self._allowed(line, line.rungs(self.resolution, count))
         fine = len(line.low) == 1 and count < FINEST
         finer = self._allowed(line, line.rungs(self.resolution, FINEST)) if fine else []
-        if finer and self.state.untrained(map(line.moved, finer)) <= count:
+        if finer and self.state.comes_to(map(line.moved, finer), count):
             return self._ends_of_runs(line, finer)
         return moves
 

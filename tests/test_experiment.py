@@ -13,6 +13,7 @@ import alignment_checks as ac
 from alignment_checks import experiment as experiments
 from alignment_checks import perturbations as pt
 from alignment_checks.experiment import Experiment, Sides
+from alignment_checks.fingerprints import fingerprint
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.readings import Ratio
 from alignment_checks.runs import run_parts
@@ -264,3 +265,15 @@ def test_parts_at_zero_make_no_run_of_their_own(blobs):
     experiment = Experiment(blobs, BASE, [0])
     assert experiment.key(composed(one, other.at(0.0))) == experiment.key(one) != experiment.key(composed(one, other))
     assert experiment.key(composed(one.at(0.0), other.at(0.0))) == experiment.key(IDENTITY)
+
+
+def test_what_a_run_is_known_by_is_found_out_once_however_often_it_is_asked_for(blobs, monkeypatch):
+    """It takes the data that a run trains on: for noise on all features of a large dataset, as long as many steps."""
+    made = []
+    monkeypatch.setattr(experiments, "fingerprint", lambda run, plain: made.append(run) or fingerprint(run, plain))
+    experiment = Experiment(blobs, BOTH, [0])
+    deltas = [IDENTITY, noise(0.3), noise(0.4)]
+    experiment.readings(deltas)
+    experiment.readings(deltas)
+    experiment.fresh(deltas)
+    assert len(made) == len(deltas)

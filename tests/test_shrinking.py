@@ -208,6 +208,13 @@ def test_of_magnitudes_that_come_to_few_runs_each_run_is_tried_once_and_two_roun
     assert result.launches <= 4
 
 
+def test_where_each_magnitude_is_a_run_of_its_own_hardly_more_are_looked_at_than_are_trained():
+    """What a run is known by takes the data that it trains on."""
+    looked, evaluate = [], Graded(lambda delta: abs(magnitude(delta)) / (0.1 + delta.seed % 10 / 50))
+    search(NOISE, evaluate, Graded(evaluate.severity), plan=FRUGAL, same=lambda delta: looked.append(delta) or delta)
+    assert len(looked) <= 2 * len(evaluate.seen)
+
+
 def test_what_is_reported_is_trained_afresh_in_one_batch_with_the_curve():
     """The curve's end is known by then: what it shows is no worse than the worst that was trained afresh."""
     for random_seed in range(8):

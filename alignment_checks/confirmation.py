@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
 from alignment_checks.chance import corrected
 from alignment_checks.judgement import Judgement, Status
-from alignment_checks.knowledge import RIVALS, Evaluate, Knowledge, line_of
+from alignment_checks.knowledge import RIVALS, Evaluate, Knowledge, line_of, order
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.progress import Judged
 
@@ -17,6 +17,11 @@ CONFIRMATIONS = 3
 """How often other perturbations are confirmed where none of the first was, if chance has a part in it."""
 SPENT = 0.75
 """The part of the level that is left which each such time spends."""
+LOOKS = 6
+"""So many that scatter over seeds left open are looked at again: where more are, the tolerance lies where the truth
+does, and other seeds would leave it open too."""
+SURE = 0.01
+"""By chance alone, what does not hold may be so far inside on the seeds of such a look, counted on both sides."""
 Curve = tuple[tuple[float, Judgement], ...]
 """What was judged at each magnitude."""
 
@@ -45,6 +50,8 @@ class Searched:
         Batches evaluated one after the other.
     unconfirmed : tuple of (Perturbation, Judgement)
         Failed once, and not when trained afresh.
+    looked_again : tuple of (Perturbation, Judgement)
+        What the seeds of the search left open, as other seeds judge it.
     nearest : (Perturbation, Judgement) or None
         Where nothing failed: the most severe of what passed.
     planned : int
@@ -65,6 +72,7 @@ class Searched:
     judged: int
     launches: int
     unconfirmed: tuple[Judged, ...] = ()
+    looked_again: tuple[Judged, ...] = ()
     nearest: Judged | None = None
     planned: int = 0
     stopped: bool = False
@@ -84,6 +92,7 @@ class Confirmation:
         self.state, self.chance = state, state.chance
         self.confirmed: dict[Perturbation, Judgement] = {}
         self.unconfirmed: list[Judged] = []
+        self.looked_again: list[Judged] = []
 
     def outcome(self, confirm: Evaluate, beside: Sequence[Perturbation] = ()) -> Searched:
         """Train the smallest of each kind and the worst failures afresh, and return what was found.
@@ -94,6 +103,8 @@ class Confirmation:
 
         Where the time is over, what failed is returned as it is: `Searched.confirmed` is False. What chance has a part
         in then counts as unconfirmed. `beside` is judged in the first batch of `confirm`.
+
+        Where nothing failed, what scatter over seeds left open is looked at again: see `_look_again`.
         """
         self._count_all(beside)
         left = 1.0
@@ -106,6 +117,7 @@ class Confirmation:
             found = confirm([*chosen, *left_over])
             self.state.learn(left_over, found[len(chosen) :])
             self._note(chosen, self._allowed(found[: len(chosen)], share))
+        self._look_again(confirm)
         return self._found()
 
     def _count_all(self, beside: Sequence[Perturbation]) -> None:
@@ -131,6 +143,38 @@ class Confirmation:
             else:
                 self.unconfirmed.append((delta, judgement))
                 self.state.forget(delta)
+
+    def _look_again(self, confirm: Evaluate) -> None:
+        """Judge what scatter over seeds left open once more, by the seeds that confirm, and by those alone.
+
+        Of a hundred perturbations that hold, one that happens to scatter widely would leave the whole property open. It
+        was picked for what its own seeds show; the others took no part in that, so they alone are an honest sample, and
+        the two together would not be. What does not hold passes by chance at the first look in 2.5 % of the cases, the
+        part of a 95 % interval on the side where that is wrong, and here, by a 99 % interval, in 0.5 %: in 3 %
+        together, as there is no third look. Of the level for failures nothing was spent until here: these share it.
+        """
+        chosen = self._open()
+        if not chosen or self.state.stopped or not self.state.budget.affords():
+            return
+        self.state.tell(chosen, confirming=True)
+        for delta, found in zip(chosen, corrected(confirm(chosen), self.chance.level), strict=True):
+            sure = found.p_inside is None or found.p_inside <= SURE
+            judgement = found if sure else replace(found, status=Status.INCONCLUSIVE)
+            self.looked_again.append((delta, judgement))
+            if judgement.status is Status.FAIL:
+                self.confirmed[delta] = judgement
+            if judgement.status is not Status.INCONCLUSIVE:
+                self.state.doubt(delta, judgement)
+
+    def _open(self) -> list[Perturbation]:
+        """Return what is worth looking at again: nothing where the verdict is another, or stays open, in any case."""
+        open_ = {delta: j for delta, j in self.state.known.items() if j.status is Status.INCONCLUSIVE}
+        runs: dict[Hashable, Perturbation] = {}
+        for delta in sorted(open_, key=order):
+            runs.setdefault(self.state.same(delta), delta)
+        hopeless = not all(judgement.scattered for judgement in open_.values()) or len(runs) > LOOKS
+        decided = self.confirmed or self.unconfirmed or self.chance.among is not None
+        return [] if decided or hopeless else list(runs.values())
 
     def _doubtful(self) -> Iterator[list[Perturbation]]:
         """Yield, round by round, what is to be confirmed, until all that is reported was."""
@@ -186,6 +230,7 @@ class Confirmation:
             judged=len(state.known) + len(self.unconfirmed),
             launches=state.launches,
             unconfirmed=tuple(self.unconfirmed),
+            looked_again=tuple(self.looked_again),
             nearest=None if minimal or self.unconfirmed else self._nearest(),
             planned=state.planned,
             stopped=state.stopped,
@@ -196,8 +241,8 @@ class Confirmation:
         return _most_severe((d, j) for d, j in self.state.known.items() if j.status is Status.INCONCLUSIVE)
 
     def _nearest(self) -> Judged | None:
-        known = self.state.known.items()
-        return _most_severe((d, j) for d, j in known if j.status is Status.PASS and not d.is_identity)
+        known, again = self.state.known.items(), {delta for delta, _ in self.looked_again}
+        return _most_severe((d, j) for d, j in known if j.status is Status.PASS and not (d.is_identity or d in again))
 
     def _curve(self, smallest: Perturbation) -> Curve:
         if len(smallest.parts) > 1 or not smallest.continuous:

@@ -123,16 +123,26 @@ def jackknifed(
     return Evidence(low, high, error, n)
 
 
+def scattered(evidence: Sequence[Evidence]) -> bool:
+    """Return whether it is scatter over seeds that leaves linear forms open which straddle 0: others may then tell."""
+    return max(one.seeds for one in evidence) > 1 and _wanted(evidence) < MOST_SEEDS
+
+
 def decisive(evidence: Sequence[Evidence]) -> str:
     """Return what would decide on linear forms, above 0 outside, that straddle 0."""
     seeds = max(one.seeds for one in evidence)
     if seeds < 2:
         return _more_steps(evidence)
-    outside = [one.wanted for one in evidence if one.low > 0]
-    wanted = min(outside) if outside else max(one.wanted for one in evidence)
+    wanted = _wanted(evidence)
     if not wanted < MOST_SEEDS:
         return f"it lies at the tolerance: more than {MOST_SEEDS} seeds would be needed"
     return f"about {_rounded_up(max(wanted, seeds + 1))} seeds would decide it (now {seeds})"
+
+
+def _wanted(evidence: Sequence[Evidence]) -> float:
+    """Return about how many seeds would decide."""
+    outside = [one.wanted for one in evidence if one.low > 0]
+    return min(outside) if outside else max(one.wanted for one in evidence)
 
 
 def _more_steps(evidence: Sequence[Evidence]) -> str:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from alignment_checks.evidence import Evidence, decisive, jackknifed
+from alignment_checks.evidence import Evidence, decisive, jackknifed, scattered
 from alignment_checks.readings import Ratio, at_each_level
 
 Direction = Literal["both", "worse"]
@@ -80,6 +80,11 @@ class Judgement:
         far outside. None where nothing was left to chance.
     needs : str
         What would decide what is inconclusive.
+    p_inside : float or None
+        Of what passes over several seeds: how often chance alone takes what does not hold this far inside, counted on
+        both sides as `p_value` is; at most 0.05. None where nothing was left to chance.
+    scattered : bool
+        Of what is inconclusive: whether it is scatter over seeds, and nothing that has a name, that leaves it open.
     """
 
     status: Status
@@ -91,6 +96,8 @@ class Judgement:
     note: str = ""
     p_value: float | None = None
     needs: str = ""
+    p_inside: float | None = None
+    scattered: bool = False
 
 
 def approximately(reference: Ratio, value: Ratio, tolerance: Tolerance, *, worse: Literal[1, -1]) -> Judgement:
@@ -155,11 +162,13 @@ def _decided(judgement: Judgement, evidence: Sequence[Evidence]) -> Judgement:
     """Return the judgement with the status that its linear forms, above 0 outside, decide."""
     intervals = [one.interval() for one in evidence]
     if all(high <= 0 for _, high in intervals):
-        return replace(judgement, status=Status.PASS)
+        inside = [one.p_below for one in evidence if one.seeds > 1 and one.p_below is not None]
+        return replace(judgement, status=Status.PASS, p_inside=max(inside, default=None))
     if any(low > 0 for low, _ in intervals):
         known = [one.p_above for one in evidence if one.p_above is not None]
         return replace(judgement, status=Status.FAIL, p_value=min(known, default=None))
-    return replace(judgement, status=Status.INCONCLUSIVE, needs=decisive(evidence))
+    needs, by_scatter = decisive(evidence), scattered(evidence)
+    return replace(judgement, status=Status.INCONCLUSIVE, needs=needs, scattered=by_scatter)
 
 
 def bounded(value: float, bound: float, note: str = "", margin: Tolerance | None = None) -> Judgement:

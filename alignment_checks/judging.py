@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from alignment_checks.evidence import least_level
@@ -47,6 +47,7 @@ def high(quantity: Quantity, reference: Reading, reading: Reading, floor: float)
     if (improves := improving(reading)).status is not Status.PASS:
         return replace(improves, reference=x, value=alpha, deviation=alpha - x, allowed=max(0.0, x - floor))
     above = at_least(quantity.read(reading), floor)
+    above = replace(above, p_inside=_inside([improves, above]))
     note = "" if above.status is Status.PASS else f"α is {_BELOW[above.status]} the floor, {floor:g}"
     if not x > floor:  # the unperturbed run is no better: how far α is off the floor says it, not how far off that run
         return replace(above, note=note)
@@ -58,9 +59,24 @@ _BELOW = {Status.FAIL: "below", Status.INCONCLUSIVE: "not clearly above"}
 
 def either(first: Judgement, second: Judgement) -> Judgement:
     """Return the judgement of two demands: what fails one of them fails, chance having had two to choose from."""
-    chosen = max((first, second), key=lambda judgement: _RANK.index(judgement.status))
-    chosen = replace(chosen, severity=max(first.severity, second.severity))
+    both = [first, second]
+    chosen = max(both, key=lambda judgement: _RANK.index(judgement.status))
+    severity = max(judgement.severity for judgement in both)
+    chosen = replace(chosen, severity=severity, p_inside=_inside(both), scattered=_scattered(both))
     return chosen if chosen.p_value is None else replace(chosen, p_value=min(1.0, 2 * chosen.p_value))
+
+
+def _inside(judgements: Sequence[Judgement]) -> float | None:
+    """Return the largest `p_inside` of several demands that all pass; None where one does not."""
+    if any(one.status is not Status.PASS for one in judgements):
+        return None
+    return max((one.p_inside for one in judgements if one.p_inside is not None), default=None)
+
+
+def _scattered(judgements: Sequence[Judgement]) -> bool:
+    """Return whether scatter over seeds alone leaves open what is open of several demands, of which none fails."""
+    open_ = [one.scattered for one in judgements if one.status is Status.INCONCLUSIVE]
+    return bool(open_) and all(open_) and all(one.status is not Status.FAIL for one in judgements)
 
 
 def improving(reading: Reading) -> Judgement:
@@ -70,7 +86,7 @@ def improving(reading: Reading) -> Judgement:
         return replace(whole, status=Status.PASS, note="")
     both = [at_least(reading.capability(of, normalized=False).negated, 0.0) for of in SIDES]
     if reading.improves and all(one.status is Status.PASS for one in both):
-        return replace(whole, status=Status.PASS, note="")
+        return replace(whole, status=Status.PASS, note="", p_inside=_inside(both))
     failed = [one for one in both if one.status is Status.FAIL]
     level = len(reading.base) == 1 and all(one.status is Status.PASS for one in both)  # no lower than rounding alone
     if failed or level:
@@ -79,7 +95,8 @@ def improving(reading: Reading) -> Judgement:
         return replace(whole, status=Status.FAIL, severity=math.inf, p_value=chance)
     unsettled = next(filter(None, (reading.unsettled("capability", of) for of in SIDES)), "")
     note = unsettled or "C_B and C_M are not both clearly negative"
-    return replace(whole, note=note, needs=next((one.needs for one in both if one.needs), ""))
+    needs = next((one.needs for one in both if one.needs), "")
+    return replace(whole, note=note, needs=needs, scattered=not unsettled and _scattered(both))
 
 
 def bearable(reading: Reading, worst: float, within: int, margin: Tolerance) -> Judgement:

@@ -141,12 +141,23 @@ def doubts(result: Searched, status: Status) -> list[str]:
     for delta, judgement in result.unconfirmed[:MOST]:
         why = f" ({judgement.needs})" if judgement.needs and status is not Status.FAIL else ""
         notes.append(f"failed once, and not when trained afresh: {acting(delta).described()}{why}")
+    notes += [_looked_again(delta, judgement) for delta, judgement in result.looked_again]
     if result.undecided is not None and status is not Status.FAIL:
         delta, judgement = result.undecided
         doubtful = judgement.p_value is not None  # its interval is outside, but one of so many may be by chance
         why = judgement.note or ("it may be chance" if doubtful else "its interval straddles the tolerance")
         notes.append("; ".join(filter(None, [f"not judged under {acting(delta).described()}: {why}", judgement.needs])))
     return notes
+
+
+def _looked_again(delta: Perturbation, judgement: Judgement) -> str:
+    """Return what became of what its seeds left open, and others were asked about."""
+    then = {
+        Status.PASS: "holds on other seeds, which took no part in the search",
+        Status.FAIL: "fails on other seeds: not made smaller",
+        Status.INCONCLUSIVE: "is so on other seeds, too",
+    }[judgement.status]
+    return f"open on its seeds, {acting(delta).described()} {then}"
 
 
 def _shortened(result: Searched) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from hypothesis import Phase, settings
 from hypothesis.control import current_build_context
 
+from alignment_checks.confirmation import LOOKS
 from alignment_checks.experiment import Experiment, Sides
 from alignment_checks.judgement import Status
 from alignment_checks.memory import Memory
@@ -54,6 +56,7 @@ class Forecast(Memory):
         self._firsts: dict[Hashable, tuple[TrainingSetup, Hashable]] = {}
         self._verdicts: dict[Hashable, tuple[Verdict, Foreseeing | None]] = {}
         self._pursued_at: set[Hashable] = set()
+        self._looks: Counter[Hashable] = Counter()
         self._functions: dict[Hashable, object] = {}
         self._asked: dict[Hashable, dict[Perturbation, None]] = {}
 
@@ -122,7 +125,7 @@ class Forecast(Memory):
         asked = self._asked.setdefault((*key[:2], self.course.depth), {})
         asked[delta] = None
         final = is_final() and not self.course.collecting
-        before, failing = self._verdicts.get(key) or self._first(check, delta)
+        before, failing = self._verdicts.get(key) or self._first(check, delta, line)
         verdict = before
         if before.status is Status.FAIL and failing is not None and not self.course.collecting:
             others = [one for one in failing.drawn if one in asked]
@@ -133,15 +136,21 @@ class Forecast(Memory):
         self.course.depth += 1
         return verdict
 
-    def _first(self, check: Check, delta: Perturbation) -> tuple[Verdict, Foreseeing | None]:
+    def _first(self, check: Check, delta: Perturbation, line: Hashable) -> tuple[Verdict, Foreseeing | None]:
         """Return the verdict on a δ that was not judged before, and the experiment that it rests on."""
         verdict = check(delta=delta, first=(delta,), examples=0, memory=self)
         failing = self._last
         by_chance = verdict.status is Status.FAIL and verdict.p_value is not None
-        if by_chance and not self.course.collecting:
+        if not self.course.collecting and (by_chance or self._looks_again(verdict, failing, line)):
             with self.course.search(confirming=True):
                 verdict = check(delta=delta, first=(delta,), examples=0, memory=self)
         return verdict, failing
+
+    def _looks_again(self, verdict: Verdict, of: Foreseeing | None, line: Hashable) -> bool:
+        """Return whether other seeds are asked about what the first left open; a few times for each assertion."""
+        open_ = verdict.status is Status.INCONCLUSIVE and of is not None and len(of.seeds) > 1
+        self._looks[line] += open_
+        return open_ and self._looks[line] <= LOOKS
 
     def _pursued(
         self,

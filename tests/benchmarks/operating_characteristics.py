@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from false_alarms import alone, heavy_tailed, verdicts
+from false_alarms import alone, heavy_tailed, verdicts, wrong_passes
 from known_limits import (
     EPSILON,
     MIXED,
@@ -222,6 +222,7 @@ def main() -> None:
             confusion(asked.cases, 1000, asked.only),
             repeated(max(5, asked.cases // 10), folder, asked.only),
             verdicts(asked.cases, asked.only),
+            wrong_passes(10 * asked.cases, asked.only),
             heavy_tailed(max(5, asked.cases // 10), asked.only),
             alone(max(5, asked.cases // 10), 400, asked.only),
         ):

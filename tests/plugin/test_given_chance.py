@@ -1,5 +1,7 @@
 """What chance has a part in, under `@given`: confirmed once, told apart from a failure, and never flaky."""
 
+import json
+
 import pytest
 
 SEEDED = """
@@ -84,3 +86,34 @@ def test_a_failure_is_not_hidden_by_what_could_not_be_judged_before(suite, run):
         result = run(f"--alignment-inconclusive={choice}", "-W", "ignore")
         result.assert_outcomes(failed=1)
         result.stdout.no_fnmatch_line("*Flaky*")
+
+
+WILD = """
+    from dataclasses import replace
+
+    def shaken(run, magnitude, generator):
+        by = 10 * (run.seed in SEEDS)
+        return replace(run, parameters={name: value + by * magnitude for name, value in run.parameters.items()})
+
+    SHAKEN = pt.custom("shaken", shaken, max_magnitude=1.0)
+
+    @FEW
+    @given(delta=SHAKEN)
+    def test_it(alignment, delta):
+        alignment.assert_capability_robust(noisy(0.01), delta=delta, rtol=0.2, seeds=8)
+"""
+
+
+def test_what_its_seeds_leave_open_is_looked_at_again_on_others(suite, run):
+    """Of eight seeds, one is wild; of the next eight, none is."""
+    suite("counting", "noisy", WILD.replace("SEEDS", "[2]"))
+    run().assert_outcomes(failed=1)
+    suite("counting", "noisy", WILD.replace("SEEDS", "[2]").replace("@FEW", "@settings(FEW, max_examples=6)"))
+    run().assert_outcomes(passed=1)
+
+
+def test_what_is_open_on_others_too_stays_open_and_few_are_asked(suite, run, pytester):
+    suite("counting", "noisy", WILD.replace("SEEDS", "[2, 10]"))
+    run("--alignment-inconclusive=skip").assert_outcomes(skipped=1)
+    others = json.loads((pytester.path / "launches.json").read_text())[1:]
+    assert len(others) <= 6

@@ -9,7 +9,12 @@ import torch
 from torch import Tensor, fx
 
 from alignment_checks.backends.convolutions import channels_last
-from alignment_checks.backends.rewriting import embeddings_apart, rational_tanh, transposed_products
+from alignment_checks.backends.rewriting import (
+    embeddings_apart,
+    exponentials_once,
+    rational_tanh,
+    transposed_products,
+)
 from alignment_checks.fingerprints import content
 
 OPTIONS = {"compile_threads": 1, "layout_optimization": False}  # layouts are for `channels_last` to choose
@@ -39,7 +44,8 @@ def compiled(traced: Traced) -> Run:
     """
     from torch import _inductor  # here, since it takes a second that most runs do not need
 
-    for rewriting in (embeddings_apart, channels_last, transposed_products, rational_tanh):  # the first looks for views
+    rewritings = (embeddings_apart, channels_last, exponentials_once, transposed_products, rational_tanh)
+    for rewriting in rewritings:  # the first looks for views
         rewriting(traced.graph)
     run = _inductor.standalone_compile(
         traced.graph,

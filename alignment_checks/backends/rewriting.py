@@ -104,6 +104,64 @@ def _unmerged(node: fx.Node) -> fx.Node | None:
     return of.all_input_nodes[0] if of.target is _aten.clone.default else of
 
 
+def exponentials_once(graph: fx.GraphModule) -> None:
+    """Compute `log_softmax` of float32 and its gradient by the same exponentials, in place.
+
+    The gradient would be computed by those of the logarithms, as many again; and where it comes from one class of each
+    example, as that of a cross entropy does, by its sum over all classes, which are 0 but for that one. The gradients
+    of two token models of 27 classes, of 32 and of 128 hidden units, take 0.94 of the time for it.
+    """
+    nodes = graph.graph
+    for node in nodes.find_nodes(op="call_function", target=_aten._log_softmax_backward_data.default):
+        gradient, logarithms, axis, _ = node.args
+        if logarithms.target is not _aten._log_softmax.default or not (_is_single(node) and _is_single(logarithms)):
+            continue
+        with nodes.inserting_before(logarithms):
+            exponentials, total, ours = _softmax(nodes, logarithms.args[0], axis)
+        with nodes.inserting_before(node):
+            gradient, pushed = _of_one_class(nodes, gradient, axis) or (gradient, _summed(nodes, gradient, axis))
+            share = nodes.call_function(_aten.div.Tensor, (pushed, total))
+            back = nodes.call_function(_aten.mul.Tensor, (exponentials, share))
+            push = nodes.call_function(_aten.sub.Tensor, (gradient, back))
+        _replace(node, push)
+        _replace(logarithms, ours)
+    graph.recompile()
+
+
+def _softmax(nodes: fx.Graph, x: fx.Node, axis: int) -> tuple[fx.Node, fx.Node, fx.Node]:
+    """Return the exponentials of numbers less the largest of them, their sum, and the logarithms of their shares."""
+    below = nodes.call_function(_aten.sub.Tensor, (x, nodes.call_function(_aten.amax.default, (x, [axis], True))))
+    exponentials = nodes.call_function(_aten.exp.default, (below,))
+    total = _summed(nodes, exponentials, axis)
+    logarithms = nodes.call_function(_aten.sub.Tensor, (below, nodes.call_function(_aten.log.default, (total,))))
+    return exponentials, total, logarithms
+
+
+def _of_one_class(nodes: fx.Graph, gradient: fx.Node, axis: int) -> tuple[fx.Node, fx.Node] | None:
+    """Return a gradient that is 0 but for one class, and its sum over the classes; None if it is not of that form."""
+    if gradient.target is not _aten.mul.Tensor or len(gradient.all_input_nodes) < 2:
+        return None
+    scattered, weight = gradient.all_input_nodes
+    if scattered.target is not _aten.scatter.value:
+        return None
+    (zeros, index), (_, along, _, number), like = scattered.all_input_nodes, scattered.args, gradient.meta["val"]
+    alone = all(part.meta["val"].ndim == like.ndim and part.meta["val"].shape[axis] == 1 for part in (index, weight))
+    if zeros.target is not _aten.zeros_like.default or along != axis or not alone:
+        return None
+    call, device = nodes.call_function, like.device
+    classes = call(_aten.arange.default, (like.shape[axis],), {"dtype": torch.int32, "device": device})
+    form = [-1 if at == axis % like.ndim else 1 for at in range(like.ndim)]
+    narrow = call(_aten._to_copy.default, (index,), {"dtype": torch.int32})  # as wide as what is chosen by it
+    chosen = call(_aten.eq.Tensor, (narrow, call(_aten.view.default, (classes, form))))
+    pushed = call(_aten.mul.Tensor, (weight, number))
+    zero = call(_aten.full.default, ([], 0.0), {"dtype": like.dtype, "device": device})
+    return call(_aten.where.self, (chosen, pushed, zero)), pushed
+
+
+def _summed(nodes: fx.Graph, x: fx.Node, axis: int) -> fx.Node:
+    return nodes.call_function(_aten.sum.dim_IntList, (x, [axis], True))
+
+
 def views_as_reshapes(graph: fx.GraphModule) -> None:
     """Let views be copies where they have to be, in place: what was a view of one layout may be none of another."""
     for node in graph.graph.nodes:

@@ -7,11 +7,16 @@ import pytest
 import torch
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.nn.functional import cross_entropy, embedding
+from torch.nn.functional import cross_entropy, embedding, log_softmax
 
 import alignment_checks as ac
 from alignment_checks.backends import compiled
-from alignment_checks.backends.rewriting import embeddings_apart, rational_tanh, transposed_products
+from alignment_checks.backends.rewriting import (
+    embeddings_apart,
+    exponentials_once,
+    rational_tanh,
+    transposed_products,
+)
 
 aten = torch.ops.aten
 
@@ -75,8 +80,45 @@ def test_the_gradient_of_an_embedding_in_lanes_is_the_same_number(padding):
     torch.testing.assert_close(graph(weights), gradient(weights))
 
 
+LABELS = torch.tensor([1, 0, 3, -100, 2])
+PUSHES = {
+    "a mean": (lambda z: cross_entropy(z, LABELS), True),
+    "a sum of some": (lambda z: (cross_entropy(z, LABELS, reduction="none") * torch.arange(5.0)).sum(), True),
+    "all ignored": (lambda z: cross_entropy(z, torch.full((5,), -100)) + z.square().sum(), True),
+    "weights of classes": (lambda z: cross_entropy(z, LABELS, torch.arange(1.0, 5)), False),
+    "smoothed labels": (lambda z: cross_entropy(z, LABELS, label_smoothing=0.1), False),
+    "a share of each class": (lambda z: cross_entropy(z, torch.softmax(torch.eye(5, 4), 1)), False),
+    "images, which are viewed otherwise": (lambda z: cross_entropy(z.mT[None], LABELS[None]), False),
+    "over examples": (lambda z: log_softmax(z, 0).square().sum(), False),
+    "twice": (lambda z: log_softmax(z, -1).exp()[:, 0].sum() + log_softmax(z, 1)[0, 1].square(), False),
+}
+
+
+@pytest.mark.parametrize("case", PUSHES)
+@pytest.mark.parametrize("scale", [1.0, 60.0])
+def test_log_softmax_and_its_gradient_by_the_same_exponentials_are_the_same_numbers(case, scale):
+    """Of logits of a size such that most of their exponentials are 0, too."""
+    loss, of_one_class = PUSHES[case]
+    logits = scale * torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0))
+    found = torch.func.vmap(torch.func.grad_and_value(loss))
+    graph = make_fx(found)(logits)
+    assert aten._log_softmax_backward_data.default in targets(graph)
+    exponentials_once(graph)
+    assert {aten._log_softmax_backward_data.default, aten._log_softmax.default}.isdisjoint(targets(graph))
+    graph.graph.eliminate_dead_code()
+    assert (aten.scatter.value not in targets(graph) and aten.where.self in targets(graph)) is of_one_class
+    torch.testing.assert_close(graph(logits), found(logits), equal_nan=True)
+
+
+def test_exponentials_of_wider_numbers_and_of_narrower_ones_are_left_as_they_are():
+    for dtype in (torch.float64, torch.bfloat16):
+        graph = make_fx(torch.func.grad(lambda z: cross_entropy(z, LABELS)))(torch.ones(5, 4, dtype=dtype))
+        exponentials_once(graph)
+        assert aten._log_softmax_backward_data.default in targets(graph)
+
+
 def test_a_token_model_whose_graph_is_rewritten_equals_the_loop(compiling, monkeypatch):
-    """Its products are transposed and the gradient of its embedding is added up apart."""
+    """Its products are transposed, the gradient of its embedding is added up apart, its exponentials are taken once."""
     seen = []
     monkeypatch.setattr(compiled, "rational_tanh", lambda graph: (rational_tanh(graph), seen.append(targets(graph))))
     random = torch.Generator().manual_seed(0)
@@ -93,5 +135,6 @@ def test_a_token_model_whose_graph_is_rewritten_equals_the_loop(compiling, monke
     np.testing.assert_allclose(found.mesa, loop.mesa, rtol=1e-4)
     assert {run.reason for run in found.runs} == {None}
     assert seen
-    assert all({aten.tanh.default, aten.embedding_dense_backward.default}.isdisjoint(kept) for kept in seen)
+    gone = {aten.tanh.default, aten.embedding_dense_backward.default, aten._log_softmax.default}
+    assert all(gone.isdisjoint(kept) for kept in seen)
     assert any(aten.index_put.default in kept for kept in seen)

@@ -25,7 +25,8 @@ class Finding:
     reference, value : float
         The judged quantity without and with δ.
     deviation, allowed : float
-        value − reference (inf where the run diverged), and the largest |deviation| that would have passed.
+        value − reference, signed (inf where the run diverged); and, never below 0, the largest |deviation| to the side
+        that counts that would have passed. Percentages for people are of |deviation|.
     achieved : float or tuple of float
         The magnitude that was really done.
     details : tuple of str
@@ -80,7 +81,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Point:
-    """One point of a degradation curve: how far off the quantity is at a magnitude."""
+    """One point of a degradation curve: how far off the quantity is at a magnitude.
+
+    `deviation` is signed and `allowed` is not, as of a `Finding`; a sparkline shows |deviation|.
+    """
 
     magnitude: float
     deviation: float

@@ -146,7 +146,8 @@ class Options:
         known = [field.name for field in fields(cls)]
         for name in judging:
             if name not in known:
-                raise TypeError(f"got an unexpected keyword argument {name!r}: {_meant(name, known)}")
+                public = [one for one in known if one not in _BETWEEN_US]
+                raise TypeError(f"got an unexpected keyword argument {name!r}: {_meant(name, public)}")
         return cls(**judging)
 
     def alone(self, delta: Perturbation | None) -> Options:
@@ -192,6 +193,8 @@ class Options:
         return [setup.seed + i for i in range(self.seeds)] if isinstance(self.seeds, int) else list(self.seeds)
 
 
+_BETWEEN_US = frozenset({"memory", "shrink", "watch"})
+"""Keywords for those who build upon the checks, as the pytest plugin does: no test needs them."""
 _ELSEWHERE = {
     **dict.fromkeys(("mesa_under", "base_under"), "it is for capability_robust, alignment_robust and inner_aligned"),
     "under": "a property that generalizes takes `to`, a strategy of objectives; a comparison takes none",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, MISSING, Field, dataclass, fields
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
+from alignment_checks.brief import brief
 from alignment_checks.objectives import BaseObjective, MesaObjective, Tensors, gradient_l1
 
 ModelFactory = Callable[[], nn.Module]
@@ -19,9 +20,9 @@ OptimizerFactory = Callable[[list[nn.Parameter]], Optimizer]
 SchedulerFactory = Callable[[Optimizer], Any]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TrainingSetup:
-    """A training process: frozen, and compared by identity.
+    """A training process: frozen, and compared by identity. Its repr has the shapes of its data, not what is in them.
 
     Parameters
     ----------
@@ -84,6 +85,10 @@ class TrainingSetup:
         object.__setattr__(self, "data", _checked_data(self.data))
         if self.batch_size is not None:
             _check_batch_size(self.batch_size, self.data)
+
+    def __repr__(self) -> str:
+        shown = [f"{one.name}={brief(getattr(self, one.name))}" for one in fields(self) if _is_said(self, one)]
+        return f"TrainingSetup({', '.join(shown)})"
 
     @property
     def recorded(self) -> tuple[int, ...]:
@@ -264,6 +269,11 @@ def _check_batch_size(batch_size: int, data: Sequence[Tensor] | None) -> None:
             f"TrainingSetup: `batch_size` must be an int from 1 to the {most} examples, or None for all of them; "
             f"got {batch_size!r}"
         )
+
+
+def _is_said(setup: TrainingSetup, one: Field[Any]) -> bool:
+    """Return whether a field has no default, or another value than that."""
+    return one.default is MISSING or getattr(setup, one.name) != one.default
 
 
 def _described(value: object) -> str:

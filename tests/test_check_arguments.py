@@ -118,6 +118,15 @@ BAD_KEYWORDS = [
 ]
 
 
+@every()
+def test_what_is_offered_in_place_of_a_misspelled_keyword_is_what_tests_are_written_with(mlp, call):
+    with pytest.raises(TypeError) as refused:
+        call(mlp, tolerance=0.1)
+    offered = str(refused.value).partition("expected some of ")[2].split(", ")
+    assert {"rtol", "atol", "side", "normalized", "of", "examples", "seeds", "resolution"} <= set(offered)
+    assert not {"memory", "shrink", "watch"} & set(offered)
+
+
 ELSEWHERE = {
     "to": ("capability_robust", "it is for capability_generalizes and alignment_generalizes"),
     "under": ("alignment_generalizes", "a property that generalizes takes `to`"),

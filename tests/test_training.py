@@ -4,6 +4,7 @@ Each error says what was expected, what came, and the fix, and comes before anyt
 """
 
 from dataclasses import FrozenInstanceError, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -224,3 +225,28 @@ def test_all_tensors_but_the_last_are_inputs():
 def test_gradients_of_the_callers_data_are_left_behind():
     x = torch.ones(8, 3, requires_grad=True)
     assert not regression(data=(x, torch.zeros(8, 1))).data[0].requires_grad
+
+
+def test_its_repr_has_the_shapes_of_its_data_and_what_differs_from_the_defaults():
+    """As torch shows a tensor of the meta device; pytest and notebooks print the repr of whatever fails."""
+    setup = ac.TrainingSetup(
+        model=partial(nn.Linear, 3, 2),
+        data=(torch.zeros(5, 3), torch.zeros(5, dtype=torch.int64)),
+        objective=cross_entropy,
+        optimizer=partial(torch.optim.SGD, lr=0.1),
+        steps=7,
+        batch_size=2,
+        mesa_objective=ac.step_l1,
+    )
+    assert repr(setup) == (
+        "TrainingSetup(model=functools.partial(Linear, 3, 2), "
+        "data=(tensor(..., size=(5, 3)), tensor(..., size=(5,), dtype=torch.int64)), objective=cross_entropy, "
+        "optimizer=functools.partial(SGD, lr=0.1), steps=7, batch_size=2, mesa_objective=step_l1)"
+    )
+
+
+@pytest.mark.parametrize("numbers", [1, 10**6])
+def test_its_repr_is_short_however_much_data_its_functions_hold(numbers):
+    setup = regression(objective=partial(mse_loss, weight=torch.ones(numbers)))
+    assert f"partial(mse_loss, weight=tensor(..., size=({numbers},)" in repr(setup)
+    assert len(repr(setup)) < 400

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -16,7 +16,8 @@ from torch import Tensor
 from alignment_checks.placement import placed
 
 Tensors = Mapping[str, Tensor]
-BaseObjective = Callable[[Tensor, Tensor | None], Tensor]
+BaseObjective = Callable[[Any, Any], Tensor]
+"""Of outputs and targets, whatever the model and the data make of those: of a landscape, the targets are None."""
 Coefficient = float | Tensor
 IGNORED = -100
 """The integer label of what is no example, as torch's losses have it by default (`ignore_index`): padding, say."""

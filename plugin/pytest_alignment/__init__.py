@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pytest_alignment.fixture import Alignment
 
 __all__ = [
+    "Alignment",
     "AlignmentCrashWarning",
     "AlignmentGivenWarning",
     "AlignmentInconclusiveWarning",
@@ -31,6 +32,15 @@ __all__ = [
     "AlignmentWarning",
     "alignment",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Return the type of the fixture, for annotations: it is loaded, torch with it, by whoever names it."""
+    if name != "Alignment":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from pytest_alignment.fixture import Alignment
+
+    return Alignment
 
 
 @pytest.fixture(scope="session")

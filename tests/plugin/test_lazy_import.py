@@ -46,3 +46,9 @@ def test_the_fixture_brings_them_also_where_warnings_are_errors(pytester):
             assert "torch" in sys.modules and "hypothesis" in sys.modules
     """)
     pytester.runpytest_subprocess("-p", "no:randomly", "-W", "error").assert_outcomes(passed=1)
+
+
+def test_the_type_of_the_fixture_is_loaded_by_whoever_names_it():
+    code = "import sys, pytest_alignment as p; print('torch' in sys.modules, p.Alignment.__name__, hasattr(p, 'other'))"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told == "False Alignment False\n"

@@ -139,9 +139,8 @@ class Flattened(Stacked):
             yield (self.optimizer, self.scheduler), views
 
     def give(self, gradient: Gradient) -> None:
-        joined = self.rows.joined({name: g for name, g in gradient.items() if g is not None})
-        self.audit.gradient = {**dict.fromkeys(self.unused), **self.rows.parts(joined[self.audit.lane].clone())}
-        self.rows.parameter.grad = joined
+        self.audit.before(gradient)
+        self.rows.parameter.grad = self.rows.joined({name: g for name, g in gradient.items() if g is not None})
 
     def take(self) -> None:
         self.rows.write()

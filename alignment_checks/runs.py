@@ -20,6 +20,7 @@ from alignment_checks.backends.reproducible import reproducible
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.realization import Realization, realize
 from alignment_checks.rows import Row, rows_of, score_of, work_of
+from alignment_checks.seeding import derive, isolated
 from alignment_checks.surveys import Surveys
 from alignment_checks.trainable import Surveyed, surveyed
 from alignment_checks.training import TrainingSetup
@@ -140,11 +141,12 @@ class _How:
 def _run(parts: Sequence[list[Row]], how: _How, *, keep_ends: bool | None = None) -> list[Trajectory]:
     """Train the rows of setups that keep company, and return a trajectory of each; by default, small ends are kept."""
     rows = [row for part in parts for row in part]
-    numbers = 2 * len(rows) * sum(value.numel() for value in how.surveyed(rows[0].setup).run.parameters.values())
-    keep = numbers <= KEPT_NUMBERS if keep_ends is None else keep_ends
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-    with reproducible(how.device) as threads:
-        found = iter([one for chunk in chunks for one in _records(chunk, how, threads, keep_ends=keep)])
+    with isolated(derive("runs"), starts_over=True):
+        numbers = 2 * len(rows) * sum(value.numel() for value in how.surveyed(rows[0].setup).run.parameters.values())
+        keep = numbers <= KEPT_NUMBERS if keep_ends is None else keep_ends
+        with reproducible(how.device) as threads:
+            found = iter([one for chunk in chunks for one in _records(chunk, how, threads, keep_ends=keep)])
     return [_kept(part, list(islice(found, len(part))), how) for part in parts]
 
 

@@ -6,6 +6,7 @@ import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -28,36 +29,63 @@ def generator(*parts: object) -> torch.Generator:
 
 
 @contextmanager
-def isolated(seed: int) -> Iterator[None]:
+def isolated(seed: int, *, starts_over: bool = False) -> Iterator[None]:
     """Seed the global generators of torch, NumPy and Python, and put them back on leaving.
 
-    For code that draws from global state and cannot be told otherwise: a user's model factory, a dropout layer.
+    For code that draws from global state and cannot be told otherwise: a user's model factory, a dropout layer. Within
+    one that `starts_over`, others put them back to where that one began, which takes a tenth of the time of keeping
+    where they stand, and does not depend on how many others there were.
     """
+    around = _AROUND.get()
+    token = _AROUND.set(seed if starts_over else None)
+    try:
+        with _kept() if around is None else _seeded_again(around):
+            _seed(seed)
+            yield
+    finally:
+        _AROUND.reset(token)
+
+
+_AROUND: ContextVar[int | None] = ContextVar("alignment_checks.seeding", default=None)
+"""The seed of the context around, where that starts over."""
+
+
+@contextmanager
+def _kept() -> Iterator[None]:
+    """Put the global generators back on leaving."""
     before_python, before_numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(**_kept()):
+    with torch.random.fork_rng(**_generators()):
         try:
-            _seed_torch(seed)
-            random.seed(seed)
-            np.random.seed(seed % 2**32)
             yield
         finally:
             random.setstate(before_python)
             np.random.set_state(before_numpy)
 
 
-def _seed_torch(seed: int) -> None:
-    """Seed torch's generators.
+@contextmanager
+def _seeded_again(seed: int) -> Iterator[None]:
+    """Seed the global generators on leaving."""
+    try:
+        yield
+    finally:
+        _seed(seed)
+
+
+def _seed(seed: int) -> None:
+    """Seed the global generators.
 
     Not by `torch.manual_seed`: it also has each accelerator that is not in use yet seeded when it first is, and that is
     after the user's state was put back.
     """
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
     torch.default_generator.manual_seed(seed)
     if torch.accelerator.is_available():
         module = torch.get_device_module()
         getattr(module, "manual_seed_all", module.manual_seed)(seed)
 
 
-def _kept() -> dict[str, Any]:
+def _generators() -> dict[str, Any]:
     """Return the arguments with which `fork_rng` keeps the generators of the CPU and of every accelerator."""
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if accelerator is None:

@@ -66,6 +66,38 @@ def test_isolated_puts_the_state_back_after_an_error():
     assert states() == before
 
 
+def test_within_one_that_starts_over_each_starts_from_its_seed_and_leaves_where_the_outer_one_began():
+    before = states()
+    with isolated(1):
+        alone, first = draw(), states()
+    with isolated(2):
+        other, second = draw(), states()
+    with isolated(1, starts_over=True):
+        for _ in range(2):
+            with isolated(2):
+                assert draw() == other
+                with isolated(1):
+                    assert draw() == alone
+                assert states() == second  # what is nested deeper is put back to where it stood
+            assert draw() == alone
+            assert states() == first
+    assert states() == before
+
+
+def test_one_that_starts_over_puts_the_state_back_after_an_error_within_an_inner_one():
+    def fail():
+        with isolated(1, starts_over=True), isolated(2):
+            raise KeyError(draw())
+
+    before = states()
+    with pytest.raises(KeyError):
+        fail()
+    assert states() == before
+    with isolated(3):
+        draw()
+    assert states() == before  # and those after it put back what they found
+
+
 class Greedy(nn.Module):
     """A model that draws from every global generator: at its init, and at every forward pass."""
 

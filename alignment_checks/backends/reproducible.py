@@ -25,7 +25,7 @@ def reproducible(device: torch.device) -> Iterator[int]:
     given on a CPU: so many processes may train at once.
     """
     alike = _one_thread() if device.type == "cpu" else _deterministic()
-    drawn = seeding.isolated(seeding.derive("reproducible"))  # a factory of optimizers may draw
+    drawn = seeding.isolated(seeding.derive("reproducible"), starts_over=True)  # a factory of optimizers may draw
     with alike as threads, _exact(), drawn, torch.inference_mode(mode=False), torch.enable_grad():
         yield threads
 

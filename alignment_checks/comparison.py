@@ -54,7 +54,7 @@ def compared(
     (judgement,) = corrected([_ahead(quantity, left, right, options.margin)], options.level, more=more)
     doubt = [judgement.note, judgement.needs and f"what would decide it: {judgement.needs}"]
     remarks = [_matched_steps(a, b)] * (a.steps != b.steps and options.horizon == "finite")
-    claim = f"{word} than the other{' of=' + repr(quantity.of) if quantity.of != 'base' else ''}"
+    claim = f"{word} than the other{', of=' + repr(quantity.of) if quantity.of != 'base' else ''}"
     form = " in dimensionless form" if quantity.normalized else ""
     return Verdict(
         status=judgement.status,

@@ -42,6 +42,8 @@ class Searched:
         The same of each of `others`.
     undecided : (Perturbation, Judgement) or None
         Of those that could not be judged, the most severe; the smallest, where none has a number.
+    open : int
+        How many could not be judged.
     holds_up_to : float or None
         The largest magnitude below which everything tried of the one family held; None where there is no one family.
     judged : int
@@ -71,6 +73,7 @@ class Searched:
     holds_up_to: float | None
     judged: int
     launches: int
+    open: int = 0
     unconfirmed: tuple[Judged, ...] = ()
     looked_again: tuple[Judged, ...] = ()
     nearest: Judged | None = None
@@ -168,7 +171,7 @@ class Confirmation:
 
     def _open(self) -> list[Perturbation]:
         """Return what is worth looking at again: nothing where the verdict is another, or stays open, in any case."""
-        open_ = {delta: j for delta, j in self.state.known.items() if j.status is Status.INCONCLUSIVE}
+        open_ = self._undecided()
         runs: dict[Hashable, Perturbation] = {}
         for delta in sorted(open_, key=order):
             runs.setdefault(self.state.same(delta), delta)
@@ -225,10 +228,11 @@ class Confirmation:
             others=tuple(smallest[1:]),
             curve=self._curve(minimal[0]) if minimal else (),
             curve_others=tuple(self._curve(delta) for delta, _ in smallest[1:]),
-            undecided=self._undecided(),
+            undecided=_most_severe(self._undecided().items()),
             holds_up_to=self._holds_up_to(minimal[0] if minimal else None),
             judged=len(state.known) + len(self.unconfirmed),
             launches=state.launches,
+            open=len(self._undecided()),
             unconfirmed=tuple(self.unconfirmed),
             looked_again=tuple(self.looked_again),
             nearest=None if minimal or self.unconfirmed else self._nearest(),
@@ -237,8 +241,8 @@ class Confirmation:
             confirmed=afresh,
         )
 
-    def _undecided(self) -> Judged | None:
-        return _most_severe((d, j) for d, j in self.state.known.items() if j.status is Status.INCONCLUSIVE)
+    def _undecided(self) -> dict[Perturbation, Judgement]:
+        return {delta: j for delta, j in self.state.known.items() if j.status is Status.INCONCLUSIVE}
 
     def _nearest(self) -> Judged | None:
         known, again = self.state.known.items(), {delta for delta, _ in self.looked_again}

@@ -46,8 +46,9 @@ class Sides:
         if strange:
             raise ValueError(
                 f"{delta} is of kind {', '.join(sorted(strange))}; expected {' or '.join(sorted(self.kinds or ()))} "
-                "here. A perturbation of the objective goes to `to=`; what changes init or optimizer has to be trained "
-                "under: use `under=` or `mesa_under=`"
+                "here. A perturbation of the objective goes to `to=`; one of the dataset to the properties that are "
+                "robust, by `under=` or, to be scored alone, `base_under=`; what changes init or optimizer has to be "
+                "trained under: use `under=` or `mesa_under=`"
             )
 
 

@@ -58,7 +58,7 @@ class Finding:
         """How far off it is, in per cent where the reference is clear of 0."""
         if math.isinf(self.deviation):
             return "diverged"
-        return off_by(self.reference, self.value)
+        return off_by(self.reference, self.value, self.allowed)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data."""

@@ -104,11 +104,21 @@ def number(value: float) -> str:
     return "undefined" if math.isnan(value) else f"{value:.4g}"
 
 
-def off_by(reference: float, value: float) -> str:
-    """Return how far a value is off, in per cent where the reference is clear of 0."""
+def telling(value: float, other: float) -> int:
+    """Return how many significant digits tell a number from another one: four, if that is enough.
+
+    >>> telling(10.33, 10.0), telling(10.00004, 10.0)
+    (4, 7)
+    """
+    return next((digits for digits in range(4, 17) if f"{value:.{digits}g}" != f"{other:.{digits}g}"), 17)
+
+
+def off_by(reference: float, value: float, allowed: float = math.nan) -> str:
+    """Return how far a value is off, in per cent where the reference is clear of 0, and not as far as is allowed."""
     if math.isnan(value) or math.isnan(reference):
         return "undefined"
-    deviation = value - reference
-    if abs(reference) > 1e-9 * abs(deviation):
-        return f"off by {100 * abs(deviation / reference):.4g} %"
-    return f"off by {abs(deviation):.4g}"
+    deviation = abs(value - reference)
+    if abs(reference) > 1e-9 * deviation:
+        off, most = (100 * (number / abs(reference)) for number in (deviation, allowed))
+        return f"off by {off:.{telling(off, most)}g} %"
+    return f"off by {deviation:.{telling(deviation, allowed)}g}"

@@ -60,8 +60,14 @@ def rows_of(
 def _listed(name: str, values: Sequence[T]) -> list[T]:
     if not isinstance(values, Iterable):
         came = f"{type(values).__name__} {values!r:.60}"
-        raise TypeError(f"run: `{name}` must be a sequence; got {came}. Put it in a list")
+        raise TypeError(f"run: `{name}` must be a sequence; got {came}. {_INSTEAD[name]}")
     return list(values)
+
+
+_TRAINS = (
+    "One perturbation goes in a list; what a strategy draws is trained by a check: check_capability_robust(under=…)"
+)
+_INSTEAD = {"perturbations": _TRAINS, "base": _TRAINS, "seeds": "So many seeds are range(n), a single one is [seed]"}
 
 
 def _check_base_side(mesa: Perturbation, base: Perturbation) -> None:

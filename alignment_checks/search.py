@@ -202,8 +202,14 @@ def _check_strategy(strategy: object) -> None:
     if not isinstance(strategy, SearchStrategy):
         raise TypeError(
             "expected a strategy of perturbations, such as pt.label_noise(max_rate=0.05); got "
-            f"{type(strategy).__name__} {strategy!r:.60}. A single drawn perturbation is passed as delta="
+            f"{type(strategy).__name__} {strategy!r:.60}. {_instead_of(strategy)}"
         )
+
+
+def _instead_of(strategy: object) -> str:
+    if callable(strategy):
+        return "A family is called, pt.init_seed(); another objective L′ goes into pt.objective_mix(…)"
+    return "A single drawn perturbation is passed as delta="
 
 
 def _checked(delta: object, strategy: object) -> Perturbation:

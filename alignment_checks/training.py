@@ -277,4 +277,4 @@ def _is_said(setup: TrainingSetup, one: Field[Any]) -> bool:
 
 
 def _described(value: object) -> str:
-    return f"{type(value).__name__} {value!r:.60}"
+    return f"{type(value).__name__} {' '.join(repr(value).split()):.60}"

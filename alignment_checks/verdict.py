@@ -11,7 +11,9 @@ from typing import Any
 
 from alignment_checks.findings import Finding, Point, sparkline
 from alignment_checks.judgement import Status
+from alignment_checks.perturbations import Perturbation
 from alignment_checks.perturbations.composition import acting
+from alignment_checks.quantities import telling
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,14 +133,27 @@ class Verdict:
         """Return what was found, a line each: the smallest failure first, or what came nearest to failing."""
         if self.minimal is None:
             return [] if self.nearest is None else [_line("nearest to failing", self.nearest)]
-        lines = [f"  smallest failing δ   {acting(self.minimal.perturbation).described()}"]
+        digits, smallest = self._digits(), acting(self.minimal.perturbation)
+        lines = [f"  smallest failing δ   {smallest.described(digits=digits)}"]
         if self.worst is not None and self.worst != self.minimal:
             lines.append(_line("worst δ found", self.worst))
-        if self.holds_up_to is not None:
-            sign = math.copysign(1.0, self.minimal.perturbation.magnitude or 0.0)
-            lines.append(f"  holds up to          {self.minimal.perturbation.at(sign * self.holds_up_to)}")
+        if self._held is not None:
+            lines.append(f"  holds up to          {self._held.described(seed=False, digits=digits)}")
         lines += [f"{line}      │ more than is allowed" for line in _drawn(self.curve)]
         return [*lines, *self._others()]
+
+    @property
+    def _held(self) -> Perturbation | None:
+        """The smallest failure where it was still seen to hold; None where that is not told."""
+        if self.minimal is None or self.holds_up_to is None:
+            return None
+        return self.minimal.perturbation.at(math.copysign(self.holds_up_to, self.minimal.perturbation.magnitude or 0.0))
+
+    def _digits(self) -> int:
+        """Return how many digits tell the smallest failure from what held: four, if that is enough."""
+        if self.minimal is None or self._held is None:
+            return 4
+        return telling(self.minimal.perturbation.magnitude or 0.0, self._held.magnitude or 0.0)
 
     def _others(self) -> list[str]:
         """Return the other failures, a line each and one for the curve of each that has one of its own."""

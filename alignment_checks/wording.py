@@ -80,8 +80,10 @@ def _details(sides: Sides, quantity: Quantity, judgement: Judgement, reference: 
     if reading is reference:  # the unperturbed run itself: there is nothing that it could be off by
         lines = [f"{form.symbol()} = {shown(form, reading)}" for form in forms]
     else:
-        lines = [_pair(sides, form, reference, reading) for form in forms]
-        lines[0] += f", allowed {_allowed(judgement)}" if _is_judged(quantity, judgement, reference, reading) else ""
+        judged = _is_judged(quantity, judgement, reference, reading)
+        most = [judgement.allowed if judged else math.nan, *[math.nan] * (len(forms) - 1)]
+        lines = [_pair(sides, *one, reference, reading) for one in zip(forms, most, strict=True)]
+        lines[0] += f", allowed {_allowed(judgement)}" if judged else ""
     lines += [judgement.note] * bool(judgement.note)
     return [*lines, *_chance(judgement, reading), _placed(sides)]
 
@@ -105,12 +107,12 @@ def _is_judged(quantity: Quantity, judgement: Judgement, reference: Reading, rea
     return math.isfinite(judgement.deviation) and pair == (judgement.reference, judgement.value)
 
 
-def _pair(sides: Sides, quantity: Quantity, reference: Reading, reading: Reading) -> str:
+def _pair(sides: Sides, quantity: Quantity, allowed: float, reference: Reading, reading: Reading) -> str:
     base, mesa = "L" + "+δ" * sides.base, "G" + "+δ" * sides.mesa
     x, y = quantity.read(reference).value, quantity.read(reading).value
     left = padded(f"{quantity.symbol()} = {shown(quantity, reference)}", 24)
     right = padded(f"{quantity.symbol(base, mesa)} = {shown(quantity, reading)}", 28)
-    return f"{left}  {right}  {'' if reading.diverged else off_by(x, y)}".rstrip()
+    return f"{left}  {right}  {'' if reading.diverged else off_by(x, y, allowed)}".rstrip()
 
 
 def shown(quantity: Quantity, reading: Reading) -> str:
@@ -146,7 +148,9 @@ def doubts(result: Searched, status: Status) -> list[str]:
         delta, judgement = result.undecided
         doubtful = judgement.p_value is not None  # its interval is outside, but one of so many may be by chance
         why = judgement.note or ("it may be chance" if doubtful else "its interval straddles the tolerance")
-        notes.append("; ".join(filter(None, [f"not judged under {acting(delta).described()}: {why}", judgement.needs])))
+        others = f"{result.open - 1} {'more is' if result.open == 2 else 'more are'} open" * (result.open > 1)
+        told = f"not judged under {acting(delta).described()}: {why}", judgement.needs, others
+        notes.append("; ".join(filter(None, told)))
     return notes
 
 

@@ -197,7 +197,7 @@ DRAWN = Perturbation("label_noise", 0.1, 0.3, 0)
         ({"delta": DRAWN}, TypeError, "got under, delta"),
         ({"under": None, "delta": NOISE}, TypeError, "delta= expects one Perturbation; got"),
         ({"under": DRAWN}, TypeError, "A single drawn perturbation is passed as delta="),
-        ({"under": pt.label_noise}, TypeError, "expected a strategy of perturbations"),
+        ({"under": pt.label_noise}, TypeError, "A family is called, pt.init_seed()"),
         ({"under": st.floats(0, 1)}, TypeError, "expected a strategy of perturbations; floats"),
         ({"under": None, "base_under": GAIN}, ValueError, "is of kind init; expected"),
         ({"under": None, "base_under": pt.compose(NOISE, GAIN)}, ValueError, "is of kind init; expected"),
@@ -219,6 +219,8 @@ def test_perturbations_that_make_no_sense_are_one_clear_error_before_anything_is
     ("changes", "error", "message"),
     [
         ({"to": NOISE}, ValueError, "is of kind dataset; expected custom or objective here"),
+        ({"to": NOISE}, ValueError, "one of the dataset to the properties that are robust, by `under=` or"),
+        ({"to": ac.brier}, TypeError, "another objective L′ goes into pt.objective_mix(…)"),
         ({"to": GAIN}, ValueError, "is of kind init; expected custom or objective here"),
         ({"to": st.one_of(pt.objective_mix(ac.brier), NOISE)}, ValueError, "is of kind dataset"),
         ({"to": None}, TypeError, "expected exactly one of to="),

@@ -57,7 +57,9 @@ def test_a_decays_its_learning_rate_and_c_orbits_and_c_is_capability_limited():
         verdict = ac.check_more_capable(a, than=c, of=of, rtol=0.5)
         assert verdict.status == "pass"
         assert "the one behind is capability-limited" in str(verdict)
-        assert ac.check_more_capable(c, than=a, of=of).status == "fail"
+        worse = ac.check_more_capable(c, than=a, of=of)
+        assert worse.status == "fail"
+        assert worse.denial == "the setup is not more capable than the other" + ", of='mesa'" * (of == "mesa")
 
 
 def test_the_decomposition_in_the_text_is_that_of_the_numbers():

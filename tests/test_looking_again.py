@@ -18,6 +18,7 @@ from alignment_checks.progress import Budget
 from alignment_checks.quantities import Quantity
 from alignment_checks.readings import Ratio, Reading
 from alignment_checks.search import search
+from alignment_checks.wording import doubts
 
 PASS, FAIL, INCONCLUSIVE = Status.PASS, Status.FAIL, Status.INCONCLUSIVE
 HOLDS = Judgement(PASS, 1.0, 1.0, 0.0, 0.1, 0.0, p_inside=1e-4)
@@ -129,6 +130,16 @@ def test_there_is_no_other_look_where_there_are_no_other_seeds():
     result, confirm = looked({DELTAS[0]: OPEN}, {}, same_seeds=True)
     assert confirm.batches == []
     assert result.undecided == (DELTAS[0], OPEN)
+
+
+def test_it_is_told_how_many_are_open():
+    result, _ = looked(dict.fromkeys(DELTAS[:3], NAMED), {})
+    assert result.open == 3
+    assert doubts(result, INCONCLUSIVE) == [
+        "not judged under label_noise(rate=0.05, seed=0): undefined; about 12 seeds would decide it; 2 more are open"
+    ]
+    (one,) = doubts(looked({DELTAS[0]: NAMED}, {})[0], INCONCLUSIVE)
+    assert one.endswith("would decide it")
 
 
 def test_what_comes_to_the_same_run_is_looked_at_once():

@@ -72,6 +72,21 @@ def test_a_worst_that_is_the_smallest_too_is_shown_once():
     assert "worst" not in str(replace(FAILED, worst=FAILED.minimal))
 
 
+@pytest.mark.parametrize(
+    ("fails", "holds", "digits"), [(0.03125, 0.031, (0.03125, 0.031)), (0.0393891, 0.0393862, (0.039389, 0.039386))]
+)
+def test_what_fails_and_what_holds_are_told_apart_by_their_digits(fails, holds, digits):
+    text = str(replace(FAILED, minimal=finding(fails), holds_up_to=holds))
+    assert f"smallest failing δ   label_noise(rate={digits[0]}, seed=7)" in text
+    assert f"holds up to          label_noise(rate={digits[1]})" in text
+
+
+def test_what_is_off_by_hardly_more_than_is_allowed_does_not_read_as_if_it_were_allowed():
+    assert finding(reference=-1.0, value=-0.8999996, allowed=0.1).off_by == "off by 10.00004 %"
+    assert finding(reference=0.0, value=0.100001, allowed=0.1).off_by == "off by 0.100001"
+    assert finding(reference=-1.0, value=-0.9, allowed=0.2).off_by == "off by 10 %"
+
+
 def test_what_holds_is_shown_on_the_side_that_fails():
     delta = Perturbation("init_gain", -0.5, 1.0, 0)
     one = replace(FAILED, minimal=finding(perturbation=delta), others=(), curve=(), holds_up_to=0.4)

@@ -78,16 +78,16 @@ class Perturbation:
         """Print as its repr, which evals back, also in what Hypothesis says of a failing example, and in IPython."""
         printer.text(repr(self))
 
-    def described(self, *, seed: bool = True) -> str:
+    def described(self, *, seed: bool = True, digits: int = 4) -> str:
         """Return δ for people to read, with the seed of its randomness unless told otherwise."""
         if self.components:
-            return f"compose({', '.join(part.described(seed=seed) for part in self.components)})"
+            return f"compose({', '.join(part.described(seed=seed, digits=digits) for part in self.components)})"
         if self.family == "identity":
             return "identity"
         known, options = _family(self), dict(self.options)
         title = options.pop("name", self.family)
         shown = [
-            f"{known.unit}={(self.magnitude or 0.0) + 0.0:.4g}",  # −0.0 is read as 0
+            f"{known.unit}={(self.magnitude or 0.0) + 0.0:.{digits}g}",  # −0.0 is read as 0
             *(f"{name}={value}" for name, value in options.items()),
         ]
         shown += [f"seed={self.seed}"] if seed and known.seeded else []

@@ -60,6 +60,11 @@ class Finding:
             return "diverged"
         return off_by(self.reference, self.value, self.allowed)
 
+    @property
+    def severity(self) -> float:
+        """How far off it is, in units of what is allowed."""
+        return abs(self.deviation) / self.allowed if self.allowed else math.inf if self.deviation else 0.0
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
         return {

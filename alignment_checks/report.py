@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 Entry = Mapping[str, Any]
-"""`{"nodeid": str, "verdict": Verdict.to_dict()}`."""
+"""`{"nodeid": str, "verdict": Verdict.to_dict(), "examples": int}`; the last may be missing, where it is 1."""
 
 
 def write(path: str | Path, entries: Sequence[Entry]) -> None:
@@ -21,7 +21,8 @@ def write(path: str | Path, entries: Sequence[Entry]) -> None:
     path : str or Path
         Ends in .html, .md or .json; its folder is made if need be.
     entries : sequence of mappings
-        `{"nodeid": …, "verdict": Verdict.to_dict()}`, in the order of the tests.
+        `{"nodeid": …, "verdict": Verdict.to_dict(), "examples": …}`, in the order of the tests. Where an assertion was
+        made in several examples of `@given`, its verdict is that on the one of them that tells most.
 
     Raises
     ------
@@ -49,9 +50,7 @@ def as_json(entries: Sequence[Entry]) -> str:
 
 def as_markdown(entries: Sequence[Entry]) -> str:
     """Return a table of the verdicts, and the text of each that did not pass."""
-    rows = [
-        f"| {e['verdict']['status']} | {_cell(e['verdict']['statement'])} | `{_cell(e['nodeid'])}` |" for e in entries
-    ]
+    rows = [f"| {e['verdict']['status']} | {_cell(_statement(e))} | `{_cell(e['nodeid'])}` |" for e in entries]
     texts = [f"### `{_cell(e['nodeid'])}`\n\n```text\n{e['verdict']['text']}\n```\n" for e in _not_passed(entries)]
     head = ["# Alignment checks", "", _counts(entries), "", "| status | property | test |", "|---|---|---|"]
     return "\n".join([*head, *rows, "", *texts])
@@ -66,9 +65,16 @@ def _row(entry: Entry) -> str:
     verdict = entry["verdict"]
     status, opened = escape(verdict["status"]), "" if verdict["status"] == "pass" else " open"
     return (
-        f'<details class="{status}"{opened}><summary><b>{status}</b> {escape(verdict["statement"])} '
+        f'<details class="{status}"{opened}><summary><b>{status}</b> {escape(_statement(entry))} '
         f"<code>{escape(entry['nodeid'])}</code></summary><pre>{escape(verdict['text'])}</pre></details>"
     )
+
+
+def _statement(entry: Entry) -> str:
+    """Return the property that was judged, and of how many examples this is the one that tells most."""
+    many, verdict = entry.get("examples", 1), entry["verdict"]
+    which = "nearest to failing" if verdict["status"] == "pass" else "one"
+    return f"{verdict['statement']}{f' ({which} of {many} examples)' * (many > 1)}"
 
 
 def _counts(entries: Sequence[Entry]) -> str:

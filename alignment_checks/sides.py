@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from alignment_checks.experiment import Sides
 from alignment_checks.options import Strategy
 from alignment_checks.perturbations import Perturbation
+from alignment_checks.perturbations.composition import acting
 
 BOTH = Sides(mesa=True, base=True)
 MESA = Sides(mesa=True, base=False)
@@ -69,6 +70,6 @@ def _named(strategy: Strategy, delta: Perturbation | None, beside: Sequence[Pert
     """Return what the statement is about: one that holds is not said to fail where another one does."""
     if delta is None:
         return repr(strategy)
-    names = [one.described() for one in dict.fromkeys([delta, *beside])]
+    names = list(dict.fromkeys(acting(one).described() for one in (delta, *beside)))
     more = [f"{len(names) - NAMED} more"] * (len(names) > NAMED)
     return f"each of {', '.join([*names[:NAMED], *more])}" if len(names) > 1 else names[0]

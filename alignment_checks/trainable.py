@@ -129,7 +129,7 @@ def _check_losses(value: Tensor, outputs: Tensor, n: int) -> None:
 
 def _check_optimizer(first: Realization) -> None:
     given = [nn.Parameter(value.clone()) for value in first.parameters.values()]
-    with isolated(derive("run", first.seed)):
+    with isolated(derive("run", first.seed)), _explained("`optimizer(params)` cannot be called", PARAMETERS):
         made = first.optimizer(list(given))
     if not callable(getattr(made, "step", None)):
         raise TypeError(
@@ -178,6 +178,7 @@ def _evaluated(run: Realization, spare: nn.Module) -> tuple[Tensor, Tensor, bool
     return outputs, value, draws
 
 
+PARAMETERS = "It is called with a list of the model's parameters: optimizer=partial(torch.optim.SGD, lr=0.1)"
 TARGETS = (
     "Targets are the last tensor of `data`: class labels are int64, one for each example; those of a regression are "
     "floats in the shape of the outputs"

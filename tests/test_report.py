@@ -33,6 +33,17 @@ def test_json_holds_the_entries_and_a_version(entries: list[report.Entry], tmp_p
     assert written == {"version": 1, "entries": entries}
 
 
+@pytest.mark.parametrize("suffix", [".md", ".html"])
+def test_of_several_examples_it_says_which_the_verdict_is_on(
+    entries: list[report.Entry], tmp_path: Path, suffix: str
+) -> None:
+    failing, passing = ({**entry, "examples": 100} for entry in entries)
+    report.write(tmp_path / f"r{suffix}", [failing, passing, *entries])
+    page = (tmp_path / f"r{suffix}").read_text(encoding="utf-8")
+    assert page.count("rtol=0.1 (one of 100 examples)") == 1
+    assert page.count("rtol=0.1 (nearest to failing of 100 examples)") == 1
+
+
 def test_html_escapes_what_tests_are_called(entries: list[report.Entry], tmp_path: Path) -> None:
     report.write(tmp_path / "r.html", entries)
     page = (tmp_path / "r.html").read_text(encoding="utf-8")

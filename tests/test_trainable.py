@@ -42,6 +42,11 @@ CALLED = {
         ValueError,
         "what torch can differentiate.*Leave argmax, comparisons",
     ),
+    "an optimizer that torch refuses": (
+        {"optimizer": partial(SGD, lr=-0.1)},
+        ValueError,
+        r"`optimizer\(params\)` cannot be called: ValueError: Invalid learning rate: -0.1. It is called with a list",
+    ),
     "an optimizer of other parameters": (
         {"optimizer": lambda parameters: SGD(linear().parameters())},
         ValueError,

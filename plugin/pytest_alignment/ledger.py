@@ -8,19 +8,19 @@ import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_alignment import options, results
 from pytest_alignment.archive import NODEID, Archive
 from pytest_alignment.decorated import innermost
+from pytest_alignment.judged import Judged, settled
 from pytest_alignment.notices import AlignmentInconclusiveWarning, warn
-from pytest_alignment.results import Key, Result
+from pytest_alignment.results import Key
 from pytest_alignment.threads import is_worker
 from pytest_alignment.tracebacks import causes
 from pytest_alignment.watching import Screen
@@ -28,15 +28,6 @@ from pytest_alignment.watching import Screen
 if TYPE_CHECKING:
     from alignment_checks.verdict import Verdict
     from pytest_alignment.forecast import Forecast
-
-
-@dataclass
-class Judged:
-    """One result of the running test, until its report is made."""
-
-    result: Result
-    violation: BaseException | None = None
-    envelope: Callable[[], dict[str, Any]] | None = None
 
 
 class Ledger:
@@ -187,7 +178,7 @@ class Ledger:
         failed = causes(excinfo.value) if excinfo is not None and report.failed else []
         if self._judged or self._unsent:
             keep = report.when != "teardown" and self.options.replay is None
-            found = _settled([_finished(judged, failed, keep=keep) for judged in self._judged])
+            found = settled(self._judged, failed, keep=keep)
             setattr(report, results.ATTRIBUTE, results.encoded(found, self._unsent))
         self._judged, self._unsent = [], []
         if report.when == "teardown":
@@ -243,16 +234,3 @@ def _examples_of(item: pytest.Item) -> int:
     """Return how many examples a test may run: 1 unless it uses `@given`."""
     chosen = getattr(innermost(getattr(item, "obj", None)), "_hypothesis_internal_use_settings", None)
     return 1 if chosen is None else max(1, int(chosen.max_examples))
-
-
-def _finished(judged: Judged, failed: list[BaseException], *, keep: bool) -> Result:
-    """Return the result, with what the store is to keep if it is what the test failed by."""
-    raised = any(judged.violation is error for error in failed)
-    build = judged.envelope if raised and keep else None
-    return replace(judged.result, raised=raised, envelope=None if build is None else build())
-
-
-def _settled(found: list[Result]) -> list[Result]:
-    """Return the results, none of them fixed where the same assertion did not pass under another example."""
-    doubtful = {result.key for result in found if result.status != "pass"}
-    return [replace(result, fixed=()) if result.key in doubtful else result for result in found]

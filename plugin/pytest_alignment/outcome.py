@@ -16,7 +16,8 @@ from alignment_checks.judgement import Status
 from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import AlignmentViolation, Inconclusive, Verdict
 from pytest_alignment.envelope import LONGEST, Envelope, identified
-from pytest_alignment.ledger import Judged, Ledger
+from pytest_alignment.judged import Judged
+from pytest_alignment.ledger import Ledger
 from pytest_alignment.portable import plain
 from pytest_alignment.results import Key, Result, Stored
 
@@ -61,10 +62,19 @@ class Noted:
         error, instead = self._error(verdict)
         if self.ledger.is_dry:
             return error or verdict
-        self.ledger.note(Judged(self._result(verdict, instead), error, self._enveloped() if self._found else None))
+        self.ledger.note(self._judged(verdict, error, instead))
         if instead:
             self.ledger.pass_over(self.key, instead, str(Inconclusive(verdict)))
         return error or verdict
+
+    def _judged(self, verdict: Verdict, error: BaseException | None, instead: str) -> Judged:
+        return Judged(
+            self._result(verdict, instead),
+            error,
+            self._enveloped() if self._found else None,
+            verdict.to_dict if self.ledger.options.report else None,
+            0.0 if verdict.nearest is None else verdict.nearest.severity,
+        )
 
     def _result(self, verdict: Verdict, instead: str) -> Result:
         failed = verdict.status is Status.FAIL
@@ -78,7 +88,6 @@ class Noted:
             fixed=self.fixed,
             replayed=self.replayed,
             changed=self.changed,
-            verdict=verdict.to_dict() if self.ledger.options.report else None,
             p_value=None if chance is None else min(1.0, chance / self.ledger.share),
             tests=self.ledger.tests,
             instead=instead,

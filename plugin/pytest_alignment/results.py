@@ -59,7 +59,9 @@ class Result:
     changed : bool
         Whether the setup of a replayed failure has changed since.
     verdict : dict or None
-        The whole verdict, where a report was asked for.
+        The whole verdict, where a report was asked for and this is the one that is told of its assertion.
+    examples : int
+        Of `@given`, in which that assertion was made.
     p_value : float or None
         Of a failure over several seeds, corrected within its test; None where nothing was left to chance.
     tests : int
@@ -79,6 +81,7 @@ class Result:
     replayed: tuple[Stored, ...] = ()
     changed: bool = False
     verdict: dict[str, Any] | None = None
+    examples: int = 1
     p_value: float | None = None
     tests: int = 1
     instead: str = ""

@@ -72,7 +72,7 @@ class Summary:
         from alignment_checks import report
 
         try:
-            report.write(path, [{"nodeid": result.key.nodeid, "verdict": result.verdict} for result in found])
+            report.write(path, [_entry(result) for result in found if result.verdict is not None])
         except (OSError, ValueError) as error:
             self._written.append(f"report: could not be written: {error}")
         else:
@@ -85,3 +85,7 @@ class Summary:
             terminalreporter.write_sep("=", "alignment", cyan=True)
             for line in lines:
                 terminalreporter.write_line(line)
+
+
+def _entry(result: Result) -> dict[str, Any]:
+    return {"nodeid": result.key.nodeid, "verdict": result.verdict, "examples": result.examples}

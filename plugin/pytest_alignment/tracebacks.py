@@ -28,8 +28,10 @@ class Tracebacks:
         if call.excinfo is None or item.config.getoption("fulltrace", default=False):
             return
         error = call.excinfo.value.with_traceback(call.excinfo.tb)
-        for one in causes(error):
-            one.__traceback__ = trimmed(one)
+        every = causes(error)
+        explained = [one.__cause__ for one in every if _is_refusal(one)]
+        for one in every:
+            one.__traceback__ = trimmed(one, explained=any(one is other for other in explained))
         call.excinfo = pytest.ExceptionInfo.from_exception(error)
 
 
@@ -43,11 +45,26 @@ def causes(error: BaseException) -> list[BaseException]:
     return found
 
 
-def trimmed(error: BaseException) -> TracebackType | None:
+def trimmed(error: BaseException, *, explained: bool = False) -> TracebackType | None:
     """Return the traceback without our frames, and what they called in between, down to the next frame of the user's.
 
     Where none follows, what we raised ends in the user's line, and what befell us, or whom we called, is shown whole.
+    What is `explained`, by the refusal that we raised from it, is shown where it was raised alone.
     """
+    kept, ours = _parted(error)
+    if explained:
+        return _linked([*kept, *[entry for entry in ours if not _is_ours(entry)][-1:]])
+    return _linked(kept if _is_refusal(error) and any(map(_is_users, kept)) else [*kept, *ours])
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Return whether we raised it: something is refused there, or asserted of what is the user's."""
+    _, ours = _parted(error)
+    return bool(ours) and _is_ours(ours[-1]) and _raises(ours[-1]) and type(error) is not AssertionError
+
+
+def _parted(error: BaseException) -> tuple[list[TracebackType], list[TracebackType]]:
+    """Return what is kept of a traceback, and what it ends with where that is ours, or was called by us."""
     kept: list[TracebackType] = []
     ours: list[TracebackType] = []
     traceback = error.__traceback__
@@ -58,8 +75,7 @@ def trimmed(error: BaseException) -> TracebackType | None:
             ours = []
             kept.append(traceback)
         traceback = traceback.tb_next
-    refused = ours and _is_ours(ours[-1]) and _raises(ours[-1]) and type(error) is not AssertionError
-    return _linked(kept if refused and any(map(_is_users, kept)) else [*kept, *ours])
+    return kept, ours
 
 
 def _is_ours(entry: TracebackType) -> bool:

@@ -98,6 +98,16 @@ def test_components_that_are_not_needed_are_dropped_though_no_example_was_drawn_
     assert len(written("launches")) <= 15
 
 
+def test_the_heading_has_no_parts_that_do_nothing(suite, run):
+    """Hypothesis shrinks what is not needed to 0, and a composition goes on to have it."""
+    suite("counting", COMPOSED.replace("DELTA", "pt.compose(GAIN, *IDLE)").replace("ASSUMED", ""))
+    result = run()
+    result.stdout.re_match_lines(
+        [r"E .*CapabilityNotRobust: capability is not robust under init_gain\(log2=[^,]*\), rtol"]
+    )
+    result.stdout.re_match_lines([r"  capability is not robust under init_gain\(log2=[^,]*\), rtol=0.1"])
+
+
 def test_where_hypothesis_does_not_show_its_strategies_that_is_said(suite, run, section, monkeypatch):
     monkeypatch.setattr("pytest_alignment.dry.STRATEGIES", "another_name")
     suite("counting", COMPOSED.replace("DELTA", "pt.compose(GAIN, *IDLE)").replace("ASSUMED", ""))

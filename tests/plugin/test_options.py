@@ -246,6 +246,44 @@ def test_the_report_has_every_verdict(suite, run, pytester):
     assert entries[1]["verdict"]["replay"].startswith("pytest 'test_it.py::test_fails' --alignment-replay=")
 
 
+def test_of_examples_of_given_the_report_has_one_verdict_for_each_assertion(suite, run, pytester, stored):
+    suite(
+        "counting",
+        """
+        @FEW
+        @given(delta=GAIN, rtol=st.sampled_from([9.0, 99.0]))
+        def test_passes(alignment, delta, rtol):
+            alignment.assert_capability_robust(BOWL, delta=delta, rtol=rtol)
+            alignment.assert_alignment_robust(BOWL, delta=delta, rtol=rtol)
+
+        @FEW
+        @given(delta=GAIN)
+        def test_fails(alignment, delta):
+            alignment.assert_alignment_robust(BOWL, delta=delta, rtol=99)
+            alignment.assert_capability_robust(BOWL, delta=delta, rtol=0.1)
+    """,
+    )
+    run("--alignment-report=r.json").assert_outcomes(passed=1, failed=1)
+    entries = json.loads((pytester.path / "r.json").read_text())["entries"]
+    told = [(entry["nodeid"].split("::")[1], entry["verdict"]["status"]) for entry in entries]
+    assert sorted(told) == [("test_fails", "fail"), ("test_fails", "pass"), *[("test_passes", "pass")] * 2]
+    (failing,) = (entry["verdict"] for entry in entries if entry["verdict"]["status"] == "fail")
+    (envelope,) = stored()
+    assert failing["minimal"]["deviation"] == envelope.numbers["deviation"]
+    nearest = next(entry for entry in entries if entry["nodeid"].endswith("test_passes"))
+    assert nearest["examples"] == 12
+    assert nearest["verdict"]["statement"].endswith("rtol=9")
+
+
+def test_what_is_replayed_is_reported_one_by_one(suite, run, pytester):
+    suite("failing")
+    run()
+    run("--alignment-replay=all", "--alignment-report=r.json")
+    entries = json.loads((pytester.path / "r.json").read_text())["entries"]
+    to_either_side = [("fail", 1), ("fail", 1)]
+    assert [(entry["verdict"]["status"], entry["examples"]) for entry in entries] == to_either_side
+
+
 def test_there_is_no_report_where_there_is_nothing_to_report(suite, run, pytester):
     suite("plain")
     run("--alignment-report=r.json").assert_outcomes(passed=1)

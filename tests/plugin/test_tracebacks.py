@@ -101,6 +101,44 @@ def test_what_is_wrong_in_the_users_own_function_is_shown_there(suite, run, styl
     assert frames(result) == []
 
 
+@pytest.mark.parametrize("made", ["def made(params):\n    return torch.optim.SGD(params, lr=-0.1)\n", "made = SGD"])
+@pytest.mark.parametrize("style", ["auto", "native"])
+def test_of_what_torch_refuses_its_own_line_is_shown_and_the_users(suite, run, style, made):
+    suite(f"""
+SGD = partial(torch.optim.SGD, lr=-0.1)
+{made}
+def test_it(alignment):
+    setup = ac.landscape(torch.sum, [1.0], optimizer=made, steps=4)
+    alignment.assert_capability_robust(setup, under=STRETCHED, rtol=0.1)
+""")
+    result = run(f"--tb={style}")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*Invalid learning rate: *", "*alignment.assert_capability_robust(setup, *"])
+    result.stdout.fnmatch_lines(
+        ["*ValueError: `optimizer(params)` cannot be called: ValueError: Invalid learning rate: -0.1.*"]
+    )
+    assert frames(result) == []
+    assert len([line for line in result.outlines if "return torch.optim.SGD(" in line]) == made.startswith("def")
+
+
+def test_of_what_a_model_cannot_be_called_with_no_frame_in_between_is_shown(suite, run):
+    suite("""
+        def test_it(alignment):
+            data = torch.ones(4, 3), torch.ones(4, 1)
+            wrong = partial(torch.nn.Linear, 2, 1)
+            sgd = partial(torch.optim.SGD, lr=0.1)
+            setup = ac.TrainingSetup(wrong, data, torch.nn.functional.mse_loss, sgd, steps=4)
+            alignment.assert_capability_robust(setup, under=STRETCHED, rtol=0.1)
+    """)
+    result = run("--tb=short")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["*return F.linear(*", "*mat1 and mat2 shapes*", "*the model cannot be called with inputs *"]
+    )
+    assert frames(result) == []
+    assert not [line for line in result.outlines if "_wrapped_call_impl" in line]
+
+
 @pytest.mark.parametrize("bug", ["int('x')", "{}['x']", "undefined", "assert not what"])
 def test_a_bug_of_ours_keeps_its_frames(suite, run, bug):
     """What Python or a library raises in our own code is no refusal, whatever its type; nor is a failed assertion."""

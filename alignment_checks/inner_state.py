@@ -41,6 +41,25 @@ def inner_state(*owners: object) -> str:
     return hashlib.blake2b(b"\0".join(found), digest_size=16).hexdigest()
 
 
+def held_tensors(owner: object, above: tuple[int, ...] = ()) -> list[Tensor]:
+    """Return the tensors that an object holds, parameters of modules aside, as deep as `inner_state` looks.
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> weight = torch.ones(2)
+    >>> held_tensors(partial(nn.functional.cross_entropy, weight=weight))[0] is weight
+    True
+    """
+    if isinstance(owner, Tensor):
+        return [owner]
+    buffers = [*owner.buffers(recurse=False)] if isinstance(owner, nn.Module) else []
+    opaque = (*_PLAIN, type, types.ModuleType, types.BuiltinFunctionType, np.ndarray, torch.Generator, weakref.ref)
+    if isinstance(owner, opaque) or id(owner) in above or len(above) >= _DEEPEST:
+        return []
+    return [*buffers, *(tensor for held in _held(owner) for tensor in held_tensors(held, (*above, id(owner))))]
+
+
 def _note(value: object, above: tuple[int, ...], found: list[bytes]) -> None:
     """Add to what was found what tells a value from others: its type, and what it holds."""
     kind = type(value)

@@ -6,12 +6,13 @@ example) or their mean. A *mesa-objective* is what the training process itself d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from alignment_checks.placement import placed
 
@@ -212,6 +213,31 @@ class Objective:
         for change, coefficient in zip(here.changes, chosen, strict=True):
             loss = change(loss, coefficient)
         return loss
+
+
+@contextmanager
+def as_found(*objectives: Objective) -> Iterator[None]:
+    """Put back, at the end of this context, what calls have changed of objectives' attributes and buffers.
+
+    So no run starts from what another one has left there. What is kept in containers stays: a log, say.
+    """
+    changes = [change for one in objectives for change in one.changes]
+    functions = [*(one.function for one in objectives), *(held for one in changes for held in vars(one).values())]
+    owners = [getattr(function, "__self__", function) for function in functions if callable(function)]
+    parts = [part for one in owners for part in (one.modules() if isinstance(one, nn.Module) else [one])]
+    held = [part.__dict__ for part in parts if isinstance(getattr(part, "__dict__", None), dict)]
+    held += [part._buffers for part in parts if isinstance(part, nn.Module)]
+    before = [dict(names) for names in held]
+    buffers = [(one, one.clone()) for part in parts if isinstance(part, nn.Module) for one in part.buffers(False)]
+    try:
+        yield
+    finally:
+        for names, kept in zip(held, before, strict=True):
+            names.clear()
+            names.update(kept)
+        with torch.no_grad():
+            for one, kept_value in buffers:
+                one.copy_(kept_value)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from torch import Tensor
 
@@ -17,11 +18,20 @@ def has_branches(value: object) -> bool:
 
 def operations(value: Tensor) -> Iterator[str]:
     """Yield the names of the operations that a value was computed by."""
+    return (node.name() for node in _nodes(value))
+
+
+def leaves(value: Tensor) -> Iterator[Tensor]:
+    """Yield the tensors that a value was computed from and has a gradient by."""
+    return (node.variable for node in _nodes(value) if hasattr(node, "variable"))
+
+
+def _nodes(value: Tensor) -> Iterator[Any]:
     left, seen = [value.grad_fn], {value.grad_fn}
     while left:
         node = left.pop()
         if node is not None:
-            yield node.name()
+            yield node
             new = {before for before, _ in node.next_functions} - seen
             seen |= new
             left += new

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from alignment_checks.drawing import EVALUATION, Randomness, drawing, drawing_of, observed, seed_of
 from alignment_checks.inner_state import inner_state
-from alignment_checks.objectives import Loss, Objective
+from alignment_checks.objectives import Loss, Objective, as_found
 from alignment_checks.placement import placed
 from alignment_checks.seeding import derive, isolated
 from alignment_checks.training import OptimizerFactory, SchedulerFactory, TrainingSetup
@@ -219,7 +219,7 @@ def randomness(realization: Realization) -> Randomness:
     """Return what the training-mode forward pass draws at random (dropout does)."""
     leaves = {name: value.clone().requires_grad_() for name, value in realization.parameters.items()}
     run = replace(realization, parameters=leaves)
-    with isolated(derive("run", run.seed)), torch.enable_grad():
+    with isolated(derive("run", run.seed)), torch.enable_grad(), as_found(run.objective):
         return observed(lambda: _valued(run), seed_of(run.seed))
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from alignment_checks.drawing import Randomness, states
-from alignment_checks.operations import has_branches
+from alignment_checks.objectives import as_found
+from alignment_checks.operations import has_branches, leaves
 from alignment_checks.placement import placed
 from alignment_checks.realization import CPU, Realization, built, called, randomness, realize
 from alignment_checks.seeding import derive, isolated
@@ -58,21 +60,21 @@ def surveyed(setup: TrainingSetup) -> Surveyed:
     Raises
     ------
     ValueError
-        If the factory returns the same module twice, the model has no trainable parameter or does not take the data,
-        the model or the objective writes into the data, the objective is neither per-example nor scalar, or not finite
-        at θ(0), or has no gradient, or the optimizer holds none of the parameters.
+        If the factory returns the same module twice, the model has no trainable parameter or does not take the data, a
+        copy of it computes with the weights of the original, the model or the objective writes into the data, the
+        objective is neither per-example nor scalar, or not finite at θ(0), or depends on no trainable parameter, or the
+        optimizer holds none of them.
     TypeError
         If what the objective or the factory of optimizers returns is none, or one of them is called in a wrong way.
     """
     first = realize(setup, setup.seed)
-    spare = built(setup, setup.seed)
-    _check_factory(first, spare)
+    _check_factory(first, built(setup, setup.seed))
     if not first.parameters:
         raise ValueError(
             "the model has no trainable parameter; expected at least one with requires_grad=True. "
             "Unfreeze a parameter, or build a model that has one"
         )
-    found = _survey(first, spare)
+    found = _survey(first)
     _check_optimizer(first)
     return found
 
@@ -88,12 +90,13 @@ def _check_factory(first: Realization, second: nn.Module) -> None:
         )
 
 
-def _survey(first: Realization, spare: nn.Module) -> Surveyed:
+def _survey(first: Realization) -> Surveyed:
     with torch.inference_mode(mode=False), torch.enable_grad():  # as in training, whoever calls
         copies = () if first.data is None else tuple(part.clone() for part in first.data)
         versions = [copy._version for copy in copies]  # not 0, of a tensor that was made under inference mode
-        leaves = {name: value.clone().requires_grad_() for name, value in first.parameters.items()}
-        outputs, value, draws = _evaluated(replace(first, data=copies or None, parameters=leaves), spare)
+        weights = {name: value.clone().requires_grad_() for name, value in first.parameters.items()}
+        run = replace(first, data=copies or None, parameters=weights)
+        outputs, value, draws = _evaluated(run, deepcopy(first.module))  # as each run has a copy
     written = [index for index, copy in enumerate(copies) if copy._version != versions[index]]
     if written:
         raise ValueError(
@@ -101,6 +104,7 @@ def _survey(first: Realization, spare: nn.Module) -> Surveyed:
             "other data than the one before. Use what returns a new tensor (inplace=False), or clone what is given"
         )
     _check_losses(value, outputs, first.examples)
+    _check_dependence(value, first.module, weights)
     return Surveyed(first, draws, has_branches(value))
 
 
@@ -124,6 +128,23 @@ def _check_losses(value: Tensor, outputs: Tensor, n: int) -> None:
         raise ValueError(
             "`objective` must depend on the model's parameters by what torch can differentiate; what it returned has "
             "no gradient. Leave argmax, comparisons, detach(), item() and NumPy out of it, and out of the model"
+        )
+
+
+def _check_dependence(value: Tensor, original: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Raise if what the objective gives of a copy of the model depends on other weights than the copy's own."""
+    used = set(map(id, leaves(value)))
+    theirs = [name for name, parameter in original.named_parameters() if id(parameter) in used]
+    if theirs:
+        raise ValueError(
+            f"a copy of what `model()` builds computes with the weights of the original ({', '.join(theirs[:3])}), so "
+            "that nothing would train them: a function that the model holds, as its `forward`, a hook or an attribute, "
+            "encloses the module. Write it as a method of the model's class, which is given the copy as `self`"
+        )
+    if used.isdisjoint(map(id, weights.values())):
+        raise ValueError(
+            f"`objective` must depend on the model's parameters; it depends on none of {', '.join([*weights][:3])} but "
+            "on others, which are no part of the model. Make the modules that `forward` calls attributes of it"
         )
 
 
@@ -163,7 +184,7 @@ def _moves(optimizer: Optimizer, parameters: Sequence[nn.Parameter]) -> bool:
 
 def _evaluated(run: Realization, spare: nn.Module) -> tuple[Tensor, Tensor, bool]:
     """Return a spare module's outputs, the user's own objective of them at θ(0), reduced by nothing, and if it drew."""
-    with isolated(derive("run", run.seed)):
+    with isolated(derive("run", run.seed)), as_found(run.objective):
         before = states()
         with _explained(f"the model cannot be called with {_forms(run.inputs)}", _input_hint(run)):
             outputs = called(run, spare)

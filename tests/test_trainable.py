@@ -124,3 +124,74 @@ def test_a_factory_of_optimizers_that_draws_leaves_the_global_generators_as_they
     ac.run(regression(optimizer=drawing), seeds=range(3), backend=backend)
     assert torch.equal(torch.get_rng_state(), before)
     assert np.array_equal(np.random.get_state()[1], of_numpy)
+
+
+def patched():
+    model = nn.Sequential(linear())
+    plain = model.forward
+    model.forward = lambda x: 2 * plain(x)
+    return model
+
+
+def hooked():
+    model = linear()
+    model.scale = nn.Parameter(torch.ones(()))
+    model.register_forward_hook(lambda _, __, outputs: model.scale * outputs)
+    return model
+
+
+class Enclosing(nn.Module):
+    """Has a function that encloses itself, beside parameters that it uses as it should."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.scale = linear(), nn.Parameter(torch.ones(()))
+        self.call = lambda x: self.inner(x)
+
+    def forward(self, x):
+        return self.scale * self.call(x)
+
+
+@pytest.mark.parametrize("backend", ["auto", "loop", "lanes"])
+@pytest.mark.parametrize(
+    ("model", "named"), [(patched, "0.weight, 0.bias"), (hooked, "scale"), (Enclosing, "inner.weight, inner.bias")]
+)
+def test_a_model_whose_copy_computes_with_the_weights_of_the_original_is_refused(model, named, backend):
+    with pytest.raises(ValueError, match=rf"the weights of the original \({named}\), .*a method of the model's class"):
+        ac.run(regression(model=model), backend=backend)
+
+
+def test_a_setup_that_depends_on_none_of_its_own_parameters_is_refused():
+    other = linear()
+
+    class Beside(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.own = linear()
+
+        def forward(self, x):
+            return other(x)
+
+    with pytest.raises(ValueError, match=r"it depends on none of own\.weight, own\.bias but on others"):
+        ac.run(regression(model=Beside))
+
+
+def test_parts_that_are_not_trained_on_purpose_are_none_of_these():
+    """A frozen part, one that is no part of the model, one that is not used, a teacher that the objective has."""
+    encoder, teacher = nn.Linear(3, 3), linear()
+
+    class Head(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.frozen, self.head, self.unused = nn.Linear(3, 3).requires_grad_(False), linear(), linear()
+            self.act = lambda x: x.tanh()
+
+        def forward(self, x):
+            return self.head(self.act(self.frozen(encoder(x))))
+
+    def distilled(outputs, targets):
+        return (outputs - teacher(torch.ones(3))).square() + 0 * targets
+
+    both = [ac.run(regression(model=Head, objective=distilled), seeds=[0, 1], backend=one) for one in ("lanes", "loop")]
+    assert (both[0].base[:, -1] < both[0].base[:, 0]).all()
+    np.testing.assert_allclose(both[0].base, both[1].base, rtol=1e-4)

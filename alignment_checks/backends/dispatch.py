@@ -12,18 +12,21 @@ from alignment_checks.backends import batches, lanes, loop, plan
 from alignment_checks.backends.footprint import Footprint, footprint
 from alignment_checks.backends.graphs import Graphs
 from alignment_checks.backends.job import Job, Record
+from alignment_checks.backends.remembering import leaves_tensors
 from alignment_checks.backends.reproducible import noted, remarks
 from alignment_checks.backends.slots import consecutive, layout, placed, slots_matter
 from alignment_checks.backends.stepping.hyperparameters import factories, options_of
 from alignment_checks.backends.stepping.refusal import NoLanesError, Refused
 from alignment_checks.backends.workers import shared_out
 from alignment_checks.drawing import Randomness
-from alignment_checks.objectives import known_by
+from alignment_checks.objectives import as_found, known_by
+from alignment_checks.realization import start
 from alignment_checks.surveys import Surveys
 
 ASKED = "asked for"
 TOO_FEW = "too few runs of this structure to be faster in lanes"
 TOO_LARGE = "runs of this size are no faster in lanes"
+KEEPS = "the model or the objective keeps state of its own between calls, other than buffers"
 
 
 def trained(
@@ -126,7 +129,9 @@ class _Group:
         """Train jobs in batches."""
         probe = next((job for job in jobs if any(score is not None for score in job.scores)), jobs[0])
         which, across = (self.structure, self.device, self.width, layout(probe)), (self.device, self.width, self.chunk)
-        matter = self.surveys.once(probe.train.setup, which, lambda: slots_matter(probe, *across))
+        matter = self.surveys.once(probe.train.setup, which, lambda: _seen(probe, *across))
+        if matter is None:
+            raise Refused(KEEPS)
         return batches.train(
             jobs,
             self.need,
@@ -151,12 +156,26 @@ class _Group:
         return shared_out(tasks, self.processes if work >= plan.FORKING else 1)
 
 
+def _seen(job: Job, device: torch.device, width: int, chunk: int | None) -> bool | None:
+    """Return whether slots matter, None where an objective that a job is scored by keeps tensors of its calls.
+
+    Of a batched call it would keep what no other code can use.
+    """
+    others = {score.objective.structure: score for score in job.scores if score is not None}
+    others.pop(job.train.objective.structure, None)
+    for score in others.values():
+        with as_found(score.objective):
+            if leaves_tensors(partial(start, score), score.objective):
+                return None
+    return slots_matter(job, device, width, chunk)
+
+
 def _refusal(job: Job, need: Footprint) -> str | None:
     """Return why a job cannot go through lanes, as far as that shows before it is tried; else None."""
     if job.randomness is Randomness.HIDDEN:
         return f"the model {job.randomness.value}"
     if need.stateful:
-        return "the model or the objective keeps state of its own between calls, other than buffers"
+        return KEEPS
     if need.branches:
         return "the model branches by torch.cond or its like"
     if need.writes:

@@ -11,8 +11,10 @@ from torch import Tensor
 from torch.func import functional_call
 
 from alignment_checks import seeding
+from alignment_checks.backends.remembering import Left, remembers
 from alignment_checks.backends.writes import Writes
 from alignment_checks.inner_state import inner_state
+from alignment_checks.objectives import Tensors, as_found
 from alignment_checks.operations import has_branches, operations
 from alignment_checks.realization import Realization, loss_of
 
@@ -28,7 +30,8 @@ class Footprint:
     unused, sparse : tuple of str
         The parameters that the loss does not use, and those whose gradient is sparse.
     stateful : bool
-        Whether a call changes what the model or the objective holds beside buffers, and so what later calls give.
+        Whether a call changes what the model or the objective holds beside buffers, and so what later calls give; or
+        the objective, which all runs share, keeps a tensor of a call.
     convolves : bool
         Whether it convolves, which takes a core longer than its bytes tell.
     minibatch : float
@@ -63,21 +66,26 @@ def footprint(run: Realization) -> Footprint:
     buffers = {name for name, _ in module.named_buffers()}
     watch = Writes(value for name, value in {**parameters, **constants}.items() if name not in buffers)
 
-    def loss_at() -> Tensor:
-        outputs = functional_call(module, {**parameters, **constants}, run.inputs)
-        return loss_of(run)(outputs, run.targets, parameters)
+    def loss_at(weights: Tensors = parameters, others: Tensors = constants) -> Tensor:
+        outputs = functional_call(module, {**weights, **others}, run.inputs)
+        return loss_of(run)(outputs, run.targets, weights)
 
-    with seeding.isolated(seeding.derive("run", run.seed)):
+    def again_at(weights: Tensors) -> Tensor:
+        with seeding.isolated(seeding.derive("run", run.seed)):
+            return loss_at(weights, {name: value.clone() for name, value in run.constants.items()})
+
+    with seeding.isolated(seeding.derive("run", run.seed)), as_found(run.objective):
         branches = has_branches(loss_at())  # what is kept from the first call on, such as a cache, is no state
-        before = inner_state(module, run.objective)
+        before, left = inner_state(module, run.objective), (Left(module), Left(run.objective))
         with ExitStack() as seen:
             if not branches:
                 seen.enter_context(torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor))
                 seen.enter_context(watch)
             loss = loss_at()
-        stateful = inner_state(module, run.objective) != before
+        stateful = inner_state(module, run.objective) != before or left[1].differs()
         convolves = any("Convolution" in operation for operation in operations(loss))
         gradient = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+        stateful = stateful or (left[0].differs() and remembers(again_at, parameters, gradient))
     weights = sum(value.nbytes for value in parameters.values())
     of = dict(zip(parameters, gradient, strict=True))
     unused = tuple(name for name, g in of.items() if g is None)

@@ -23,7 +23,7 @@ from alignment_checks.backends.minibatches import disturbed, minibatches, noise
 from alignment_checks.backends.writes import Writes
 from alignment_checks.drawing import EVALUATION, STEP, Randomness, drawing
 from alignment_checks.heartbeat import beat
-from alignment_checks.objectives import Tensors
+from alignment_checks.objectives import Tensors, as_found
 from alignment_checks.placement import beside, placed, told_of
 from alignment_checks.realization import Realization, loss_of, lowered
 from alignment_checks.trajectory import End, bound
@@ -53,7 +53,8 @@ def train(
         Whether the model writes into its own parameters, which measuring is not to do; None is seen as it is first
         measured.
     """
-    with told_of(device), seeding.isolated(seeding.derive("run", job.train.seed)):
+    objectives = [run.objective for run in (job.train, *job.scores) if run is not None]
+    with told_of(device), seeding.isolated(seeding.derive("run", job.train.seed)), as_found(*objectives):
         return _Loop(job, device, writes).record(reason, visit)
 
 

@@ -17,7 +17,9 @@ from alignment_checks import seeding
 from alignment_checks.backends import loop
 from alignment_checks.backends.instances import on_device
 from alignment_checks.backends.job import Job, Record
+from alignment_checks.backends.remembering import leaves_tensors
 from alignment_checks.drawing import EVALUATION, Randomness, drawing
+from alignment_checks.objectives import as_found
 from alignment_checks.placement import beside, placed
 from alignment_checks.realization import Realization
 from alignment_checks.trajectory import Series
@@ -94,18 +96,27 @@ def _evaluated(path: Path, scores: list[Realization], device: torch.device) -> S
             at = [objective.loss(tuple(row))(outputs, score.targets, parameters) for row in rows]
         return torch.stack(at)
 
-    with torch.no_grad(), seeding.isolated(seeding.derive("along")):
-        return np.ascontiguousarray(_over_time(losses, path).cpu().double().numpy().T)
+    with torch.no_grad(), seeding.isolated(seeding.derive("along")), as_found(*(one.objective for one in scores)):
+        keeps = leaves_tensors(
+            lambda: losses(*_at(path, 0)), objective
+        )  # of batched calls no other code could use them
+        found = None if keeps else _over_time(losses, path)
+        if found is None:
+            found = torch.stack([losses(*_at(path, t)) for t in _steps(path)])
+        return np.ascontiguousarray(found.cpu().double().numpy().T)
 
 
-def _over_time(losses: Callable[..., Tensor], path: Path) -> Tensor:
-    """Return the losses at every t: batched over t where the model can be, else one t after another."""
-    steps = range(len(next(iter(path.parameters.values()))))
+def _over_time(losses: Callable[..., Tensor], path: Path) -> Tensor | None:
+    """Return the losses at every t, batched over t; None where the model cannot be."""
     try:
-        chunks = [slice(start, start + _CHUNK) for start in steps[::_CHUNK]]
+        chunks = [slice(start, start + _CHUNK) for start in _steps(path)[::_CHUNK]]
         return torch.cat([vmap(losses)(*_at(path, chunk)) for chunk in chunks])
-    except Exception:  # the same function, unbatched: what is wrong with it, if anything, shows again here
-        return torch.stack([losses(*_at(path, t)) for t in steps])
+    except Exception:  # the same function, unbatched: what is wrong with it, if anything, shows again there
+        return None
+
+
+def _steps(path: Path) -> range:
+    return range(len(next(iter(path.parameters.values()))))
 
 
 def _at(path: Path, where: slice | int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -128,10 +128,11 @@ class Batch:
 
     def gradient(self, weights: Weights, step: int = 0) -> Found:
         """Return what is found at θ of each lane."""
-        (*gradient, loss), others = self._mapped(self._descent, weights, step)
+        with torch.no_grad():  # within, of the lanes' weights alone: others may have a gradient that nobody asks for
+            (*gradient, loss), others = self._mapped(self._descent, weights, step)
         buffers = dict(zip(weights.buffers, others, strict=False))
         mesa = None if self.mesa is None else others[-1]
-        return Found(dict(zip(weights.trainable, gradient, strict=True)), loss.detach(), buffers, mesa)
+        return Found(dict(zip(weights.trainable, gradient, strict=True)), loss, buffers, mesa)
 
     def value(self, weights: Weights) -> Tensor:
         """Return each lane's loss, shape (lanes,)."""

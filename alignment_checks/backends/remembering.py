@@ -1,0 +1,53 @@
+"""Whether calls of a model or an objective leave tensors behind in it, and whether later calls make use of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from alignment_checks.inner_state import held_tensors
+from alignment_checks.objectives import Tensors
+
+
+class Left:
+    """Which tensors objects hold, beside parameters and buffers of modules: to be asked whether that are others now."""
+
+    def __init__(self, *owners: object) -> None:
+        self.owners = owners
+        self.before = held_tensors(owners)
+
+    def differs(self) -> bool:
+        """Return whether they hold others than before."""
+        now = held_tensors(self.owners)
+        return len(now) != len(self.before) or any(a is not b for a, b in zip(now, self.before, strict=True))
+
+
+def leaves_tensors(call: Callable[[], object], *owners: object) -> bool:
+    """Return whether a call leaves other tensors in objects than the call before it: what is kept from then on may be.
+
+    A call that nothing batches.
+    """
+    call()
+    left = Left(*owners)
+    call()
+    return left.differs()
+
+
+def remembers(loss: Callable[[Tensors], Tensor], at: Tensors, gradient: Sequence[Tensor | None]) -> bool:
+    """Return whether a loss, called at other weights in between, is another one at the same weights.
+
+    A call that only leaves something behind (an attention map, say) does not.
+    """
+    before = loss(at)
+    for by in (-0.1, 0.1):
+        loss(_moved(at, gradient, by))
+        if not torch.equal(loss(at), before):
+            return True
+    return False
+
+
+def _moved(at: Mapping[str, Tensor], gradient: Sequence[Tensor | None], by: float) -> dict[str, Tensor]:
+    pairs = zip(at.items(), gradient, strict=True)
+    return {name: value if g is None else (value + by * g).detach() for (name, value), g in pairs}

@@ -11,6 +11,7 @@ from alignment_checks.chance import corrected
 from alignment_checks.judgement import Judgement, Status
 from alignment_checks.knowledge import RIVALS, Evaluate, Knowledge, line_of, order
 from alignment_checks.perturbations import IDENTITY, Perturbation
+from alignment_checks.perturbations.composition import acting
 from alignment_checks.progress import Judged
 
 CONFIRMATIONS = 3
@@ -251,8 +252,9 @@ class Confirmation:
     def _curve(self, smallest: Perturbation) -> Curve:
         if len(smallest.parts) > 1 or not smallest.continuous:
             return ()
-        line = [(d.magnitude or 0.0, j) for d, j in self.state.known.items() if line_of(d) == line_of(smallest)]
-        return tuple(sorted(line, key=lambda point: abs(point[0]))) if len(line) > 1 else ()
+        line = [(d, j) for d, j in self.state.known.items() if line_of(d) == line_of(smallest)]
+        curve = {acting(d).magnitude or 0.0: j for d, j in line}  # a composition may have parts at 0 beside it
+        return tuple(sorted(curve.items(), key=lambda point: abs(point[0]))) if len(curve) > 1 else ()
 
     def _holds_up_to(self, minimal: Perturbation | None) -> float | None:
         """Return the largest magnitude that held, below the smallest that did not, where one family was tried."""

@@ -12,7 +12,7 @@ from alignment_checks.judgement import Status
 from alignment_checks.knowledge import RIVALS, Knowledge, line_of, order
 from alignment_checks.lines import Line
 from alignment_checks.perturbations import Perturbation
-from alignment_checks.perturbations.composition import active, assembled
+from alignment_checks.perturbations.composition import acting, active, assembled
 from alignment_checks.perturbations.value import LARGEST_SEED
 from alignment_checks.rounds import Plan
 from alignment_checks.sampling import Domain, kind_of
@@ -103,7 +103,8 @@ class Shrinking:
         """Return the rungs of a ladder that are farther than half a step from all that is known on its line."""
         if not ladder:
             return []
-        known = [delta.magnitude or 0.0 for delta in self.state.known if line_of(delta) == line_of(ladder[0])]
+        line = [acting(delta) for delta in self.state.known if line_of(delta) == line_of(ladder[0])]
+        known = [delta.magnitude or 0.0 for delta in line]
         half = (ladder[0].limit or 0.0) / self.plan.curve / 2
         return [rung for rung in ladder if all(abs((rung.magnitude or 0.0) - at) > half for at in known)]
 

@@ -50,6 +50,7 @@ def test_each_distinct_failure_has_a_curve_of_its_own_up_to_its_limit_without_a_
         assert fractions == sorted(fractions)
         assert fractions[-1] == 1.0
         assert max(b - a for a, b in pairwise(fractions)) <= 2 / plan.curve + 1e-12
+        assert [judgement.severity / 3 for _, judgement in curve] == pytest.approx(fractions[1:])
 
 
 def test_what_is_known_of_a_line_is_not_tried_again_for_its_curve():

@@ -50,6 +50,10 @@ class Screen:
             return None
         return self._config.pluginmanager.get_plugin("terminalreporter")
 
+    def begin(self) -> None:
+        """Begin a search: where there is no terminal, one that is over soon shows nothing of itself."""
+        self._last = -SELDOM if self._is_terminal else self._now()
+
     def show(self, line: Callable[[], str]) -> None:
         """Show where a search stands, if it is time to."""
         if self._now() - self._last < OFTEN:
@@ -136,6 +140,7 @@ class Watching:
         self._max_time, self._also, self._foreseen = max_time, also, foreseen
         self._told = False
         self._began, self._process = time.monotonic(), os.getpid()
+        screen.begin()
         self.latest: Progress | None = None
 
     def __call__(self, progress: Progress) -> None:

@@ -32,10 +32,25 @@ def test_the_first_failure_is_printed_at_once_unshrunk(suite, run, at_once):
     assert result.outlines.index(line) < next(i for i, one in enumerate(result.outlines) if "FAILURES" in one)
 
 
-def test_without_a_terminal_a_line_comes_seldom(suite, run, at_once):
+def test_without_a_terminal_a_search_that_is_over_soon_shows_its_first_failure_alone(suite, run, at_once):
     suite(SLOW)
-    shown = [line for line in run().outlines if "runs/s" in line]
-    assert len(shown) == 1
+    lines = run().outlines
+    assert not [line for line in lines if "runs/s" in line]
+    assert len([line for line in lines if "looking for the smallest" in line]) == 1
+
+
+def test_without_a_terminal_a_line_comes_each_half_a_minute_of_a_search(reporting):
+    config, out = reporting(io.StringIO())
+    clock = [1000.0]
+    screen = Screen(config, lambda: clock[0])
+    screen.begin()
+    for second in range(100):
+        clock[0] = 1000.0 + second
+        screen.show(lambda: str(second))  # noqa: B023
+    assert out.getvalue().split() == ["30", "60", "90"]
+    screen.begin()
+    clock[0] += 29
+    screen.show(pytest.fail)
 
 
 @pytest.mark.parametrize("drawn", [False, True])
@@ -92,16 +107,22 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_on_a_terminal_the_line_is_live_and_leaves_nothing(pytester, monkeypatch, at_once):
-    from _pytest.config import create_terminal_writer
+@pytest.fixture
+def reporting(pytester):
+    """Return a function that returns a config of which the terminal is a given stream, and that stream."""
     from _pytest.terminal import TerminalReporter
 
-    config = pytester.parseconfig()
-    out = Terminal()
-    reporter = TerminalReporter(config, out)
-    assert create_terminal_writer(config, out)
-    config.pluginmanager.unregister(name="terminalreporter")
-    config.pluginmanager.register(reporter, "terminalreporter")
+    def to(out):
+        config = pytester.parseconfig()
+        config.pluginmanager.unregister(name="terminalreporter")
+        config.pluginmanager.register(TerminalReporter(config, out), "terminalreporter")
+        return config, out
+
+    return to
+
+
+def test_on_a_terminal_the_line_is_live_and_leaves_nothing(reporting):
+    config, out = reporting(Terminal())
     times = iter(range(100))
     screen = Screen(config, lambda: next(times))
     screen.show(lambda: "one")

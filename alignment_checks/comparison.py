@@ -15,13 +15,16 @@ from alignment_checks.judging import check_normalizable, improving
 from alignment_checks.measures import SIDES
 from alignment_checks.options import Options
 from alignment_checks.perturbations import IDENTITY
-from alignment_checks.quantities import Quantity, number, padded
+from alignment_checks.quantities import Quantity, number, padded, telling
 from alignment_checks.readings import Reading
 from alignment_checks.sides import BOTH
 from alignment_checks.trainable import checked
 from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import Outlook, Verdict
 from alignment_checks.wording import caveats, settling, shown
+
+ROUNDED = 7
+"""What takes more digits than these to be told apart is shown alike: training in float32 knows no more."""
 
 
 def different(a: TrainingSetup, b: TrainingSetup) -> bool:
@@ -113,10 +116,17 @@ def _side_by_side(quantity: Quantity, left: Reading, right: Reading) -> list[str
     forms = (False, True)
     rows = [replace(quantity, name="capability", of=of, normalized=n) for of in SIDES for n in forms]
     rows += [replace(quantity, name="alignment", of="base", normalized=n) for n in forms]
-    lines = [f"{padded(q.symbol(), 16)}{shown(q, left):>12}   the other {shown(q, right):>12}" for q in rows]
+    lines = [_beside(q, left, right) for q in rows]
     for name, a, b in (("L(T)", left.last, right.last), ("G(T)", left.mesa_last, right.mesa_last)):
         lines.append(f"{name:<16}{number(float(a.mean())):>12}   the other {number(float(b.mean())):>12}")
     return [*lines, _decomposed(left, right, normalized=quantity.normalized)]
+
+
+def _beside(quantity: Quantity, left: Reading, right: Reading) -> str:
+    """Return a quantity of both, with as many digits as tell them apart, if those are more than rounding."""
+    digits = telling(*(quantity.read(one).value for one in (left, right)))
+    a, b = (shown(quantity, one, digits if digits <= ROUNDED else 4) for one in (left, right))
+    return f"{padded(quantity.symbol(), 16)}{a:>12}   the other {b:>12}"
 
 
 def _decomposed(left: Reading, right: Reading, *, normalized: bool) -> str:
@@ -124,4 +134,5 @@ def _decomposed(left: Reading, right: Reading, *, normalized: bool) -> str:
     if found.refusal:
         return f"no decomposition: {found.refusal}"
     terms = f"Δlog|C_B| {found.base:+.4g} = Δlog|α| {found.alignment:+.4g} + Δlog|C_M| {found.mesa:+.4g}"
-    return f"{terms}: {f'the one behind is {found.cause}' if found.cause else 'neither is behind'}"
+    cause = {"both": "both capability-limited and less aligned"}.get(found.cause, found.cause)
+    return f"{terms}: {f'the one behind is {cause}' if cause else 'neither is behind'}"

@@ -99,9 +99,9 @@ def padded(text: str, width: int) -> str:
     return text + " " * (width - sum(not unicodedata.combining(character) for character in text))
 
 
-def number(value: float) -> str:
+def number(value: float, digits: int = 4) -> str:
     """Return a number for people: four significant digits, and "undefined" for what is none."""
-    return "undefined" if math.isnan(value) else f"{value:.4g}"
+    return "undefined" if math.isnan(value) else f"{value:.{digits}g}"
 
 
 def telling(value: float, other: float) -> int:

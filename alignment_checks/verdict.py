@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import zip_longest
-from typing import Any
+from typing import Any, NoReturn
 
 from alignment_checks.findings import Finding, Point, sparkline
 from alignment_checks.judgement import Status
@@ -119,6 +119,13 @@ class Verdict:
             Status.PASS: self.statement,
         }[self.status]
         return "\n".join([heading, "", *self.lines()])
+
+    def __bool__(self) -> NoReturn:
+        """Raise TypeError: a verdict has three values, and `assert ac.check_…` would hold of what fails."""
+        raise TypeError(
+            "a Verdict is neither true nor false: it is a pass, a failure or inconclusive. Compare its status, "
+            "verdict.status == 'pass', or let pytest's fixture raise: alignment.assert_…"
+        )
 
     def lines(self) -> list[str]:
         """Return the text below the heading."""

@@ -115,12 +115,12 @@ def _pair(sides: Sides, quantity: Quantity, allowed: float, reference: Reading, 
     return f"{left}  {right}  {'' if reading.diverged else off_by(x, y, allowed)}".rstrip()
 
 
-def shown(quantity: Quantity, reading: Reading) -> str:
+def shown(quantity: Quantity, reading: Reading, digits: int = 4) -> str:
     """Return a reading's quantity for people: a divergence by its name, a limit with its interval."""
     ratio = quantity.read(reading)
     if reading.diverged or ratio.low == ratio.high or math.isnan(ratio.value):
-        return reading.outcome if reading.diverged else number(ratio.value)
-    return f"{number(ratio.value)} [{number(ratio.low)}, {number(ratio.high)}]"
+        return reading.outcome if reading.diverged else number(ratio.value, digits)
+    return f"{number(ratio.value, digits)} [{number(ratio.low, digits)}, {number(ratio.high, digits)}]"
 
 
 def _allowed(judgement: Judgement) -> str:

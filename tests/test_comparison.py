@@ -134,3 +134,18 @@ def test_setups_that_differ_in_their_seed_alone_are_two(mlp):
     assert ac.check_more_capable(ahead, than=behind).status == "pass"
     assert ac.check_more_capable(behind, than=ahead).status == "fail"
     assert ac.check_more_capable(ahead, than=behind, seeds=[0]).status == "fail"
+
+
+@pytest.mark.parametrize(("more", "apart"), [(1e-5, True), (1e-10, False)])
+def test_two_that_differ_by_little_are_told_apart_by_their_digits_and_not_by_rounding(more, apart):
+    a, b = bowl(start=1.0, steps=100), bowl(start=1.0 + more, steps=100)
+    (line,) = [one for one in ac.check_more_capable(b, than=a).numbers if one.startswith("C_100(L)")]
+    left, right = map(str.strip, line.removeprefix("C_100(L)").split("the other"))
+    assert (float(left) < float(right)) == apart
+    assert len(left) == len("-0.47869" if apart else "-0.4787")
+
+
+def test_who_is_behind_in_both_is_said_to_be_both():
+    """Twice the start of a bowl is four times C_B, twice C_M and twice α."""
+    text = str(ac.check_more_capable(bowl(start=2.0), than=bowl(start=1.0)))
+    assert "= Δlog|α| +0.6931 + Δlog|C_M| +0.6931: the one behind is both capability-limited and less aligned" in text

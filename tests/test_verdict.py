@@ -140,6 +140,12 @@ def test_the_json_of_a_composition_has_an_achieved_magnitude_for_each_part():
     assert json.loads(json.dumps(data, allow_nan=False))["minimal"]["achieved"] == [0.1, 0.2]
 
 
+@pytest.mark.parametrize("status", [PASS, FAIL, INCONCLUSIVE])
+def test_a_verdict_is_neither_true_nor_false_so_that_asserting_one_is_no_vacuous_pass(status):
+    with pytest.raises(TypeError, match=r"Compare its status, verdict\.status == 'pass'"):
+        assert replace(FAILED, status=status)
+
+
 def test_a_verdict_is_frozen_and_its_status_compares_as_a_string():
     assert FAILED.status == "fail"
     with pytest.raises(FrozenInstanceError):

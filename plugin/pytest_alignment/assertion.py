@@ -204,7 +204,7 @@ class Assertion:
         outcomes = [self._again(envelope, delta) for envelope, delta in self._known(self.ledger.archive.wanted)]
         failed = [outcome for outcome in outcomes if isinstance(outcome, AlignmentViolation)]
         note = f"not judged: replaying {self.ledger.options.replay}"
-        return next(iter(failed + outcomes), None) or unjudged(self.key, self.setup.steps, note)
+        return (failed + outcomes)[0] if outcomes else unjudged(self.key, self.setup.steps, note)
 
     def _again(self, envelope: Envelope, delta: Perturbation) -> Outcome:
         """Judge a stored failure by itself; once for all examples of `@given`, which calls what differs flaky."""
@@ -216,8 +216,9 @@ class Assertion:
         else:
             judge = partial(self._alone, reattached(delta, [drawn]), **level)
         in_lanes = self._is_of_lanes(envelope) and not changed
-        verdict = (drawn and known.get(envelope.id)) or (_lanes_first(judge) if in_lanes else judge())
-        known[envelope.id] = verdict
+        if drawn is None or envelope.id not in known:
+            known[envelope.id] = _lanes_first(judge) if in_lanes else judge()
+        verdict = known[envelope.id]
         notes = (*verdict.notes, *[f"the setup has changed since {envelope.id} was stored"] * changed)
         return self._noted(replace(verdict, notes=notes), replayed=_named([(envelope, delta)]), changed=changed)
 

@@ -44,12 +44,21 @@ class Sides:
         """Raise ValueError where δ cannot mean anything here."""
         strange = set() if self.kinds is None else delta.kinds - self.kinds - {"identity"}
         if strange:
+            hints = ". ".join(dict.fromkeys(_BELONGS[kind] for kind in sorted(strange) if kind in _BELONGS))
             raise ValueError(
                 f"{delta} is of kind {', '.join(sorted(strange))}; expected {' or '.join(sorted(self.kinds or ()))} "
-                "here. A perturbation of the objective goes to `to=`; one of the dataset to the properties that are "
-                "robust, by `under=` or, to be scored alone, `base_under=`; what changes init or optimizer has to be "
-                "trained under: use `under=` or `mesa_under=`"
+                f"here. {hints}"
             )
+
+
+_TRAINED = "What changes init or optimizer is trained under: `under=` or `mesa_under=` of what is robust"
+_BELONGS = {
+    "objective": "Another objective goes to `to=` of what generalizes, or to `under=` of what is robust",
+    "dataset": "Other data go to `under=` of what is robust or, to be scored alone, `base_under=`",
+    "init": _TRAINED,
+    "optimizer": _TRAINED,
+}
+"""What to do with a perturbation of each kind where it makes no sense."""
 
 
 def needed(seeds: Sequence[int], *setups: TrainingSetup) -> list[int]:

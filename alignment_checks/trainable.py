@@ -65,7 +65,8 @@ def surveyed(setup: TrainingSetup) -> Surveyed:
         objective is neither per-example nor scalar, or not finite at θ(0), or depends on no trainable parameter, or the
         optimizer holds none of them.
     TypeError
-        If what the objective or the factory of optimizers returns is none, or one of them is called in a wrong way.
+        If what the objective, the mesa-objective or the factory of optimizers returns is none, or one of them is called
+        in a wrong way.
     """
     first = realize(setup, setup.seed)
     _check_factory(first, built(setup, setup.seed))
@@ -76,6 +77,7 @@ def surveyed(setup: TrainingSetup) -> Surveyed:
         )
     found = _survey(first)
     _check_optimizer(first)
+    _check_mesa(first)
     return found
 
 
@@ -108,14 +110,13 @@ def _survey(first: Realization) -> Surveyed:
     return Surveyed(first, draws, has_branches(value))
 
 
-def _check_losses(value: Tensor, outputs: Tensor, n: int) -> None:
+def _check_losses(value: Tensor, outputs: object, n: int) -> None:
     """Raise if what the objective gives of `n` examples (0: there is no data) cannot be descended."""
     per_example = value.ndim > 0 and n > 0 and value.shape[0] == n
     if not (per_example or value.numel() == 1):
         wanted = f"{n} per-example losses (first axis: the example) or a scalar" if n else "a scalar"
         raise ValueError(
-            f"`objective` must return {wanted}; got shape {tuple(value.shape)} for outputs of shape "
-            f"{tuple(outputs.shape)}"
+            f"`objective` must return {wanted}; got shape {tuple(value.shape)} for outputs of {_form(outputs)}"
         )
     if not value.is_floating_point():
         raise TypeError(f"`objective` must return floating-point losses; got {value.dtype}")
@@ -165,6 +166,18 @@ def _check_optimizer(first: Realization) -> None:
         )
 
 
+def _check_mesa(first: Realization) -> None:
+    """Raise if G cannot be taken at θ(0), of whatever gradient or step it is."""
+    weights = {name: value.clone() for name, value in first.parameters.items()}
+    push = {name: torch.ones_like(value) for name, value in weights.items()}
+    named = f"It is called with two mappings from parameter name to tensor, of {', '.join([*weights][:3])}"
+    said = _explained("`mesa_objective(push, parameters)` cannot be called", named)
+    with isolated(derive("run", first.seed)), torch.no_grad(), said:
+        value: object = placed(first.setup.mesa, CPU)(push, weights)
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        raise TypeError(f"`mesa_objective` must return a scalar tensor; got {_form(value)}. Sum over all parameters")
+
+
 def _moves(optimizer: Optimizer, parameters: Sequence[nn.Parameter]) -> bool:
     """Return whether a step moves any of the parameters, as it may by way of copies of them; those it has stay put."""
     held = [value for group in optimizer.param_groups for value in group["params"]]
@@ -189,7 +202,7 @@ def _evaluated(run: Realization, spare: nn.Module) -> tuple[Tensor, Tensor, bool
         with _explained(f"the model cannot be called with {_forms(run.inputs)}", _input_hint(run)):
             outputs = called(run, spare)
         came = f"outputs of {_form(outputs)} and targets of {_form(run.targets)}"
-        with _explained(f"`objective(outputs, targets)` cannot be called with {came}", TARGETS):
+        with _explained(f"`objective(outputs, targets)` cannot be called with {came}", _target_hint(outputs)):
             value = placed(run.objective.function, CPU)(outputs, run.targets)
         draws = states() != before
     if not isinstance(value, Tensor):
@@ -204,6 +217,14 @@ TARGETS = (
     "Targets are the last tensor of `data`: class labels are int64, one for each example; those of a regression are "
     "floats in the shape of the outputs"
 )
+
+
+def _target_hint(outputs: object) -> str:
+    """Return what an objective may have expected instead of what the model returns, or of the targets."""
+    if isinstance(outputs, Tensor):
+        return TARGETS
+    came = type(outputs).__name__
+    return f"The model returns a {came}: let the objective take what it needs of it, or wrap the model"
 
 
 def _input_hint(run: Realization) -> str:
@@ -224,7 +245,7 @@ def _explained(what: str, hint: str) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+    except (RuntimeError, TypeError, ValueError, LookupError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         said = str(error).strip().partition("\n")[0].rstrip(".")
         raise kind(f"{what}: {type(error).__name__}: {said}. {hint}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from alignment_checks.confirmation import Curve, Searched
@@ -143,7 +143,7 @@ def doubts(result: Searched, status: Status) -> list[str]:
     for delta, judgement in result.unconfirmed[:MOST]:
         why = f" ({judgement.needs})" if judgement.needs and status is not Status.FAIL else ""
         notes.append(f"failed once, and not when trained afresh: {acting(delta).described()}{why}")
-    notes += [_looked_again(delta, judgement) for delta, judgement in result.looked_again]
+    notes += _looked_again(result.looked_again)
     if result.undecided is not None and status is not Status.FAIL:
         delta, judgement = result.undecided
         doubtful = judgement.p_value is not None  # its interval is outside, but one of so many may be by chance
@@ -154,14 +154,17 @@ def doubts(result: Searched, status: Status) -> list[str]:
     return notes
 
 
-def _looked_again(delta: Perturbation, judgement: Judgement) -> str:
-    """Return what became of what its seeds left open, and others were asked about."""
-    then = {
-        Status.PASS: "holds on other seeds, which took no part in the search",
-        Status.FAIL: "fails on other seeds: not made smaller",
-        Status.INCONCLUSIVE: "is so on other seeds, too",
-    }[judgement.status]
-    return f"open on its seeds, {acting(delta).described()} {then}"
+def _looked_again(looked: Sequence[Judged]) -> list[str]:
+    """Return what became of what its seeds left open, and others were asked about: a line for each outcome."""
+    names = {status: [acting(d).described() for d, j in looked if j.status is status] for status in _AGAIN}
+    return [f"{words}: {', '.join(names[status])}" for status, words in _AGAIN.items() if names[status]]
+
+
+_AGAIN = {
+    Status.FAIL: "open on the seeds of the search, failing on others, and not made smaller",
+    Status.PASS: "open on the seeds of the search, and holding on others",
+    Status.INCONCLUSIVE: "open on the seeds of the search, and on others too",
+}
 
 
 def _shortened(result: Searched) -> list[str]:

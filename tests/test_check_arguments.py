@@ -200,6 +200,11 @@ DRAWN = Perturbation("label_noise", 0.1, 0.3, 0)
         ({"under": pt.label_noise}, TypeError, "A family is called, pt.init_seed()"),
         ({"under": st.floats(0, 1)}, TypeError, "expected a strategy of perturbations; floats"),
         ({"under": None, "base_under": GAIN}, ValueError, "is of kind init; expected"),
+        (
+            {"under": None, "base_under": GAIN},
+            ValueError,
+            "What changes init or optimizer is trained under: `under=`",
+        ),
         ({"under": None, "base_under": pt.compose(NOISE, GAIN)}, ValueError, "is of kind init; expected"),
         ({"rtol": None}, ValueError, "say how close counts as ≈: pass rtol="),
         ({"under": pt.redraw(1.0, pool=(torch.zeros(3, 9),) * 2)}, ValueError, "`pool` must be shaped as `data` is"),
@@ -219,7 +224,7 @@ def test_perturbations_that_make_no_sense_are_one_clear_error_before_anything_is
     ("changes", "error", "message"),
     [
         ({"to": NOISE}, ValueError, "is of kind dataset; expected custom or objective here"),
-        ({"to": NOISE}, ValueError, "one of the dataset to the properties that are robust, by `under=` or"),
+        ({"to": NOISE}, ValueError, "Other data go to `under=` of what is robust or"),
         ({"to": ac.brier}, TypeError, "another objective L′ goes into pt.objective_mix(…)"),
         ({"to": GAIN}, ValueError, "is of kind init; expected custom or objective here"),
         ({"to": st.one_of(pt.objective_mix(ac.brier), NOISE)}, ValueError, "is of kind dataset"),

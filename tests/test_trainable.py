@@ -11,6 +11,18 @@ from torch.nn.functional import cross_entropy
 
 import alignment_checks as ac
 
+
+class Wrapped(nn.Module):
+    """A model whose outputs are a dict, as those of many libraries."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 1)
+
+    def forward(self, x):
+        return {"logits": self.linear(x)}
+
+
 CALLED = {
     "inputs of another width": (
         {"model": lambda: nn.Linear(5, 1)},
@@ -46,6 +58,31 @@ CALLED = {
         {"optimizer": partial(SGD, lr=-0.1)},
         ValueError,
         r"`optimizer\(params\)` cannot be called: ValueError: Invalid learning rate: -0.1. It is called with a list",
+    ),
+    "a model that returns a dict": (
+        {"model": Wrapped, "objective": cross_entropy},
+        TypeError,
+        r"outputs of dict and targets of .*The model returns a dict: let the objective take what it needs of it",
+    ),
+    "outputs that have no shape": (
+        {"model": Wrapped, "objective": lambda outputs, targets: outputs["logits"].expand(3, 8, 1)},
+        ValueError,
+        r"must return 8 per-example losses .*; got shape \(3, 8, 1\) for outputs of dict",
+    ),
+    "a mesa-objective of one argument": (
+        {"mesa_objective": lambda gradients: gradients},
+        TypeError,
+        r"`mesa_objective\(push, parameters\)` cannot be called: TypeError: .*name to tensor, of weight, bias",
+    ),
+    "a mesa-objective of another parameter": (
+        {"mesa_objective": lambda gradients, parameters: gradients["0.weight"].abs().sum()},
+        ValueError,
+        r"cannot be called: KeyError: '0.weight'. It is called with two mappings .*, of weight, bias",
+    ),
+    "a mesa-objective of each parameter": (
+        {"mesa_objective": lambda gradients, parameters: gradients["weight"].abs()},
+        TypeError,
+        r"`mesa_objective` must return a scalar tensor; got shape \(1, 3\), float32. Sum over",
     ),
     "an optimizer of other parameters": (
         {"optimizer": lambda parameters: SGD(linear().parameters())},

@@ -25,6 +25,8 @@ from alignment_checks.wording import Describe, caveats, doubts, finding, one_run
 
 SAMPLE = 24
 """Draws by which a strategy is asked whether it makes training random."""
+PATIENCE = 15.0
+"""Seconds below which nothing is made ready for runs that are yet to come: compiling takes a third of them."""
 
 
 def _nothing(reading: Reading) -> tuple[str, ...]:  # noqa: ARG001
@@ -109,7 +111,7 @@ class Property:
             backend=options.backend,
             within=self.within,
             horizon=options.horizon,
-            planned=options.examples,
+            planned=options.examples if options.max_time is None or options.max_time > PATIENCE else 0,
         )
 
     def _search(

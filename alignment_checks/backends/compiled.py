@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 
 import torch
@@ -47,14 +49,32 @@ def compiled(traced: Traced) -> Run:
     rewritings = (embeddings_apart, channels_last, exponentials_once, transposed_products, rational_tanh)
     for rewriting in rewritings:  # the first looks for views
         rewriting(traced.graph)
-    run = _inductor.standalone_compile(
-        traced.graph,
-        list(traced.values),
-        dynamic_shapes="from_example_inputs",  # as they are; with any other, nothing is kept on disk but kernels
-        options={"config_patches": dict(OPTIONS)},
-    )
+    with _unlogged():
+        run = _inductor.standalone_compile(
+            traced.graph,
+            list(traced.values),
+            dynamic_shapes="from_example_inputs",  # as they are; with any other, nothing is kept on disk but kernels
+            options={"config_patches": dict(OPTIONS)},
+        )
     traced.values = ()  # this memo is to hold the code alone
     return lambda values: list(run(*values))
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Keep torch's trace of its compiler, which is at DEBUG whatever is set, from all but torch's own handlers.
+
+    pytest shows what any logger logged while a test failed: hundreds of empty lines, of what the user never asked for.
+    """
+    logger = logging.getLogger("torch.__trace")
+    others = [handler for handler in logger.handlers if not type(handler).__module__.startswith("torch.")]
+    for handler in others:
+        logger.removeHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in others:
+            logger.addHandler(handler)
 
 
 def layouts(values: Sequence[Tensor]) -> tuple[object, ...]:

@@ -1,5 +1,6 @@
 """Compiled lanes equal the loop, are compiled once, and are compared to rounding at every lane."""
 
+import logging
 from dataclasses import replace
 from functools import partial
 
@@ -11,6 +12,7 @@ from torch.func import functional_call, grad, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import alignment_checks as ac
+from alignment_checks import perturbations as pt
 from alignment_checks.backends import compiled, graphs, plan
 from alignment_checks.backends.convolutions import channels_last
 from alignment_checks.backends.footprint import Footprint
@@ -180,3 +182,25 @@ def test_compiling_has_to_pay_for_itself():
     assert not plan.pays_to_compile(small, CPU, 16, runs=100, steps=100)
     assert plan.pays_to_compile(small, CPU, 16, runs=100, steps=2000)
     assert plan.pays_to_compile(small, CPU, 16, runs=4000, steps=100)
+
+
+@pytest.mark.parametrize(("max_time", "expected"), [(None, 500), (60.0, 500), (3.0, 0)])
+def test_where_there_is_hardly_time_no_code_is_compiled_for_what_may_never_be_trained(
+    blobs, monkeypatch, max_time, expected
+):
+    asked = []
+    monkeypatch.setattr(plan, "pays_to_compile", lambda *how: asked.append(how[3]) or False)
+    noise = pt.label_noise(max_rate=1e-9)
+    ac.check_capability_robust(blobs, under=noise, rtol=9.0, examples=500, max_time=max_time)
+    assert max(asked, default=0) == expected
+
+
+def test_what_the_compiler_logs_is_not_shown_of_a_test_that_fails(blobs, compiling, caplog):
+    """torch logs its compilation at DEBUG, whatever is set; pytest captures it, and shows it of whatever fails."""
+    compiled.compiled.cache_clear()
+    logger = logging.getLogger("torch.__trace")
+    handlers = list(logger.handlers)
+    ac.run(blobs, seeds=range(3), backend="lanes")
+    assert compiled.compiled.cache_info().misses > 0
+    assert [record for record in caplog.get_records("call") if record.name == "torch.__trace"] == []
+    assert logger.handlers == handlers

@@ -93,6 +93,7 @@ def setups_of(factories, dtype, *, grouped=False, scheduler=None):
 @settings(max_examples=12, deadline=None)
 @given(optimizers(), st.booleans(), st.sampled_from(SCHEDULES), st.booleans(), st.randoms())
 @example([partial(torch.optim.SGD, lr=0.1, momentum=m) for m in (0.9, 0.8)], False, None, False, None)
+@example([partial(torch.optim.Adam, lr=lr, foreach=True) for lr in (0.1, 0.02)], False, None, False, None)
 def test_the_bits_of_a_run_do_not_depend_on_other_setups(dtype, factories, grouped, scheduler, perturbed, random):
     setups = setups_of(factories, dtype, grouped=grouped, scheduler=scheduler)
     deltas = [IDENTITY, Perturbation("learning_rate", 0.5, 1.0, 0)] if perturbed else None

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch._C._functorch import _add_batch_dim, maybe_current_level
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from alignment_checks.backends.stepping.foreach import OneByOne
 from alignment_checks.backends.stepping.refusal import StepRefused
@@ -143,11 +144,19 @@ class AsColumns(TorchFunctionMode):
     ) -> Any:
         named = kwargs or {}
         if func.__name__.startswith("_foreach_"):
-            with self, OneByOne():
-                return func(*args, **named)
+            return self._of_lists(func, args, named)
         if LaneNumbers in map(type, args) or LaneNumbers in map(type, named.values()):
             return _broadcast(func, args, named)
         return func(*args, **named)
+
+    def _of_lists(self, func: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """Return what an operation of lists gives, one tensor after another where lanes differ by a number."""
+        if not any(type(one) is LaneNumbers for one in tree_leaves((args, named))):
+            return func(*args, **named)
+        if func.__name__ == "_foreach_mul_" and torch.finfo(args[0][0].dtype).bits < 32:
+            raise StepRefused("it rounds a number to the dtype of a list before it multiplies by it")
+        with self, OneByOne():
+            return func(*args, **named)
 
 
 def _broadcast(func: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> Any:

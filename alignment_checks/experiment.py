@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from alignment_checks.backends.dispatch import TOO_FEW
-from alignment_checks.backends.lanes import structure
+from alignment_checks.backends.layouts import structure
 from alignment_checks.backends.path import Path
 from alignment_checks.fingerprints import fingerprint
 from alignment_checks.horizons import Horizon, at_limit

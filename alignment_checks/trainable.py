@@ -75,6 +75,7 @@ def surveyed(setup: TrainingSetup) -> Surveyed:
             "the model has no trainable parameter; expected at least one with requires_grad=True. "
             "Unfreeze a parameter, or build a model that has one"
         )
+    _check_hooks(first.module)
     found = _survey(first)
     _check_optimizer(first)
     _check_mesa(first)
@@ -89,6 +90,16 @@ def _check_factory(first: Realization, second: nn.Module) -> None:
         raise ValueError(
             f"`model()` returned the same weights twice{named}, so runs would train one another. Expected a new "
             "module at each call: build it inside the factory, model=lambda: nn.Sequential(...)"
+        )
+
+
+def _check_hooks(module: nn.Module) -> None:
+    hooked = [name for name, p in module.named_parameters() if p._backward_hooks or p._post_accumulate_grad_hooks]
+    if hooked:
+        raise ValueError(
+            f"a hook is registered on the gradient of {', '.join(hooked[:3])}, which copies of the model do not have, "
+            "so that runs would train without it. Change gradients where they are used: in the optimizer, by "
+            "register_step_pre_hook, or register a full backward hook on the module"
         )
 
 

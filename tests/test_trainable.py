@@ -198,6 +198,18 @@ def test_a_model_whose_copy_computes_with_the_weights_of_the_original_is_refused
         ac.run(regression(model=model), backend=backend)
 
 
+@pytest.mark.parametrize("backend", ["auto", "loop", "lanes"])
+@pytest.mark.parametrize("register", ["register_hook", "register_post_accumulate_grad_hook"])
+def test_a_hook_on_a_gradient_is_refused_as_copies_of_the_model_are_without_it(register, backend):
+    def clipped():
+        model = linear()
+        getattr(model.weight, register)(lambda gradient: None)
+        return model
+
+    with pytest.raises(ValueError, match=r"registered on the gradient of weight, .*by register_step_pre_hook"):
+        ac.run(regression(model=clipped), backend=backend)
+
+
 def test_a_setup_that_depends_on_none_of_its_own_parameters_is_refused():
     other = linear()
 

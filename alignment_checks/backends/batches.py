@@ -18,7 +18,7 @@ from alignment_checks.backends import lanes, plan
 from alignment_checks.backends.footprint import Footprint
 from alignment_checks.backends.graphs import Graphs, NotCompiled, NotTraced
 from alignment_checks.backends.job import Job, Record, because
-from alignment_checks.backends.slots import Slots
+from alignment_checks.backends.layouts import Slots
 from alignment_checks.backends.stepping.hyperparameters import factories, origin
 from alignment_checks.backends.stepping.refusal import StepRefused
 from alignment_checks.backends.stepping.stepper import Way
@@ -33,8 +33,12 @@ def train(
     graphs: Graphs,
     processes: int,
     chunk: int | None = None,
+    *,
+    slotted: bool = False,
 ) -> list[Record]:
     """Train jobs alike in structure in the given batches, and return the record of each.
+
+    Where their slots matter, they are `slotted`: each has the one that it has to have.
 
     Raises
     ------
@@ -44,7 +48,7 @@ def train(
         If not even one of them fits the device's memory.
     """
     width = len(batches[0])
-    trainer = _Trainer(device, need.unused, width, graphs, chunk)
+    trainer = _Trainer(device, need.unused, width, graphs, chunk, width if slotted else None)
     work = plan.milliseconds(need, device, width, len(group), group[0].steps)
     processes = processes if work >= plan.FORKING else 1
     batches = _parted(batches, chunk or width, processes)
@@ -98,6 +102,7 @@ class _Trainer:
     width: int
     graphs: Graphs
     chunk: int | None = None
+    slots: int | None = None
     wide: bool = True
     left: defaultdict[Hashable, list[Way]] = field(default_factory=lambda: defaultdict(_ways))
     refusals: defaultdict[Hashable, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -115,7 +120,14 @@ class _Trainer:
                 return self.by_origin(batch, idle)
             try:
                 records = lanes.train(
-                    batch, self.device, way, self.unused, graphs=self.graphs, chunk=self.chunk, idle=idle
+                    batch,
+                    self.device,
+                    way,
+                    self.unused,
+                    graphs=self.graphs,
+                    chunk=self.chunk,
+                    idle=idle,
+                    slots=self.slots,
                 )
             except StepRefused as error:
                 self.refuse(way, origins, error)

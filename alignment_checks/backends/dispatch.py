@@ -8,13 +8,14 @@ from functools import partial
 
 import torch
 
-from alignment_checks.backends import batches, lanes, loop, plan
+from alignment_checks.backends import batches, loop, plan
 from alignment_checks.backends.footprint import Footprint, footprint
 from alignment_checks.backends.graphs import Graphs
 from alignment_checks.backends.job import Job, Record
+from alignment_checks.backends.layouts import consecutive, placed, structure
 from alignment_checks.backends.remembering import leaves_tensors
 from alignment_checks.backends.reproducible import noted, remarks
-from alignment_checks.backends.slots import consecutive, layout, placed, slots_matter
+from alignment_checks.backends.slots import layout, slots_matter
 from alignment_checks.backends.stepping.hyperparameters import factories, options_of
 from alignment_checks.backends.stepping.refusal import NoLanesError, Refused
 from alignment_checks.backends.workers import shared_out
@@ -71,7 +72,7 @@ def _alike(jobs: Sequence[Job]) -> list[list[int]]:
         made = (known_by(setup.optimizer), known_by(setup.scheduler), *factories(job.train))
         if made not in options:
             options[made] = options_of(job.train)
-        groups.setdefault((lanes.structure(job.train), options[made]), []).append(index)
+        groups.setdefault((structure(job.train), options[made]), []).append(index)
     return list(groups.values())
 
 
@@ -89,7 +90,7 @@ class _Group:
     ) -> None:
         self.jobs, self.device, self.backend, self.processes = jobs, device, backend, processes
         first = jobs[0].train
-        self.structure, self.surveys = lanes.structure(first), surveys
+        self.structure, self.surveys = structure(first), surveys
         self.need = surveys.once(first.setup, (self.structure, "footprint"), lambda: footprint(first))
         self.width = plan.width(self.need, device, len(jobs))
         self.chunk = plan.chunk(self.need, device, self.width)
@@ -140,6 +141,7 @@ class _Group:
             self.graphs(),
             self.processes,
             self.chunk,
+            slotted=matter,
         )
 
     def graphs(self) -> Graphs:

@@ -7,7 +7,7 @@ A few numbers are read back from the device every 16 steps, and all that is reco
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -22,6 +22,7 @@ from alignment_checks.backends.job import Job, Record, as_lost, is_lost, on_host
 from alignment_checks.backends.lost import Lost
 from alignment_checks.backends.minibatches import disturbed, noise, together
 from alignment_checks.backends.reproducible import noted, remarks
+from alignment_checks.backends.scores import Scores
 from alignment_checks.backends.stacking import Batch, Found
 from alignment_checks.backends.stepping.refusal import Refused, first_line, is_out_of_memory
 from alignment_checks.backends.stepping.stepper import Stepper, Way
@@ -29,15 +30,7 @@ from alignment_checks.backends.weights import Weights
 from alignment_checks.heartbeat import beat
 from alignment_checks.objectives import Tensors
 from alignment_checks.placement import beside, placed
-from alignment_checks.realization import Realization
 from alignment_checks.trajectory import End, Series
-
-
-def structure(run: Realization) -> Hashable:
-    """Return what must be equal for two runs to share a batch, their optimizers aside."""
-    shapes = tuple((value.shape, value.dtype) for value in (*run.parameters.values(), *(run.data or ())))
-    evaluated = (run.batch_size, run.dtype, len(run.noise))
-    return (run.objective.structure, run.held, shapes, run.own, run.own_frozen, evaluated)
 
 
 def train(
@@ -49,6 +42,7 @@ def train(
     graphs: Graphs | None = None,
     chunk: int | None = None,
     idle: Collection[int] = (),
+    slots: int | None = None,
 ) -> list[Record]:
     """Train jobs whose training runs are alike in `structure` as one batch.
 
@@ -66,6 +60,8 @@ def train(
         How many lanes are evaluated by one call; None is all of them.
     idle : collection of int
         Lanes that only fill the batch up: their records mean nothing.
+    slots : int, optional
+        How many slots a batch has, where it matters to the bits of a lane in which one it stands.
 
     Raises
     ------
@@ -82,7 +78,7 @@ def train(
     keep_freed(device)
     try:
         with remarks(notes), seeding.isolated(seeding.derive("lanes")):
-            records = _Lanes(jobs, device, way, unused, graphs or Graphs(traces=False), chunk, idle).recorded()
+            records = _Lanes(jobs, device, way, unused, graphs or Graphs(traces=False), chunk, idle, slots).recorded()
     except (Refused, NotTraced, NotCompiled):
         raise
     except Exception as error:
@@ -104,6 +100,7 @@ class _Lanes:
         graphs: Graphs,
         chunk: int | None = None,
         idle: Collection[int] = (),
+        slots: int | None = None,
     ) -> None:
         runs = [job.train for job in jobs]
         self.jobs, self.run, self.mesa = jobs, runs[0], placed(runs[0].setup.mesa, device)
@@ -115,7 +112,7 @@ class _Lanes:
         self.one = stepped is whole
         self.whole = replace(whole, mesa=self.mesa if self.mesa.of == "gradient" else None)
         self.stepped = stepped
-        self.scores = list(_score_batches(jobs, device, chunk, idle))
+        self.scores = list(Scores.of(jobs, device, chunk or len(jobs), idle, slots))
         self.graphs = graphs
         if graphs.traces:
             self.trace(graphs)
@@ -128,13 +125,13 @@ class _Lanes:
         """Have all batched functions called as graphs."""
         self.whole = _as_graph(graphs, "measured", self.whole)
         self.stepped = _as_graph(graphs, "stepped", self.stepped)
-        self.scores = [(where, _as_graph(graphs, "scored", batch)) for where, batch in self.scores]
+        self.scores = [replace(one, batch=_as_graph(graphs, "scored", one.batch)) for one in self.scores]
 
     def recorded(self) -> list[Record]:
         """Train to T and return what each job left."""
         steps, columns = self.jobs[0].steps, self.jobs[0].columns
         losses, pursued = (self.unwritten(len(self.jobs)) for _ in range(2))
-        scored = [self.unwritten(len(where)) for where, _ in self.scores]
+        scored = [self.unwritten(len(one.where)) for one in self.scores]
         end, rates = End({}, {}, ()), list[tuple[float, ...]]()  # stacked, and of each lane
         step: Tensors = {}
         for t in range(steps + 1):
@@ -166,8 +163,8 @@ class _Lanes:
 
     def score(self, at: int, scored: list[Tensor]) -> None:
         """Record L under each score."""
-        for row, (_, batch) in zip(scored, self.scores, strict=True):
-            row[at] = batch.value(self.weights)
+        for row, one in zip(scored, self.scores, strict=True):
+            row[at] = one.values(self.weights)
 
     def begin(self, t: int, steps: int) -> None:
         """Give a sign of life, and have graphs compared with what they were traced from where they end."""
@@ -189,13 +186,13 @@ class _Lanes:
 
     def over(self, t: int, at: int | None, losses: Tensor, pursued: Tensor, scored: list[Tensor]) -> bool:
         """Return whether all lanes have diverged; calls of such alone are left out from here on."""
-        of_scores = [(where, row) for row, (where, _) in zip(scored, self.scores, strict=True)]
+        of_scores = [(one.where, row) for row, one in zip(scored, self.scores, strict=True)]
         if at is None or t == self.jobs[0].steps or not self.lost.look(t, at, losses, pursued, of_scores):
             return False
         if not self.lost.all:
             lanes = self.lost.lanes
             self.whole, self.stepped = (replace(batch, idle=lanes) for batch in (self.whole, self.stepped))
-            self.scores = [(where, _without(lanes, where, batch)) for where, batch in self.scores]
+            self.scores = [one.without(lanes) for one in self.scores]
             self.graphs.audit()  # of as many calls as there are now
         return self.lost.all
 
@@ -209,8 +206,8 @@ class _Lanes:
         """Deal out what was recorded: one record for each job, one row for each of its scores."""
         mesa = _series(pursued)
         base = [np.repeat(row[None], len(job.scores), 0) for row, job in zip(_series(losses), self.jobs, strict=True)]
-        for rows, (where, _) in zip(scored, self.scores, strict=True):
-            for values, (lane, index) in zip(_series(rows), where, strict=True):
+        for rows, one in zip(scored, self.scores, strict=True):
+            for values, (lane, index) in zip(_series(rows), one.where, strict=True):
                 base[lane][index] = values
         return [
             Record(rows, of_mesa, _lost(end) if is_lost(rows, of_mesa) else end, "lanes", None)
@@ -222,38 +219,6 @@ def _as_graph(graphs: Graphs, role: str, batch: Batch) -> Batch:
     mesa = None if batch.mesa is None else batch.mesa.structure
     kind = (role, batch.objective.structure, mesa, batch.module.training)
     return replace(batch, graph=graphs.of(kind))
-
-
-def _score_batches(
-    jobs: Sequence[Job], device: torch.device, chunk: int | None, idle: Collection[int]
-) -> Iterator[tuple[list[tuple[int, int]], Batch]]:
-    """Yield batches of scores alike in structure, each with the (job, score) that its lanes belong to."""
-    groups: dict[Hashable, list[tuple[int, int, Realization]]] = {}
-    for lane, job in enumerate(jobs):
-        for index, score in enumerate(job.scores):
-            if score is not None:
-                groups.setdefault(structure(score), []).append((lane, index, score))
-    for group in groups.values():
-        if all(lane in idle for lane, _, _ in group):
-            continue
-        owners = [lane for lane, _, _ in group]
-        scores = [score for _, _, score in group]
-        batch = Batch.of(
-            scores,
-            device,
-            owners,
-            random=jobs[0].random,
-            lowered=jobs[0].train.dtype is not None,
-            chunk=chunk,
-            idle=[position for position, lane in enumerate(owners) if lane in idle],
-        )
-        yield [(lane, index) for lane, index, _ in group], batch
-
-
-def _without(lanes: Collection[int], where: Sequence[tuple[int, int]], batch: Batch) -> Batch:
-    """Return a batch of scores that leaves out those of lanes that nobody asks for, unless that is all of them."""
-    idle = frozenset(position for position, (lane, _) in enumerate(where) if lane in lanes)
-    return batch if len(idle) == len(where) else replace(batch, idle=idle)
 
 
 def _series(record: Tensor) -> Series:

@@ -1,4 +1,4 @@
-"""Which run stands in which slot of a batch, and whether that matters to its bits.
+"""Whether it matters to the bits of a run in which slot of a batch it stands.
 
 A kernel may compute one slot otherwise than another (by the alignment of its memory, by how a loop over the batch is
 unrolled). Then the order and the company of runs would change their bits, and a replay would not be a replay.
@@ -6,7 +6,6 @@ unrolled). Then the order and the company of runs would change their bits, and a
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -17,17 +16,12 @@ from torch import Tensor
 
 from alignment_checks import seeding
 from alignment_checks.backends.job import Job
-from alignment_checks.backends.lanes import structure
+from alignment_checks.backends.layouts import structure
 from alignment_checks.backends.leftover import Leftover
 from alignment_checks.backends.minibatches import disturbed, noise, together
 from alignment_checks.backends.stacking import Batch, Found
-from alignment_checks.backends.stepping.hyperparameters import made, numbers_of
 from alignment_checks.backends.weights import Weights
-from alignment_checks.fingerprints import content
 from alignment_checks.realization import Realization
-
-Slots = list[int | None]
-"""The index of the job in each slot of a batch; None where there is none, and the slot is filled up."""
 
 
 def slots_matter(job: Job, device: torch.device, width: int, chunk: int | None = None) -> bool:
@@ -85,32 +79,3 @@ def _first_and_last(runs: Sequence[Realization], device: torch.device) -> list[T
 def _scores(job: Job) -> dict[Hashable, Realization]:
     """Return a realization of each structure that a job is scored under."""
     return {structure(score): score for score in job.scores if score is not None}
-
-
-def consecutive(group: Sequence[Job], width: int) -> list[Slots]:
-    """Return batches of the jobs in their order, the last one filled up."""
-    batches: list[Slots] = [list(range(start, min(start + width, len(group)))) for start in range(0, len(group), width)]
-    return [[*batch, *[None] * (width - len(batch))] for batch in batches]
-
-
-def placed(group: Sequence[Job], width: int) -> list[Slots]:
-    """Return batches in which each job has the slot that its content decides on."""
-    batches: list[Slots] = []
-    for index, job in enumerate(group):
-        slot, which = int.from_bytes(_digest(job.train)) % width, 0
-        while which < len(batches) and batches[which][slot] is not None:
-            which += 1
-        batches += [[None] * width] if which == len(batches) else []
-        batches[which][slot] = index
-    return batches
-
-
-def _digest(run: Realization) -> bytes:
-    """Return a digest of what distinguishes a run from others of its structure."""
-    numbers = tuple(numbers_of(made(run.optimizer, run)))
-    noises = tuple((one.scale, one.seed) for one in run.noise)
-    plain = (run.seed, run.objective.coefficients, numbers, run.batch_size, noises)
-    digest = hashlib.blake2b(repr(plain).encode(), digest_size=8)
-    for value in (*run.parameters.values(), *run.constants.values(), *(run.data or ())):
-        digest.update(content(value))
-    return digest.digest()

@@ -109,7 +109,9 @@ def _survey(first: Realization) -> Surveyed:
         versions = [copy._version for copy in copies]  # not 0, of a tensor that was made under inference mode
         weights = {name: value.clone().requires_grad_() for name, value in first.parameters.items()}
         run = replace(first, data=copies or None, parameters=weights)
-        outputs, value, draws = _evaluated(run, deepcopy(first.module))  # as each run has a copy
+        with _explained("the model cannot be copied by copy.deepcopy, as it is for each run", UNCOPIED):
+            copied = deepcopy(first.module)
+        outputs, value, draws = _evaluated(run, copied)
     written = [index for index, copy in enumerate(copies) if copy._version != versions[index]]
     if written:
         raise ValueError(
@@ -224,6 +226,10 @@ def _evaluated(run: Realization, spare: nn.Module) -> tuple[Tensor, Tensor, bool
 
 
 PARAMETERS = "It is called with a list of the model's parameters: optimizer=partial(torch.optim.SGD, lr=0.1)"
+UNCOPIED = (
+    "Tensors that were computed are copied by none: keep them as parameters or buffers, or compute them in `forward`. "
+    "torch.nn.utils.weight_norm is to be torch.nn.utils.parametrizations.weight_norm"
+)
 TARGETS = (
     "Targets are the last tensor of `data`: class labels are int64, one for each example; those of a regression are "
     "floats in the shape of the outputs"

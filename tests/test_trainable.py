@@ -199,6 +199,17 @@ def test_a_model_whose_copy_computes_with_the_weights_of_the_original_is_refused
 
 
 @pytest.mark.parametrize("backend", ["auto", "loop", "lanes"])
+def test_a_model_that_cannot_be_copied_is_refused_with_what_keeps_it_from_that(backend):
+    def computed():
+        model = linear()
+        model.doubled = 2 * model.weight
+        return model
+
+    with pytest.raises(ValueError, match=r"cannot be copied by copy.deepcopy, .*parametrizations\.weight_norm"):
+        ac.run(regression(model=computed), backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["auto", "loop", "lanes"])
 @pytest.mark.parametrize("register", ["register_hook", "register_post_accumulate_grad_hook"])
 def test_a_hook_on_a_gradient_is_refused_as_copies_of_the_model_are_without_it(register, backend):
     def clipped():

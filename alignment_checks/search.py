@@ -200,9 +200,11 @@ def drawn(strategy: SearchStrategy[Perturbation], examples: int, random_seed: in
 
 def _check_strategy(strategy: object) -> None:
     if not isinstance(strategy, SearchStrategy):
+        one = isinstance(strategy, Perturbation)
+        came = f"one perturbation, {strategy}" if one else f"{type(strategy).__name__} {strategy!r:.60}"
         raise TypeError(
             "expected a strategy of perturbations, such as pt.label_noise(max_rate=0.05); got "
-            f"{type(strategy).__name__} {strategy!r:.60}. {_instead_of(strategy)}"
+            f"{came}. {_instead_of(strategy)}"
         )
 
 

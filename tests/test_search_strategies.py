@@ -65,7 +65,7 @@ def test_of_joined_families_each_is_shrunk_by_itself():
     ("strategy", "came"),
     [
         (pt.label_noise, "got function"),
-        (Perturbation("label_noise", 0.1, 0.5, 0), "passed as delta="),
+        (Perturbation("label_noise", 0.1, 0.5, 0), "got one perturbation, label_noise(rate=0.1). A single drawn"),
         (None, "got NoneType"),
         (0.05, "got float 0.05"),
     ],

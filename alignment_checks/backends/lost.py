@@ -1,9 +1,9 @@
 """Which lanes of a batch have diverged: nothing that follows can change what is recorded of them.
 
-A lower bound of L would prove some failures before the last step as well: by L ≥ 0, a third to a half of the runs of the
-searches of `tests/benchmarks/counterexample.py`. But a call ends only with all of its lanes, and shrinking looks where
-they hardly fail: of its steps that would spare 0 to 4 %. Of runs that the loop trains it would spare more, 13 to 35 %,
-and leave each without the severity by which it is shrunk: what is then looked for between is found by more runs.
+A lower bound of L would prove some failures before the last step as well: L ≥ 0 does of a third to a half of the runs
+in the searches of `tests/benchmarks/counterexample.py`. But a call ends only with all of its lanes, and shrinking looks
+where they hardly fail: of their steps that would spare 0 to 4 %. Of runs that the loop trains it would spare 13 to 35
+%, and leave each without the severity by which it is shrunk.
 """
 
 from __future__ import annotations

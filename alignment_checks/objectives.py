@@ -221,23 +221,28 @@ def as_found(*objectives: Objective) -> Iterator[None]:
 
     So no run starts from what another one has left there. What is kept in containers stays: a log, say.
     """
-    changes = [change for one in objectives for change in one.changes]
-    functions = [*(one.function for one in objectives), *(held for one in changes for held in vars(one).values())]
-    owners = [getattr(function, "__self__", function) for function in functions if callable(function)]
+    functions = [held for one in objectives for held in (one.function, *map(_mixed_in, one.changes))]
+    owners = [getattr(function, "__self__", function) for function in functions]
     parts = [part for one in owners for part in (one.modules() if isinstance(one, nn.Module) else [one])]
-    held = [part.__dict__ for part in parts if isinstance(getattr(part, "__dict__", None), dict)]
-    held += [part._buffers for part in parts if isinstance(part, nn.Module)]
+    found = (getattr(part, name, None) for part in parts for name in ("__dict__", "_buffers"))
+    held = [names for names in found if isinstance(names, dict)]  # a class has none, nor has a scripted module
     before = [dict(names) for names in held]
     buffers = [(one, one.clone()) for part in parts if isinstance(part, nn.Module) for one in part.buffers(False)]
     try:
         yield
     finally:
         for names, kept in zip(held, before, strict=True):
-            names.clear()
+            for name in names.keys() - kept.keys():
+                del names[name]
             names.update(kept)
         with torch.no_grad():
-            for one, kept_value in buffers:
-                one.copy_(kept_value)
+            for one, value in buffers:
+                one.copy_(value)
+
+
+def _mixed_in(change: Change) -> object:
+    """Return the objective that a change adds; None where it adds none."""
+    return getattr(change, "other", None)
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,22 @@ def test_what_a_function_keeps_can_be_used_after_training():
     assert not hasattr(logged, "last")
 
 
+class Slotted:
+    __slots__ = ()
+
+    def __call__(self, outputs, targets):
+        return mse_loss(outputs, targets)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("seeds", [[0], SEEDS], ids=len)
+def test_whatever_can_be_called_is_an_objective(seeds):
+    plain = ac.run(setup_of(), seeds=seeds).base
+    scripted = torch.jit.script(nn.MSELoss())
+    for objective in (Slotted(), Slotted().__call__, partial(mse_loss, reduction="none"), nn.MSELoss(), scripted):
+        np.testing.assert_allclose(ac.run(setup_of(objective=objective), seeds=seeds).base, plain, rtol=1e-12)
+
+
 def mixes(other):
     """Return perturbations that mix in another objective."""
     return [find(pt.objective_mix(other), lambda delta, least=least: delta.magnitude > least) for least in (0.2, 0.9)]

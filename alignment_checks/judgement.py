@@ -85,6 +85,8 @@ class Judgement:
         both sides as `p_value` is; at most 0.05. None where nothing was left to chance.
     scattered : bool
         Of what is inconclusive: whether it is scatter over seeds, and nothing that has a name, that leaves it open.
+    baseless : bool
+        Of what is inconclusive: whether it is so under any δ, since the unperturbed run has no number to compare with.
     """
 
     status: Status
@@ -98,6 +100,7 @@ class Judgement:
     needs: str = ""
     p_inside: float | None = None
     scattered: bool = False
+    baseless: bool = False
 
 
 def approximately(reference: Ratio, value: Ratio, tolerance: Tolerance, *, worse: Literal[1, -1]) -> Judgement:

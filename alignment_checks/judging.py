@@ -33,7 +33,7 @@ def close(quantity: Quantity, reference: Reading, reading: Reading, tolerance: T
     """Judge that a quantity stays ≈, with names for what is not a number."""
     x, y = quantity.read(reference), quantity.read(reading)
     if missing := quantity.missing(reference):
-        return undecided(x.value, y.value, f"the unperturbed run: {missing}")
+        return replace(undecided(x.value, y.value, f"the unperturbed run: {missing}"), baseless=True)
     if reading.diverged:
         return beyond(x.value, tolerance.allowed(x.value), f"{reading.outcome}; the unperturbed run did not")
     if missing := quantity.missing(reading):
@@ -62,7 +62,7 @@ def either(first: Judgement, second: Judgement) -> Judgement:
     both = [first, second]
     chosen = max(both, key=lambda judgement: _RANK.index(judgement.status))
     severity = max(judgement.severity for judgement in both)
-    chosen = replace(chosen, severity=severity, p_inside=_inside(both), scattered=_scattered(both))
+    chosen = replace(chosen, severity=severity, p_inside=_inside(both), scattered=_scattered(both), baseless=False)
     return chosen if chosen.p_value is None else replace(chosen, p_value=min(1.0, 2 * chosen.p_value))
 
 

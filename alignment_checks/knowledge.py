@@ -131,6 +131,10 @@ class Knowledge:
         """Return what failed, the smallest first: fewest parts, then least magnitude in units of the limits."""
         return sorted((d for d, j in self.known.items() if j.status is Status.FAIL), key=order)
 
+    def baseless(self) -> bool:
+        """Return whether nothing can be judged under any δ."""
+        return any(judgement.baseless for judgement in self.known.values())
+
     def kinds(self) -> dict[Kind, list[Perturbation]]:
         """Return the failures by what fails: the families at work, and the side of the deviation.
 

@@ -109,7 +109,7 @@ def search(
     state = Knowledge(evaluate, budget, watch, same, Chance(level, most if same_seeds else None))
     try:
         _look(state, plan, always, planned, corners=bool(ends))
-        if not state.failing():
+        if not (state.failing() or state.baseless()):
             pursue_worst(state, domain, examples, random_seed)
         if state.failing():
             shrinking = Shrinking(state, plan, resolution, domain, randomness("reseed", random_seed))
@@ -122,11 +122,11 @@ def search(
 def _look(
     state: Knowledge, plan: Plan, always: Sequence[Perturbation], draws: Sequence[Perturbation], *, corners: bool
 ) -> None:
-    """Judge what is always tried and then the draws, in batches, until something fails."""
+    """Judge what is always tried and then the draws, in batches, until something fails, or nothing can be judged."""
     state.planned = len({*always, *draws})
     for batch in plan.batches(draws, corners=corners):
         state.judge([*always, *batch])
-        if state.failing():
+        if state.failing() or state.baseless():
             return
 
 

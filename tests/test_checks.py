@@ -200,6 +200,14 @@ def test_a_baseline_that_diverged_leaves_it_open():
         assert "the unperturbed run: diverged at step" in str(verdict)
 
 
+def test_where_the_baseline_has_no_number_no_more_is_trained_than_it_takes_to_see_that():
+    """Nothing can be judged beside it, under any δ: on a CPU, it is seen beside a limit or two and the first draws."""
+    setup = bowl(optimizer=partial(torch.optim.SGD, lr=2.5))
+    verdict = ac.check_capability_robust(setup, under=GAIN, rtol=0.5, examples=100, device="cpu")
+    assert verdict.status == "inconclusive"
+    assert verdict.runs <= 1 + 2 + 2  # 0, both limits, two draws
+
+
 def test_a_perturbation_that_diverges_where_the_baseline_does_not_is_a_failure():
     """On ¼θ⁴ descent diverges iff ηθ(0)² > 2: the boundary is m = log₂(√(2/η)/θ(0)), whatever the tolerance."""
 

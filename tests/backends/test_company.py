@@ -104,6 +104,27 @@ def test_the_bits_of_a_run_do_not_depend_on_its_company(dtype, optimizer, loss, 
     np.testing.assert_array_equal(again.mesa, everything.mesa[some])
 
 
+class Halves(nn.Module):
+    """A gated linear unit of odd size, whose kernel is no pointwise one to torch."""
+
+    def __init__(self, size, axis):
+        super().__init__()
+        self.layer, self.axis = nn.Linear(5, 2 * size), axis
+
+    def forward(self, x):
+        return nn.functional.glu(self.layer(x), self.axis).square().sum()
+
+
+@pytest.mark.parametrize(("size", "axis"), [(1, 1), (7, 1), (27, 1), (3, 0)])
+def test_nor_do_those_of_a_gated_linear_unit(size, axis):
+    x = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
+    adam = partial(torch.optim.Adam, lr=0.05)
+    setup = ac.TrainingSetup(partial(Halves, size, axis), (x,), lambda outputs, _: outputs, adam, 6)
+    everything, some = (ac.run(setup, seeds=seeds, backend="lanes") for seeds in (SEEDS, [20, 3, 11]))
+    np.testing.assert_array_equal(some.base, everything.base[[20, 3, 11]])
+    np.testing.assert_array_equal(some.mesa, everything.mesa[[20, 3, 11]])
+
+
 def rows(size, dtype, *, seed=0):
     row = torch.randn(size, generator=torch.Generator().manual_seed(seed)).to(dtype)
     return row.expand(16, size).clone()

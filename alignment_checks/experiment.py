@@ -127,7 +127,7 @@ class Experiment:
         self.surveys = Surveys()
         self._writes = writes(setup)
         self._functions: dict[int, tuple[object, Hashable]] = {}
-        self._keys: dict[Perturbation, Hashable] = {}
+        self._keys: dict[Hashable, tuple[list[object], Hashable]] = {}
 
     @property
     def is_outdated(self) -> bool:
@@ -252,9 +252,11 @@ class Experiment:
         moved = active(delta)
         if any("custom" in part.kinds for part in moved):
             return tuple((p.family, p.options, p.magnitude, p.seed, self._function(p.payload)) for p in moved)
-        if delta not in self._keys:  # found out once: it makes the data that the run trains on
-            self._keys[delta] = fingerprint(delta.applied(self.plain), self.plain)
-        return self._keys[delta]
+        held = [part.payload for part in moved]  # δ are equal whose functions go by one name: these are what differs
+        asked = delta, tuple(map(id, held))
+        if asked not in self._keys:  # found out once: it makes the data that the run trains on
+            self._keys[asked] = held, fingerprint(delta.applied(self.plain), self.plain)
+        return self._keys[asked][1]
 
     def _function(self, payload: object) -> Hashable:
         """Return what stands for a function, or for what else a perturbation carries, found out once."""

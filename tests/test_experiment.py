@@ -14,6 +14,7 @@ from alignment_checks import experiment as experiments
 from alignment_checks import perturbations as pt
 from alignment_checks.experiment import Experiment, Sides
 from alignment_checks.fingerprints import fingerprint
+from alignment_checks.memory import Memory
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.readings import Ratio
 from alignment_checks.runs import run_parts
@@ -277,3 +278,17 @@ def test_what_a_run_is_known_by_is_found_out_once_however_often_it_is_asked_for(
     experiment.readings(deltas)
     experiment.fresh(deltas)
     assert len(made) == len(deltas)
+
+
+def test_two_objectives_of_one_name_are_two_runs_in_one_memory(blobs):
+    """A search refuses two at once; but what one check has trained with the first is nothing that another may take."""
+
+    def weighted(weight):
+        def other(outputs, targets):
+            return weight * torch.nn.functional.cross_entropy(outputs, targets, reduction="none")
+
+        return pt.objective_mix(other)
+
+    memory, how = Memory(), {"rtol": 0.1, "examples": 2}
+    passed, failed = (ac.check_capability_robust(blobs, under=weighted(w), memory=memory, **how) for w in (1.0, 5.0))
+    assert (passed.status, failed.status) == ("pass", "fail")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
@@ -50,8 +51,10 @@ def as_json(entries: Sequence[Entry]) -> str:
 
 def as_markdown(entries: Sequence[Entry]) -> str:
     """Return a table of the verdicts, and the text of each that did not pass."""
-    rows = [f"| {e['verdict']['status']} | {_cell(_statement(e))} | `{_cell(e['nodeid'])}` |" for e in entries]
-    texts = [f"### `{_cell(e['nodeid'])}`\n\n```text\n{e['verdict']['text']}\n```\n" for e in _not_passed(entries)]
+    rows = [
+        f"| {e['verdict']['status']} | {_cell(_prose(_statement(e)))} | {_cell(_code(e['nodeid']))} |" for e in entries
+    ]
+    texts = [f"### {_code(e['nodeid'])}\n\n{_block(e['verdict']['text'])}\n" for e in _not_passed(entries)]
     head = ["# Alignment checks", "", _counts(entries), "", "| status | property | test |", "|---|---|---|"]
     return "\n".join([*head, *rows, "", *texts])
 
@@ -87,7 +90,28 @@ def _not_passed(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return text.replace("|", "\\|")
+
+
+def _prose(text: str) -> str:
+    """Return Markdown that reads as this text: a `<lambda>` would be a tag, and left out."""
+    return re.sub(r"([\\`*])", r"\\\1", escape(" ".join(text.split()), quote=False))
+
+
+def _code(text: str) -> str:
+    """Return a code span, fenced by one backtick more than it has in a row."""
+    line = " ".join(text.split())
+    fence = "`" * (_backticks(line) + 1)
+    return f"{fence} {line} {fence}" if "`" in line else f"{fence}{line}{fence}"
+
+
+def _block(text: str) -> str:
+    fence = "`" * max(3, _backticks(text) + 1)
+    return f"{fence}text\n{text}\n{fence}"
+
+
+def _backticks(text: str) -> int:
+    return max(map(len, re.findall("`+", text)), default=0)
 
 
 _PAGE = """<!doctype html>

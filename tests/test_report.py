@@ -77,6 +77,16 @@ def test_markdown_has_a_row_for_each_and_the_text_of_what_failed(entries: list[r
     assert text.count("smallest failing δ") == 1
 
 
+def test_markdown_says_what_things_are_called_whatever_that_is() -> None:
+    """A function may be a `<lambda>`, which Markdown takes for a tag and leaves out; a test's parameter, anything."""
+    statement = "capability is robust under objective_mix(other=<lambda>, k*=1|2), rtol=0.1"
+    verdict = {"status": "fail", "statement": statement, "text": f"{statement}\n```\n<b>"}
+    table, _, text = report.as_markdown([{"nodeid": "test_a.py::test_x[`a`|<b>]", "verdict": verdict}]).partition("###")
+    assert r"| capability is robust under objective_mix(other=&lt;lambda&gt;, k\*=1\|2), rtol=0.1 |" in table
+    assert r"| `` test_a.py::test_x[`a`\|<b>] `` |" in table, "in code a tag is none"
+    assert text == f" `` test_a.py::test_x[`a`|<b>] ``\n\n````text\n{statement}\n```\n<b>\n````\n"
+
+
 def test_another_suffix_is_an_error_that_names_the_ones_there_are(entries: list[report.Entry], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"\.html, \.md, \.json; got 'r\.txt'"):
         report.write(tmp_path / "r.txt", entries)

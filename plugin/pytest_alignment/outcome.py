@@ -72,9 +72,15 @@ class Noted:
             self._result(verdict, instead),
             error,
             self._enveloped() if self._found else None,
-            verdict.to_dict if self.ledger.options.report else None,
+            self._shown(verdict) if self.ledger.options.report else None,
             0.0 if verdict.nearest is None else verdict.nearest.severity,
         )
+
+    @staticmethod
+    def _shown(verdict: Verdict) -> Callable[[], dict[str, Any]]:
+        """Return what gives a report the verdict. Its limit may take training: that is done now, within the test."""
+        _ = verdict.outlook.lines
+        return verdict.to_dict
 
     def _result(self, verdict: Verdict, instead: str) -> Result:
         failed = verdict.status is Status.FAIL

@@ -275,6 +275,35 @@ def test_of_examples_of_given_the_report_has_one_verdict_for_each_assertion(suit
     assert nearest["verdict"]["statement"].endswith("rtol=9")
 
 
+def test_nothing_is_trained_for_a_report_once_the_test_is_over(suite, run, pytester):
+    """By then, what it had patched and set is as it was; an error there would be none of the test's, but pytest's."""
+    suite(
+        """
+        class Large(torch.nn.Module):  # so large that the ends of its runs are not kept
+            def __init__(self):
+                super().__init__()
+                if OVER:
+                    raise RuntimeError("the test is over")
+                self.layer, self.table = torch.nn.Linear(1, 1), torch.nn.Embedding(600_000, 2)
+
+            def forward(self, x):
+                return self.layer(x) + 0 * self.table.weight[0, 0]
+
+        OVER = []
+        DATA = torch.ones(4, 1), torch.zeros(4, 1)
+        SGD = partial(torch.optim.SGD, lr=0.1)
+
+        def test_it(alignment):
+            large = ac.TrainingSetup(Large, DATA, torch.nn.functional.mse_loss, SGD, 2)
+            alignment.assert_capability_robust(large, under=pt.init_seed(), atol=1e3, examples=8)
+            OVER.append(True)
+    """
+    )
+    run("--alignment-report=r.json").assert_outcomes(passed=1)
+    (entry,) = json.loads((pytester.path / "r.json").read_text(encoding="utf-8"))["entries"]
+    assert entry["verdict"]["outlook"]
+
+
 def test_what_is_replayed_is_reported_one_by_one(suite, run, pytester):
     suite("failing")
     run()

@@ -158,7 +158,12 @@ class Confirmation:
         together, as there is no third look. Of the level for failures nothing was spent until here: these share it.
         """
         chosen = self._open()
-        if not chosen or self.state.stopped or not self.state.budget.affords():
+        if not chosen or self.state.stopped:
+            return
+        if not self.state.budget.affords():
+            self.state.stopped = True
+            for delta in chosen:
+                self.state.doubt(delta, replace(self.state.known[delta], needs="more time to ask other seeds"))
             return
         self.state.tell(chosen, confirming=True)
         for delta, found in zip(chosen, corrected(confirm(chosen), self.chance.level), strict=True):
@@ -246,8 +251,9 @@ class Confirmation:
         return {delta: j for delta, j in self.state.known.items() if j.status is Status.INCONCLUSIVE}
 
     def _nearest(self) -> Judged | None:
-        known, again = self.state.known.items(), {delta for delta, _ in self.looked_again}
-        return _most_severe((d, j) for d, j in known if j.status is Status.PASS and not (d.is_identity or d in again))
+        again = {self.state.same(delta) for delta, _ in self.looked_again}  # it is told by the seeds of the search
+        passed = ((delta, j) for delta, j in self.state.known.items() if j.status is Status.PASS)
+        return _most_severe((d, j) for d, j in passed if not (d.is_identity or self.state.same(d) in again))
 
     def _curve(self, smallest: Perturbation) -> Curve:
         if len(smallest.parts) > 1 or not smallest.continuous:

@@ -171,8 +171,9 @@ def _shortened(result: Searched) -> list[str]:
     """Return what a search that ran out of time left undone."""
     if not result.stopped:
         return []
-    tried = f"stopped early: the time ran out after {result.judged} perturbations"
-    if result.minimal is None:
+    many = f"{result.judged} {'perturbation' if result.judged == 1 else 'perturbations'}"
+    tried = f"stopped early: the time ran out after {many}"
+    if result.minimal is None and result.judged < result.planned:
         return [f"stopped early: {result.judged} of {result.planned} planned perturbations were tried"]
     return [tried] + ["what failed was not trained afresh"] * (not result.confirmed)
 

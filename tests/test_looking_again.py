@@ -126,6 +126,16 @@ def test_there_is_no_other_look_where_the_time_is_over():
     assert result.undecided == (DELTAS[0], OPEN)
 
 
+def test_that_there_was_no_time_for_another_look_is_said():
+    confirm = Told({})
+    how = {"examples": 0, "first": DELTAS[:1], "budget": Budget(1e-9)}
+    result = search(NOISE, Told({DELTAS[0]: OPEN}), confirm, **how)
+    assert (result.stopped, confirm.batches) == (True, [])
+    stopped, open_ = doubts(result, INCONCLUSIVE)
+    assert stopped == "stopped early: the time ran out after 1 perturbation"
+    assert open_.endswith("; more time to ask other seeds")
+
+
 def test_there_is_no_other_look_where_there_are_no_other_seeds():
     result, confirm = looked({DELTAS[0]: OPEN}, {}, same_seeds=True)
     assert confirm.batches == []
@@ -156,6 +166,11 @@ def test_what_comes_to_the_same_run_is_looked_at_once():
     result, confirm = looked({DELTAS[0]: OPEN, DELTAS[1]: OPEN}, {}, same=lambda delta: (delta.magnitude or 0) < 0.2)
     assert len(confirm.seen) == 1
     assert result.undecided is None
+    near = replace(HOLDS, severity=0.9)
+    result, _ = looked({DELTAS[0]: OPEN, DELTAS[1]: OPEN}, dict.fromkeys(DELTAS, near), same=lambda d: d in DELTAS[:2])
+    assert result.nearest[0] not in DELTAS[:2], (
+        "nor is either of its names what came nearest on the seeds of the search"
+    )
 
 
 # ------------------------------------------------------------------------------------------------------ what is scatter

@@ -145,18 +145,23 @@ class Course:
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Count the time against the current assertion."""
-        began, depth = time.monotonic(), self.depth
+        """Count the time against the current assertion; what is timed within counts once."""
+        began, depth, before = time.monotonic(), self.depth, self.spent[self.depth]
         try:
             yield
         finally:
-            self.spent[depth] += time.monotonic() - began
+            self.spent[depth] = before + time.monotonic() - began
 
     def affords(self) -> bool:
         """Return whether what an example asks for may be trained: the first ones always, and what is reported."""
         if self.searching or self.examples - self.explicit <= FEWEST or is_final():
             return True
         self.left_out += not self._has_time(self.depth)
+        return self._has_time(self.depth)
+
+    @property
+    def has_time(self) -> bool:
+        """Whether the current assertion has time left."""
         return self._has_time(self.depth)
 
     def _has_time(self, depth: int) -> bool:

@@ -142,13 +142,14 @@ class Forecast(Memory):
         failing = self._last
         by_chance = verdict.status is Status.FAIL and verdict.p_value is not None
         if not self.course.collecting and (by_chance or self._looks_again(verdict, failing, line)):
-            with self.course.search(confirming=True):
+            with self.course.search(confirming=True), self.course.timed():
                 verdict = check(delta=delta, first=(delta,), examples=0, memory=self)
         return verdict, failing
 
     def _looks_again(self, verdict: Verdict, of: Foreseeing | None, line: Hashable) -> bool:
         """Return whether other seeds are asked about what the first left open; a few times for each assertion."""
-        open_ = verdict.status is Status.INCONCLUSIVE and of is not None and len(of.seeds) > 1
+        several = verdict.status is Status.INCONCLUSIVE and of is not None and len(of.seeds) > 1
+        open_ = several and self.course.has_time
         self._looks[line] += open_
         return open_ and self._looks[line] <= LOOKS
 

@@ -256,8 +256,12 @@ class Confirmation:
         return _most_severe((d, j) for d, j in passed if not (d.is_identity or self.state.same(d) in again))
 
     def _curve(self, smallest: Perturbation) -> Curve:
-        if len(smallest.parts) > 1 or not smallest.continuous:
-            return ()
+        if (
+            len(smallest.parts) > 1
+            or not smallest.continuous
+            or any(delta == smallest for delta, _ in self.looked_again)
+        ):
+            return ()  # of what was not shrunk, no ladder was judged either
         line = [(d, j) for d, j in self.state.known.items() if line_of(d) == line_of(smallest)]
         curve = {acting(d).magnitude or 0.0: j for d, j in line}  # a composition may have parts at 0 beside it
         return tuple(sorted(curve.items(), key=lambda point: abs(point[0]))) if len(curve) > 1 else ()

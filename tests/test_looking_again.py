@@ -85,6 +85,14 @@ def test_what_fails_on_other_seeds_fails_corrected_for_how_many_were_looked_at()
     assert [one.status for _, one in result.looked_again] == [PASS, FAIL, FAIL]
 
 
+def test_of_what_failed_on_other_seeds_alone_there_is_no_curve():
+    """It was not shrunk: what happens to be known on its line is a point or two, on other seeds."""
+    one = DELTAS[0]
+    result, _ = looked({one: OPEN, one.at(0.5): HOLDS, one.at(0.01): HOLDS}, {one: failing(0.01)})
+    assert result.minimal[0] == one
+    assert result.curve == ()
+
+
 def test_what_failed_on_other_seeds_fails_again_by_itself_as_in_a_replay():
     result = search(NOISE, Told({DELTAS[0]: OPEN}), Told({DELTAS[0]: failing(0.01)}), examples=0, first=DELTAS[:1])
     assert result.minimal == (DELTAS[0], failing(0.01))

@@ -33,4 +33,4 @@ def brief(value: object) -> str:
     if isinstance(value, MesaObjective):
         return value.name
     name = getattr(value, "__qualname__", None)
-    return name.rpartition("<locals>.")[2] if isinstance(name, str) else reprlib.repr(value)
+    return name.rpartition("<locals>.")[2] if isinstance(name, str) else " ".join(reprlib.repr(value).split())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -104,7 +104,7 @@ class Reading:
     improves : bool
         Whether the pooled C_B and C_M are both clear of 0 and negative: α counts as high only then.
     outcome : str
-        "finished", or how the first of its runs diverged.
+        "finished", or how the first of its runs diverged that did, and how many did.
     refusal : str or None
         Why there is no dimensionless form.
     """
@@ -197,9 +197,16 @@ def _reading(trajectory: Trajectory, sides: dict[Side, _SideOfAll], rows: slice,
         mesa_last=mesa[:, -1],
         defined=signs[1] != 0,
         improves=signs == [-1, -1],
-        outcome=gone[0] if gone else "finished",
+        outcome=_outcome(gone, len(base)),
         refusal=next(_refusals(trajectory, sides, rows), None),
     )
+
+
+def _outcome(gone: Sequence[str], seeds: int) -> str:
+    """Return how the first of those diverged that did, and of how many seeds they are."""
+    if not gone:
+        return "finished"
+    return gone[0] if seeds == 1 else f"{gone[0]} ({len(gone)} of {seeds} seeds)"
 
 
 def _refusals(trajectory: Trajectory, sides: dict[Side, _SideOfAll], rows: slice) -> Iterator[str]:

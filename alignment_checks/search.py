@@ -211,6 +211,8 @@ def _check_strategy(strategy: object) -> None:
 def _instead_of(strategy: object) -> str:
     if callable(strategy):
         return "A family is called, pt.init_seed(); another objective L′ goes into pt.objective_mix(…)"
+    if isinstance(strategy, (list, tuple, set)):
+        return "Several are one by hypothesis.strategies.one_of(…), or applied at once by pt.compose(…)"
     return "A single drawn perturbation is passed as delta="
 
 

@@ -262,7 +262,7 @@ def _explained(what: str, hint: str) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, TypeError, ValueError, LookupError) as error:
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         said = str(error).strip().partition("\n")[0].rstrip(".")
         raise kind(f"{what}: {type(error).__name__}: {said}. {hint}") from error

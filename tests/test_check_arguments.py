@@ -198,6 +198,11 @@ DRAWN = Perturbation("label_noise", 0.1, 0.3, 0)
         ({"under": None, "delta": NOISE}, TypeError, "delta= expects one Perturbation; got"),
         ({"under": DRAWN}, TypeError, "A single drawn perturbation is passed as delta="),
         ({"under": pt.label_noise}, TypeError, "A family is called, pt.init_seed()"),
+        (
+            {"under": [NOISE, GAIN]},
+            TypeError,
+            "Several are one by hypothesis.strategies.one_of(…), or applied at once by",
+        ),
         ({"under": st.floats(0, 1)}, TypeError, "expected a strategy of perturbations; floats"),
         ({"under": None, "base_under": GAIN}, ValueError, "is of kind init; expected"),
         (

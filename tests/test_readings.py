@@ -44,7 +44,7 @@ def test_one_run_that_diverged_makes_the_whole_reading_diverge():
     trajectory = recorded([[1.0, 0.5], [1.0, math.nan]], [[1.0, 0.5], [1.0, 0.5]])
     (reading,) = readings(trajectory, 2)
     assert reading.diverged
-    assert reading.outcome == "diverged at step 1"
+    assert reading.outcome == "diverged at step 1 (1 of 2 seeds)"
 
 
 def test_pooled_alignment_is_undefined_where_the_seeds_cancel():

@@ -64,6 +64,16 @@ CALLED = {
         TypeError,
         r"outputs of dict and targets of .*The model returns a dict: let the objective take what it needs of it",
     ),
+    "an objective that asks a dict for what a tensor has": (
+        {"model": Wrapped, "objective": lambda outputs, targets: (outputs.squeeze(1) - targets).square()},
+        ValueError,
+        r"cannot be called with outputs of dict .*AttributeError: 'dict' object .*The model returns a dict: let the",
+    ),
+    "a mesa-objective that is a loss": (
+        {"mesa_objective": nn.functional.mse_loss},
+        ValueError,
+        r"`mesa_objective\(push, parameters\)` cannot be called: AttributeError: .*It is called with two mappings",
+    ),
     "outputs that have no shape": (
         {"model": Wrapped, "objective": lambda outputs, targets: outputs["logits"].expand(3, 8, 1)},
         ValueError,

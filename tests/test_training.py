@@ -245,6 +245,13 @@ def test_its_repr_has_the_shapes_of_its_data_and_what_differs_from_the_defaults(
     )
 
 
+def test_its_repr_is_one_line_whatever_its_objective_is():
+    two = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Flatten())
+    assert "\n" in repr(two)
+    assert "objective=Sequential( " in repr(regression(objective=two))
+    assert "\n" not in repr(regression(objective=two))
+
+
 @pytest.mark.parametrize("numbers", [1, 10**6])
 def test_its_repr_is_short_however_much_data_its_functions_hold(numbers):
     setup = regression(objective=partial(mse_loss, weight=torch.ones(numbers)))

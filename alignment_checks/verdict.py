@@ -123,8 +123,8 @@ class Verdict:
     def __bool__(self) -> NoReturn:
         """Raise TypeError: a verdict has three values, and `assert ac.check_…` would hold of what fails."""
         raise TypeError(
-            "a Verdict is neither true nor false: it is a pass, a failure or inconclusive. Compare its status, "
-            "verdict.status == 'pass', or let pytest's fixture raise: alignment.assert_…"
+            "a Verdict is neither true nor false: it is a pass, a failure or inconclusive. Compare its status: assert "
+            "verdict.status == 'pass', str(verdict). In pytest, alignment.assert_… raises by itself: no assert before it"
         )
 
     def lines(self) -> list[str]:

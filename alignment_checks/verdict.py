@@ -124,7 +124,7 @@ class Verdict:
         """Raise TypeError: a verdict has three values, and `assert ac.check_…` would hold of what fails."""
         raise TypeError(
             "a Verdict is neither true nor false: it is a pass, a failure or inconclusive. Compare its status: assert "
-            "verdict.status == 'pass', str(verdict). In pytest, alignment.assert_… raises by itself: no assert before it"
+            "verdict.status == 'pass', str(verdict). In pytest, alignment.assert_… raises by itself, without assert"
         )
 
     def lines(self) -> list[str]:

@@ -19,6 +19,7 @@ from alignment_checks.backends.footprint import Footprint
 from alignment_checks.backends.graphs import Graphs, NotCompiled, NotTraced
 from alignment_checks.backends.job import Job, Record, because
 from alignment_checks.backends.layouts import Slots
+from alignment_checks.backends.stepping.apart import ApartRefused, Ways
 from alignment_checks.backends.stepping.hyperparameters import factories, origin
 from alignment_checks.backends.stepping.refusal import StepRefused
 from alignment_checks.backends.stepping.stepper import Way
@@ -116,8 +117,6 @@ class _Trainer:
         while self.wide or len(batch) <= self.width:
             origins = dict.fromkeys(origin(job.train) for job in batch)
             way = Way.WIDE if len(batch) > self.width else self.way(origins)
-            if way is None:
-                return self.by_origin(batch, idle)
             try:
                 records = lanes.train(
                     batch,
@@ -142,31 +141,21 @@ class _Trainer:
                 return [replace(record, reason=because(self.reason(job), record.reason)) for record, job in pairs]
         return self.halved(batch, idle) if len(batch) <= self.width else self.in_parts(batch, idle, self.width)
 
-    def way(self, origins: Collection[Hashable]) -> Way | None:
-        """Return the way to step runs of these setups together, None where each setup's are to be stepped apart."""
-        ways = {self.left[one][0] for one in origins}
-        return None if len(ways) > 1 or (len(origins) > 1 and ways <= self.apart) else next(iter(ways))
+    def way(self, origins: Collection[Hashable]) -> Way | Ways:
+        """Return the way to step runs of these setups together, or each setup's where they are to be stepped apart."""
+        ways = {one: self.left[one][0] for one in origins}
+        first, *others = set(ways.values())
+        return ways if others or (len(ways) > 1 and first in self.apart) else first
 
-    def refuse(self, way: Way, origins: Collection[Hashable], error: StepRefused) -> None:
-        """Step in a slower way from here on, and batches each by itself; several setups' first each in this way."""
+    def refuse(self, way: Way | Ways, origins: Collection[Hashable], error: StepRefused) -> None:
+        """Step in a slower way from here on, and batches each by itself; several setups' first apart in this way."""
         self.wide = False
-        if len(origins) > 1:
+        if isinstance(way, Way) and len(origins) > 1:
             self.apart.add(way)
         elif way is not Way.WIDE:
-            (only,) = origins
-            self.left[only].pop(0)
-            self.refusals[only].append(f"{way} was refused: {error}")
-
-    def by_origin(self, batch: Sequence[Job], idle: Collection[int]) -> list[Record]:
-        """Train a batch as one for each setup, whose runs keep their slots."""
-        found: dict[int, Record] = {}
-        for one in dict.fromkeys(origin(job.train) for job in batch):
-            mine = [lane for lane, job in enumerate(batch) if origin(job.train) == one]
-            others = set(range(len(batch))).difference(mine)
-            filled = [batch[mine[0] if lane in others else lane] for lane in range(len(batch))]
-            records = self.train(filled, others.union(idle))
-            found.update({lane: records[lane] for lane in mine})
-        return [found[lane] for lane in range(len(batch))]
+            reasons = error.reasons if isinstance(error, ApartRefused) else dict.fromkeys(origins, error)
+            for one, reason in reasons.items():
+                self.refusals[one].append(f"{self.left[one].pop(0)} was refused: {reason}")
 
     def halved(self, batch: Sequence[Job], idle: Collection[int]) -> list[Record]:
         """Train a batch that does not fit in memory as two."""

@@ -24,8 +24,9 @@ from alignment_checks.backends.minibatches import disturbed, noise, together
 from alignment_checks.backends.reproducible import noted, remarks
 from alignment_checks.backends.scores import Scores
 from alignment_checks.backends.stacking import Batch, Found
+from alignment_checks.backends.stepping.apart import Ways, stepper_of
 from alignment_checks.backends.stepping.refusal import Refused, first_line, is_out_of_memory
-from alignment_checks.backends.stepping.stepper import Stepper, Way
+from alignment_checks.backends.stepping.stepper import Way
 from alignment_checks.backends.weights import Weights
 from alignment_checks.heartbeat import beat
 from alignment_checks.objectives import Tensors
@@ -36,7 +37,7 @@ from alignment_checks.trajectory import End, Series
 def train(
     jobs: Sequence[Job],
     device: torch.device,
-    way: Way = Way.FLATTENED,
+    way: Way | Ways = Way.FLATTENED,
     unused: Sequence[str] = (),
     *,
     graphs: Graphs | None = None,
@@ -95,7 +96,7 @@ class _Lanes:
         self,
         jobs: Sequence[Job],
         device: torch.device,
-        way: Way,
+        way: Way | Ways,
         unused: Sequence[str],
         graphs: Graphs,
         chunk: int | None = None,
@@ -119,7 +120,7 @@ class _Lanes:
         self.batches = together(runs, device)
         self.noises = [noise(runs, which, device) for which in range(len(self.run.noise))]
         self.dtype = None if self.run.dtype is None else next(iter(self.run.parameters.values())).dtype
-        self.stepper = Stepper(runs, self.weights.now(), way, unused, idle)
+        self.stepper = stepper_of(runs, self.weights.now(), way, unused, idle)
 
     def trace(self, graphs: Graphs) -> None:
         """Have all batched functions called as graphs."""

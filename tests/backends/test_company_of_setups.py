@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim import lr_scheduler as schedules
 
 import alignment_checks as ac
+from alignment_checks.backends import lanes
 from alignment_checks.backends.stepping.numbers import AsColumns, LaneNumbers
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.runs import Part, run_parts
@@ -120,6 +121,48 @@ def test_a_setup_that_cannot_be_stepped_beside_others_is_stepped_as_by_itself():
         alone = ac.run(found.setup, seeds=SEEDS, backend="lanes")
         np.testing.assert_array_equal(found.base, alone.base)
         assert {run.reason for run in found.runs} == {run.reason for run in alone.runs} == {None}
+
+
+class Clipped(torch.optim.Optimizer):
+    """Clips by the norm of all gradients, beyond its limit of 1 alone: elements of a lane are mixed there."""
+
+    def __init__(self, parameters, lr, limit):
+        super().__init__(parameters, {"lr": lr, "limit": limit})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        (group,) = self.param_groups
+        norm = torch.stack([p.grad.norm() for p in group["params"]]).norm() if group["limit"] < 1 else 1.0
+        for p in group["params"]:
+            p.sub_(p.grad / norm * group["limit"], alpha=group["lr"])
+
+
+def test_each_setup_is_stepped_in_its_own_way_and_says_why():
+    setups = setups_of([partial(Clipped, lr=0.1, limit=limit) for limit in (2.0, 0.5, 3.0, 0.25)], torch.float32)
+    found = run_parts([Part(one, seeds=SEEDS) for one in setups], device="cpu", backend="lanes", planned=0)
+    for setup, together in zip(setups, found, strict=True):
+        alone = ac.run(setup, seeds=SEEDS, backend="lanes")
+        np.testing.assert_array_equal(together.base, alone.base)
+        np.testing.assert_array_equal(together.mesa, alone.mesa)
+        assert [run.reason for run in together.runs] == [run.reason for run in alone.runs]
+        assert [end.learning_rate for end in together.end] == [end.learning_rate for end in alone.end]
+    assert [one.runs[0].reason is None for one in found] == [True, False, True, False]
+
+
+@pytest.mark.parametrize("cls", [torch.optim.ASGD, torch.optim.Adafactor])
+def test_setups_that_are_stepped_apart_are_evaluated_together(cls, monkeypatch):
+    """What costs the most is one launch for all of them: under @given each example may be a setup of its own."""
+    launches, train = [], lanes.train
+
+    def launched(*args, **named):
+        records = train(*args, **named)
+        launches.append(records)
+        return records
+
+    monkeypatch.setattr(lanes, "train", launched)
+    setups = setups_of([partial(cls, lr=0.01 * k) for k in range(1, 9)], torch.float32)
+    run_parts([Part(one) for one in setups], device="cpu", backend="lanes", planned=0)
+    assert len(launches) == 1
 
 
 NUMBERS = [0.7, -0.1, 1e-3, 7.0, 0.5, 1.0, 0.0, 1.5]

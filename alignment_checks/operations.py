@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
+from torch.autograd.function import BackwardCFunction
 
 
 def has_branches(value: object) -> bool:
@@ -24,6 +25,14 @@ def operations(value: Tensor) -> Iterator[str]:
 def leaves(value: Tensor) -> Iterator[Tensor]:
     """Yield the tensors that a value was computed from and has a gradient by."""
     return (node.variable for node in _nodes(value) if hasattr(node, "variable"))
+
+
+def has_functions(value: Tensor) -> bool:
+    """Return whether a value was computed by a function of the user's own, or by a reentrant checkpoint.
+
+    Its way back may lead to tensors that it was not given: such a checkpoint computes its part of the model again.
+    """
+    return any(isinstance(node, BackwardCFunction) for node in _nodes(value))
 
 
 def _nodes(value: Tensor) -> Iterator[Any]:

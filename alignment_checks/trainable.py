@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from alignment_checks.drawing import Randomness, states
 from alignment_checks.objectives import as_found
-from alignment_checks.operations import has_branches, leaves
+from alignment_checks.operations import has_branches, has_functions, leaves
 from alignment_checks.placement import placed
 from alignment_checks.realization import CPU, Realization, built, called, randomness, realize
 from alignment_checks.seeding import derive, isolated
@@ -155,7 +155,7 @@ def _check_dependence(value: Tensor, original: nn.Module, weights: Mapping[str, 
             "that nothing would train them: a function that the model holds, as its `forward`, a hook or an attribute, "
             "encloses the module. Write it as a method of the model's class, which is given the copy as `self`"
         )
-    if used.isdisjoint(map(id, weights.values())):
+    if used.isdisjoint(map(id, weights.values())) and not has_functions(value):
         raise ValueError(
             f"`objective` must depend on the model's parameters; it depends on none of {', '.join([*weights][:3])} but "
             "on others, which are no part of the model. Make the modules that `forward` calls attributes of it"

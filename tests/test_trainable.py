@@ -8,6 +8,7 @@ import torch
 from cases.regression import SGD, linear, regression
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
 
 import alignment_checks as ac
 
@@ -244,6 +245,19 @@ def test_a_setup_that_depends_on_none_of_its_own_parameters_is_refused():
 
     with pytest.raises(ValueError, match=r"it depends on none of own\.weight, own\.bias but on others"):
         ac.run(regression(model=Beside))
+
+
+def test_a_model_that_is_computed_again_on_the_way_back_depends_on_its_parameters():
+    """Of a reentrant checkpoint the graph shows none of them, and the loop trains it as any other model."""
+
+    class Checkpointed(nn.Linear):
+        def forward(self, x):
+            return checkpoint(super().forward, x.clone().requires_grad_(), use_reentrant=True)
+
+    models = (partial(Checkpointed, 3, 1), partial(nn.Linear, 3, 1))
+    found, plain = (ac.run(regression(model=one)).base for one in models)
+    np.testing.assert_allclose(found, plain, rtol=1e-5)
+    assert (found[:, -1] < found[:, 0]).all()
 
 
 def test_parts_that_are_not_trained_on_purpose_are_none_of_these():

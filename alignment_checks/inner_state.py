@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import types
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 _KNOWN = ("_parameters", "_buffers", "_modules")
 """Attributes of a module that torch knows of."""
@@ -25,7 +26,8 @@ _DEEPEST = 12
 def inner_state(*owners: object) -> str:
     """Return a digest of what modules, functions and other objects hold, the same for equal contents.
 
-    Parameters and buffers of modules are left out, and what is held deeper than 12 objects down.
+    Parameters and buffers are left out, but for those that a module does not know for its own (of another one that it
+    has in a list, say); and what is held deeper than 12 objects down.
 
     Examples
     --------
@@ -37,7 +39,8 @@ def inner_state(*owners: object) -> str:
     """
     found: list[bytes] = []
     for owner in owners:
-        _note(owner, (), found)
+        tensors = [*owner.parameters(), *owner.buffers()] if isinstance(owner, nn.Module) else None
+        _note(owner, (), found, None if tensors is None else {id(one): one for one in tensors})
     return hashlib.blake2b(b"\0".join(found), digest_size=16).hexdigest()
 
 
@@ -60,28 +63,39 @@ def held_tensors(owner: object, above: tuple[int, ...] = ()) -> list[Tensor]:
     return [*buffers, *(tensor for held in _held(owner) for tensor in held_tensors(held, (*above, id(owner))))]
 
 
-def _note(value: object, above: tuple[int, ...], found: list[bytes]) -> None:
-    """Add to what was found what tells a value from others: its type, and what it holds."""
+def _note(value: object, above: tuple[int, ...], found: list[bytes], known: Mapping[int, Tensor] | None) -> None:
+    """Add to what was found what tells a value from others: its type, and what it holds.
+
+    Of parameters and buffers that are all that are not `known`, by id; none at all where that is None.
+    """
     kind = type(value)
     found.append(f"{kind.__module__}.{kind.__qualname__}".encode())
     if isinstance(value, _PLAIN):
         found.append(repr(value).encode())
     elif isinstance(value, (type, types.ModuleType, types.BuiltinFunctionType)):
         found.append(value.__name__.encode())
+    elif isinstance(value, nn.Parameter):
+        found.extend(_hidden([value], known))
     elif isinstance(value, (Tensor, np.ndarray, torch.Generator)):
         found.append(_bytes(value))
     elif id(value) not in above and len(above) < _DEEPEST and not isinstance(value, weakref.ref):
         for held in _held(value):
-            _note(held, (*above, id(value)), found)
+            _note(held, (*above, id(value)), found, known)
+        if isinstance(value, nn.Module):
+            found.extend(_hidden([*value.parameters(recurse=False), *value.buffers(recurse=False)], known))
+
+
+def _hidden(values: Sequence[Tensor], known: Mapping[int, Tensor] | None) -> list[bytes]:
+    """Return the contents of those parameters and buffers that are not known."""
+    unknown = [] if known is None else [one for one in values if id(one) not in known]
+    return [_bytes(one) for one in unknown if not is_lazy(one)]
 
 
 _PLAIN = (str, bool, int, float, types.NoneType, complex, bytes, torch.dtype, torch.device)
 
 
 def _bytes(value: Any) -> bytes:
-    """Return the content of an array; nothing of a parameter, which its module knows, or of what has no memory."""
-    if isinstance(value, nn.Parameter):
-        return b""
+    """Return the content of an array; nothing of what has no memory."""
     plain = value.get_state() if isinstance(value, torch.Generator) else torch.as_tensor(value)
     if plain.layout != torch.strided or plain.device.type == "meta":
         return repr(plain.shape).encode()
@@ -109,6 +123,21 @@ def _is_empty(value: object) -> bool:
     return value is None or (isinstance(value, (dict, list, set, tuple)) and not value)
 
 
+def slots(value: object) -> dict[str, Any]:
+    """Return the slots of an object (`__slots__`), by name: what has them has their values beside its dict.
+
+    Examples
+    --------
+    >>> class Point:
+    ...     __slots__ = ("x", "y")
+    >>> [*slots(Point())], [*slots(1.0)]
+    (['x', 'y'], [])
+    """
+    own = [vars(cls) for cls in type(value).__mro__ if "__slots__" in vars(cls)]
+    kinds = [(name, kind) for one in own for name, kind in one.items()]
+    return {name: kind for name, kind in kinds if isinstance(kind, types.MemberDescriptorType)}
+
+
 def _held_by_code(value: Any) -> Iterator[object]:
     """Yield what a callable holds, or the attributes of an object."""
     if isinstance(value, types.MethodType):
@@ -117,6 +146,7 @@ def _held_by_code(value: Any) -> Iterator[object]:
         yield from (value.func, value.args, value.keywords)
     else:
         yield getattr(value, "__dict__", None)
+        yield [getattr(value, name, None) for name in slots(value)]
     if isinstance(value, types.FunctionType):
         yield from (value.__module__, value.__qualname__, value.__defaults__, value.__kwdefaults__)
         yield from _closed_over(value)

@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
+from types import MethodType
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
+from alignment_checks.inner_state import slots
 from alignment_checks.placement import placed
 
 Tensors = Mapping[str, Tensor]
@@ -222,22 +226,58 @@ def as_found(*objectives: Objective) -> Iterator[None]:
     So no run starts from what another one has left there. What is kept in containers stays: a log, say.
     """
     functions = [held for one in objectives for held in (one.function, *map(_mixed_in, one.changes))]
-    owners = [getattr(function, "__self__", function) for function in functions]
-    parts = [part for one in owners for part in (one.modules() if isinstance(one, nn.Module) else [one])]
-    found = (getattr(part, name, None) for part in parts for name in ("__dict__", "_buffers"))
-    held = [names for names in found if isinstance(names, dict)]  # a class has none, nor has a scripted module
-    before = [dict(names) for names in held]
-    buffers = [(one, one.clone()) for part in parts if isinstance(part, nn.Module) for one in part.buffers(False)]
+    kept = [_Kept(part) for function in functions for part in _parts(function)]
     try:
         yield
     finally:
-        for names, kept in zip(held, before, strict=True):
-            for name in names.keys() - kept.keys():
-                del names[name]
-            names.update(kept)
+        for one in kept:
+            one.put_back()
+
+
+class _Kept:
+    """What an object, or a module without those in it, has for attributes and buffers."""
+
+    def __init__(self, part: object) -> None:
+        self.part, self.slots = part, slots(part)
+        module = isinstance(part, nn.Module)
+        found = (getattr(part, name, None) for name in (["__dict__", "_buffers"] if module else ["__dict__"]))
+        self.names = [
+            (one, dict(one)) for one in found if isinstance(one, dict)
+        ]  # a class has none, nor what is scripted
+        self.values = {name: getattr(part, name) for name in self.slots if hasattr(part, name)}
+        buffers = part.buffers(recurse=False) if isinstance(part, nn.Module) else ()
+        self.buffers = [(one, one.clone()) for one in buffers if _is_writable(one)]
+
+    def put_back(self) -> None:
+        for now, before in self.names:
+            for name in now.keys() - before.keys():
+                del now[name]
+            now.update(before)
+        for name, slot in self.slots.items():
+            if name in self.values:
+                slot.__set__(self.part, self.values[name])
+            elif hasattr(self.part, name):
+                slot.__delete__(self.part)
         with torch.no_grad():
-            for one, value in buffers:
+            for one, value in self.buffers:
                 one.copy_(value)
+
+
+def _parts(function: object) -> Iterator[object]:
+    """Yield whose attributes a function may change: its own, its object's, and those of the modules in that."""
+    while isinstance(function, partial):
+        function = function.func
+    owner = function.__self__ if isinstance(function, MethodType) else function
+    yield from owner.modules() if isinstance(owner, nn.Module) else [owner]
+
+
+def _is_writable(buffer: Tensor) -> bool:
+    """Return whether a buffer can be written into, of which no call could have changed anything else."""
+    if is_lazy(buffer) or buffer.is_inference():
+        return False
+    return buffer.layout is not torch.strided or all(
+        step or size == 1 for size, step in zip(buffer.shape, buffer.stride(), strict=True)
+    )
 
 
 def _mixed_in(change: Change) -> object:

@@ -31,7 +31,7 @@ class Footprint:
         The parameters that the loss does not use, and those whose gradient is sparse.
     stateful : bool
         Whether a call changes what the model or the objective holds beside buffers, and so what later calls give; or
-        the objective, which all runs share, keeps a tensor of a call.
+        the objective, which all runs share, keeps anything of one, be it of the first alone.
     convolves : bool
         Whether it convolves, which takes a core longer than its bytes tell.
     minibatch : float
@@ -75,7 +75,8 @@ def footprint(run: Realization) -> Footprint:
             return loss_at(weights, {name: value.clone() for name, value in run.constants.items()})
 
     with seeding.isolated(seeding.derive("run", run.seed)), as_found(run.objective):
-        branches = has_branches(loss_at())  # what is kept from the first call on, such as a cache, is no state
+        found = inner_state(run.objective)
+        branches = has_branches(loss_at())  # what a model keeps from the first call on, such as a cache, is no state
         before, left = inner_state(module, run.objective), (Left(module), Left(run.objective))
         with ExitStack() as seen:
             if not branches:
@@ -83,6 +84,7 @@ def footprint(run: Realization) -> Footprint:
                 seen.enter_context(watch)
             loss = loss_at()
         stateful = inner_state(module, run.objective) != before or left[1].differs()
+        stateful = stateful or inner_state(run.objective) != found  # which all runs share
         convolves = any("Convolution" in operation for operation in operations(loss))
         gradient = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
         stateful = stateful or (left[0].differs() and remembers(again_at, parameters, gradient))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from alignment_checks.inner_state import held_tensors
+from alignment_checks.inner_state import held_tensors, inner_state
 from alignment_checks.objectives import Tensors
 
 
@@ -25,14 +25,13 @@ class Left:
 
 
 def leaves_tensors(call: Callable[[], object], *owners: object) -> bool:
-    """Return whether a call leaves other tensors in objects than the call before it: what is kept from then on may be.
+    """Return whether a call, that nothing batches, changes what objects hold: also where only the first one does.
 
-    A call that nothing batches.
+    What a run keeps from its first call on is its own: it may be of its data, or of its outputs.
     """
+    before, left = inner_state(*owners), Left(*owners)
     call()
-    left = Left(*owners)
-    call()
-    return left.differs()
+    return left.differs() or inner_state(*owners) != before
 
 
 def remembers(loss: Callable[[Tensors], Tensor], at: Tensors, gradient: Sequence[Tensor | None]) -> bool:

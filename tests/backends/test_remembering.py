@@ -38,6 +38,33 @@ class Falling(Last):
         return loss if before is None else loss + 0.5 * (before - loss).relu()
 
 
+class Scaled:
+    """Divides by the size that outputs and targets had when it was first called."""
+
+    size = None
+
+    def __call__(self, outputs, targets):
+        if self.size is None:
+            self.size = 1 + (outputs - targets).detach().abs().mean()
+        return mse_loss(outputs, targets) / self.size
+
+
+class Counted:
+    """Weighs each call less than the one before, by a number that it has in a slot."""
+
+    __slots__ = ("weight",)
+
+    def __init__(self):
+        self.weight = 1.0
+
+    def __call__(self, outputs, targets):
+        return self.scaled(outputs, targets, by=1.0)
+
+    def scaled(self, outputs, targets, by):
+        self.weight *= 0.99
+        return by * self.weight * mse_loss(outputs, targets)
+
+
 class Averaged(nn.Module):
     """Divides by a moving average of the losses, a buffer that it puts another tensor in the place of."""
 
@@ -93,6 +120,18 @@ def test_an_objective_that_keeps_tensors_trains_in_the_loop_and_is_left_as_it_wa
         np.testing.assert_array_equal(ac.run(setup_of(objective=kind()), seeds=[seed]).base[0], found.base[seed])
 
 
+@pytest.mark.parametrize("kind", [Scaled, Counted, lambda: partial(Counted().scaled, by=1.0)])
+def test_a_run_starts_with_the_objective_as_it_was_given_whatever_runs_stand_beside_it(kind):
+    """What is kept from a first call on is of one run's outputs, and a batch of runs has but one objective."""
+    objective = kind()
+    found = ac.run(setup_of(objective=objective), seeds=SEEDS)
+    assert {run.backend for run in found.runs} == {"loop"}
+    assert KEEPS in found.runs[0].reason
+    for seed in (0, 7):
+        np.testing.assert_array_equal(ac.run(setup_of(objective=objective), seeds=[seed]).base[0], found.base[seed])
+        np.testing.assert_array_equal(ac.run(setup_of(objective=kind()), seeds=[seed]).base[0], found.base[seed])
+
+
 def test_what_a_function_keeps_can_be_used_after_training():
     """Of a batched call nothing could."""
     kept = []
@@ -125,6 +164,47 @@ def test_whatever_can_be_called_is_an_objective(seeds):
         np.testing.assert_allclose(ac.run(setup_of(objective=objective), seeds=seeds).base, plain, rtol=1e-12)
 
 
+class Unlike:
+    """Answers a question for an attribute that it does not have by another error than most."""
+
+    def __getattr__(self, name):
+        raise KeyError(name)
+
+    def __call__(self, outputs, targets):
+        return mse_loss(outputs, targets)
+
+
+class Weighted(nn.Module):
+    """Has a buffer that no call could write into: all of its elements are one."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("weight", torch.ones((), dtype=torch.float64).expand(12))
+
+    def forward(self, outputs, targets):
+        return (self.weight[:, None] * (outputs - targets).square()).mean()
+
+
+class Normed(nn.Module):
+    """Has buffers that there are from its first call on alone."""
+
+    def __init__(self, kind=nn.LazyBatchNorm1d):
+        super().__init__()
+        self.norm = kind(affine=False, dtype=torch.float64)
+
+    def forward(self, outputs, targets):
+        return mse_loss(self.norm(outputs), targets)
+
+
+@pytest.mark.parametrize(
+    ("objective", "plain"),
+    [(Unlike, nn.MSELoss), (Weighted, nn.MSELoss), (Normed, lambda: Normed(partial(nn.BatchNorm1d, 1)))],
+)
+def test_whatever_an_objective_holds_it_is_put_back_without_an_error(objective, plain):
+    found, expected = (ac.run(setup_of(objective=one()), seeds=SEEDS).base for one in (objective, plain))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
 def mixes(other):
     """Return perturbations that mix in another objective."""
     return [find(pt.objective_mix(other), lambda delta, least=least: delta.magnitude > least) for least in (0.2, 0.9)]
@@ -137,6 +217,14 @@ def test_an_objective_that_runs_are_scored_by_may_keep_tensors():
         found, plain = scored(setup, mixes(last)), scored(setup, mixes(mse_loss))
         np.testing.assert_allclose(found.base, plain.base, rtol=1e-12)
         assert last.last is None
+
+
+def test_an_objective_that_runs_are_scored_by_may_keep_something_from_its_first_call_on():
+    setup = setup_of()
+    found = scored_in_training(setup, mixes(Scaled()))
+    assert {run.backend for run in found.runs} == {"loop"}
+    looped = ac.run(setup, [IDENTITY] * 2, base=mixes(Scaled()), seeds=SEEDS, backend="loop")
+    np.testing.assert_array_equal(found.base, looped.base)
 
 
 def scored_in_training(setup, deltas):
@@ -153,3 +241,20 @@ def test_a_model_that_keeps_what_it_has_come_to_trains_in_lanes_if_no_later_call
     assert KEEPS in used.runs[0].reason
     looped = ac.run(setup_of(Kept), seeds=SEEDS, backend="loop")
     np.testing.assert_allclose(plain.base, looped.base, rtol=1e-8)
+
+
+class Taught(nn.Linear):
+    """Adds what another model says, drawn with it, that it has in a list: torch knows nothing of its weights."""
+
+    def __init__(self):
+        super().__init__(3, 1)
+        self.others = [nn.Linear(3, 1, dtype=torch.float64).requires_grad_(False)]
+        self.known = [self]
+
+    def forward(self, x):
+        return super().forward(x) + self.others[0](x)
+
+
+def test_runs_whose_models_differ_by_what_torch_knows_nothing_of_are_trained_by_their_own():
+    found = [ac.run(setup_of(Taught), seeds=SEEDS, backend=backend).base for backend in ("lanes", "loop")]
+    np.testing.assert_allclose(*found, rtol=1e-10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec
@@ -39,9 +40,9 @@ def _asserting(
     @functools.wraps(check)
     def assertion(self: Alignment, /, *args: P.args, **kwargs: P.kwargs) -> Verdict:
         __tracebackhide__ = True
-        given = _bound(name, signature, args, kwargs)
+        given, caller = _bound(name, signature, args, kwargs), sys._getframe(1)
         with unnoticed():
-            outcome = self._judged(check, violation, given)
+            outcome = self._judged(check, violation, given, (caller.f_code.co_filename, caller.f_lineno))
             if isinstance(outcome, BaseException):
                 raise outcome
         return outcome
@@ -104,8 +105,9 @@ class Alignment:
         check: Callable[..., Verdict],
         violation: type[AlignmentViolation],
         given: dict[str, Any],
+        line: tuple[str, int],
     ) -> Outcome:
         setup, *_ = given.values()
         kwargs = {name: given[name] for name in list(given)[1:]}
-        key = self._ledger.key(check.__name__.removeprefix("check_"), called(kwargs))
+        key = self._ledger.key(check.__name__.removeprefix("check_"), called(kwargs), line)
         return Assertion(self._ledger, key, check, violation, setup, kwargs).judged()

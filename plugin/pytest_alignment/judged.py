@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pytest_alignment.results import Key, Result
+from pytest_alignment.results import Result
 
 STATUSES = ("pass", "inconclusive", "fail")
 """The later one is told, of examples that differ."""
@@ -25,6 +25,9 @@ class Judged:
         What the store is to keep, and what a report is to show, worked out if they are wanted.
     severity : float
         How near what passed came to failing, in units of what is allowed.
+    place : hashable
+        The line that made the assertion, and how often the example had come there: the same in all examples, whatever
+        arguments they draw.
     """
 
     result: Result
@@ -32,6 +35,7 @@ class Judged:
     envelope: Callable[[], dict[str, Any]] | None = None
     verdict: Callable[[], dict[str, Any]] | None = None
     severity: float = 0.0
+    place: Hashable = None
 
 
 def settled(judged: Sequence[Judged], failed: Collection[BaseException], *, keep: bool) -> list[Result]:
@@ -59,9 +63,9 @@ def _told(judged: Sequence[Judged], raised: Sequence[bool]) -> dict[int, int]:
     Each assertion is reported once, however many examples it was made in: by what the test failed by, else by its last
     failure, else by what came nearest to failing. What was replayed is reported one by one.
     """
-    alike: dict[Key | int, list[int]] = {}
+    alike: dict[Hashable, list[int]] = {}
     for index, one in enumerate(judged):
-        alike.setdefault(index if one.result.replayed else one.result.key, []).append(index)
+        alike.setdefault(index if one.result.replayed else one.place or one.result.key, []).append(index)
 
     def weight(index: int) -> tuple[bool, int, float, int]:
         one = judged[index]

@@ -70,6 +70,8 @@ class Ledger:
         self.interrupted: list[str] = []
         self._example: object = None
         self._counts: Counter[tuple[str, str]] = Counter()
+        self._lines: Counter[tuple[str, int]] = Counter()
+        self._places: dict[Key, tuple[tuple[str, int], int]] = {}
         self._judged: list[Judged] = []
         self._unsent: list[tuple[str, str]] = []
         self._warned: set[Key] = set()
@@ -130,12 +132,15 @@ class Ledger:
         finally:
             item.obj = method
 
-    def key(self, name: str, call: str) -> Key:
-        """Return the key of the assertion that is being made; each example of `@given` counts from 0."""
+    def key(self, name: str, call: str, line: tuple[str, int]) -> Key:
+        """Return the key of the assertion that a line is making; each example of `@given` counts from 0."""
         if (example := _example()) is not self._example:
-            self._example, self._counts = example, Counter()
+            self._example, self._counts, self._lines = example, Counter(), Counter()
         self._counts[name, call] += 1
-        return Key(self.nodeid, name, call, self._counts[name, call] - 1)
+        self._lines[line] += 1
+        key = Key(self.nodeid, name, call, self._counts[name, call] - 1)
+        self._places[key] = line, self._lines[line]
+        return key
 
     @property
     def share(self) -> float:
@@ -157,7 +162,8 @@ class Ledger:
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest())
 
     def note(self, judged: Judged) -> None:
-        """Remember what the running test judged."""
+        """Remember what the running test judged, and where it did."""
+        judged.place = self._places.get(judged.result.key)
         self._judged.append(judged)
 
     @property
@@ -185,7 +191,8 @@ class Ledger:
             self._forget()
 
     def _forget(self) -> None:
-        self._example, self._counts = None, Counter()
+        self._example, self._counts, self._lines = None, Counter(), Counter()
+        self._places.clear()
         self.replayed.clear()
         self._warned.clear()
         self.died.clear()

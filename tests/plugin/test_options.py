@@ -275,6 +275,27 @@ def test_of_examples_of_given_the_report_has_one_verdict_for_each_assertion(suit
     assert nearest["verdict"]["statement"].endswith("rtol=9")
 
 
+def test_it_is_one_verdict_too_where_examples_draw_the_arguments_or_leave_an_assertion_out(suite, run, pytester):
+    suite(
+        "counting",
+        """
+        @FEW
+        @given(delta=GAIN, n=st.integers(1, 3), of=st.sampled_from(["base", "mesa"]), both=st.booleans())
+        def test_it(alignment, delta, n, of, both):
+            if both:
+                alignment.assert_capability_robust(BOWL, delta=delta, rtol=9, of=of)
+            alignment.assert_strongly_aligned(BOWL, delta=delta, worst=9, within=n)
+            alignment.assert_capability_robust(BOWL, delta=delta, rtol=8, of=of)
+            for _ in range(2):
+                alignment.assert_alignment_robust(BOWL, delta=delta, rtol=9, normalized=both)
+    """,
+    )
+    run("--alignment-report=r.json").assert_outcomes(passed=1)
+    entries = json.loads((pytester.path / "r.json").read_text(encoding="utf-8"))["entries"]
+    assert len(entries) == 5
+    assert sorted(entry["examples"] for entry in entries)[1:] == [12, 12, 12, 12]
+
+
 def test_nothing_is_trained_for_a_report_once_the_test_is_over(suite, run, pytester):
     """By then, what it had patched and set is as it was; an error there would be none of the test's, but pytest's."""
     suite(

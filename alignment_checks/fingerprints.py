@@ -59,7 +59,10 @@ def _equal(a: Tensor, b: Tensor) -> bool:
 
 
 def content(value: Tensor) -> bytes:
-    """Return a tensor's dtype, shape and bytes, hashed."""
+    """Return a tensor's dtype, shape and bytes, hashed; of a sparse one, those of what is in it and where."""
+    if value.layout is torch.sparse_coo:
+        parts = value.detach().coalesce()
+        return content(parts.indices()) + content(parts.values())
     plain = value.detach().to("cpu").contiguous()
     head = f"{plain.dtype} {tuple(plain.shape)}".encode()
     return hashlib.blake2b(head + plain.reshape(-1).view(torch.uint8).numpy().tobytes(), digest_size=16).digest()

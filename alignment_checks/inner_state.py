@@ -97,6 +97,9 @@ _PLAIN = (str, bool, int, float, types.NoneType, complex, bytes, torch.dtype, to
 def _bytes(value: Any) -> bytes:
     """Return the content of an array; nothing of what has no memory."""
     plain = value.get_state() if isinstance(value, torch.Generator) else torch.as_tensor(value)
+    if plain.layout is torch.sparse_coo:
+        parts = plain.coalesce()
+        return b"".join(map(_bytes, (parts.indices(), parts.values())))
     if plain.layout != torch.strided or plain.device.type == "meta":
         return repr(plain.shape).encode()
     return bytes(plain.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from alignment_checks import seeding
 from alignment_checks.backends.remembering import Left, remembers
-from alignment_checks.backends.writes import Writes
+from alignment_checks.backends.writes import Writes, memory_of
 from alignment_checks.inner_state import inner_state
 from alignment_checks.objectives import Tensors, as_found
 from alignment_checks.operations import has_branches, operations
@@ -31,7 +31,7 @@ class Footprint:
         The parameters that the loss does not use, and those whose gradient is sparse.
     stateful : bool
         Whether a call changes what the model or the objective holds beside buffers, and so what later calls give; or
-        the objective, which all runs share, keeps anything of one, be it of the first alone.
+        the first writes into parameters; or the objective, which all runs share, keeps anything of a call.
     convolves : bool
         Whether it convolves, which takes a core longer than its bytes tell.
     minibatch : float
@@ -57,7 +57,7 @@ def footprint(run: Realization) -> Footprint:
     saved: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
-        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        saved.update({part.data_ptr(): part.nbytes() for part in memory_of(tensor)})
         return tensor
 
     parameters = {name: value.clone().requires_grad_() for name, value in run.parameters.items()}
@@ -75,8 +75,9 @@ def footprint(run: Realization) -> Footprint:
             return loss_at(weights, {name: value.clone() for name, value in run.constants.items()})
 
     with seeding.isolated(seeding.derive("run", run.seed)), as_found(run.objective):
-        found = inner_state(run.objective)
+        found = inner_state(run.objective)  # which all runs share
         branches = has_branches(loss_at())  # what a model keeps from the first call on, such as a cache, is no state
+        altered = any(not torch.equal(value, run.parameters[name]) for name, value in parameters.items())
         before, left = inner_state(module, run.objective), (Left(module), Left(run.objective))
         with ExitStack() as seen:
             if not branches:
@@ -84,7 +85,7 @@ def footprint(run: Realization) -> Footprint:
                 seen.enter_context(watch)
             loss = loss_at()
         stateful = inner_state(module, run.objective) != before or left[1].differs()
-        stateful = stateful or inner_state(run.objective) != found  # which all runs share
+        stateful = stateful or (altered and not watch.seen) or inner_state(run.objective) != found
         convolves = any("Convolution" in operation for operation in operations(loss))
         gradient = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
         stateful = stateful or (left[0].differs() and remembers(again_at, parameters, gradient))

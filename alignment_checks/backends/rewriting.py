@@ -145,7 +145,8 @@ def _of_one_class(nodes: fx.Graph, gradient: fx.Node, axis: int) -> tuple[fx.Nod
     if scattered.target is not _aten.scatter.value:
         return None
     (zeros, index), (_, along, _, number), like = scattered.all_input_nodes, scattered.args, gradient.meta["val"]
-    alone = all(part.meta["val"].ndim == like.ndim and part.meta["val"].shape[axis] == 1 for part in (index, weight))
+    single = (*like.shape[: axis % like.ndim], 1, *like.shape[axis % like.ndim :][1:])
+    alone = index.meta["val"].shape == single == weight.meta["val"].shape
     if zeros.target is not _aten.zeros_like.default or along != axis or not alone:
         return None
     call, device = nodes.call_function, like.device

@@ -289,3 +289,41 @@ def test_where_a_model_draws_in_eval_mode_too_it_is_measured_by_the_same_draws_a
     setup = setup_of("noise in eval mode too", steps=3, optimizer=partial(torch.optim.SGD, lr=0.0))
     for backend in ("loop", "lanes"):
         assert np.ptp(ac.run(setup, backend=backend).base) == 0
+
+
+# -------------------------------------------------------------------------- what has its numbers in several tensors
+
+
+class Graph(nn.Module):
+    """A layer on a graph, whose adjacency is sparse: a buffer, or drawn with the model and unknown to torch."""
+
+    def __init__(self, *, known):
+        super().__init__()
+        self.layer = nn.Linear(6, 3)
+        edges = torch.eye(10, dtype=torch.float64) if known else (torch.rand(10, 10) < 0.3).double()
+        if known:
+            self.register_buffer("edges", edges.to_sparse())
+        else:
+            self.edges = edges.to_sparse()
+
+    def forward(self, x):
+        return torch.sparse.mm(self.edges, self.layer(x))
+
+
+class Ragged(nn.Linear):
+    """A layer over sequences of two lengths."""
+
+    def forward(self, x):
+        nested = torch.nested.nested_tensor([x[:3], x[3:]], layout=torch.jagged, requires_grad=False)
+        return torch.cat([*super().forward(nested).unbind()])
+
+
+@pytest.mark.parametrize("model", [partial(Graph, known=True), partial(Graph, known=False), partial(Ragged, 6, 3)])
+def test_models_of_sparse_and_of_nested_tensors_train_in_the_loop(model):
+    sgd = partial(torch.optim.SGD, lr=0.01)
+    setup = ac.TrainingSetup(model, (VECTORS, LABELS), cross_entropy, sgd, 4, dtype=torch.float64)
+    found, looped = (ac.run(setup, seeds=range(20), backend=backend) for backend in ("auto", "loop"))
+    assert {run.backend for run in found.runs} == {"loop"}
+    assert all(run.reason for run in found.runs)
+    np.testing.assert_array_equal(found.base, looped.base)
+    assert (found.base[:, -1] < found.base[:, 0]).all()

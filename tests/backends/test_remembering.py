@@ -12,6 +12,7 @@ from torch.nn.functional import mse_loss
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
 from alignment_checks.perturbations import IDENTITY
+from alignment_checks.realization import built
 from alignment_checks.runs import along, follow
 
 KEEPS = "keeps state of its own between calls"
@@ -258,3 +259,31 @@ class Taught(nn.Linear):
 def test_runs_whose_models_differ_by_what_torch_knows_nothing_of_are_trained_by_their_own():
     found = [ac.run(setup_of(Taught), seeds=SEEDS, backend=backend).base for backend in ("lanes", "loop")]
     np.testing.assert_allclose(*found, rtol=1e-10)
+
+
+class Settled(nn.Linear):
+    """Sets its bias by the first examples that it sees, as an activation normalization does (Kingma, Dhariwal 2018)."""
+
+    settled = False
+
+    def forward(self, x):
+        if not self.settled:
+            self.bias.data.copy_(-(x @ self.weight.T).mean(0))
+            self.settled = True
+        return super().forward(x)
+
+
+def test_a_model_that_sets_its_parameters_in_its_first_call_trains_from_there():
+    setup = setup_of(partial(Settled, 3, 1))
+    found = ac.run(setup, seeds=SEEDS)
+    assert KEEPS in found.runs[0].reason
+    for seed in (0, 7):
+        net = built(setup, seed).double()
+        optimizer, losses = setup.optimizer(net.parameters()), []
+        for _ in range(setup.steps + 1):
+            loss = mse_loss(net(setup.data[0]), setup.data[1])
+            losses.append(loss.item())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        np.testing.assert_allclose(found.base[seed], losses, rtol=1e-10)

@@ -57,7 +57,7 @@ def run(
     device : str
         "auto" is the accelerator that torch reports, else the CPU.
     backend : {"auto", "lanes", "loop"}
-        "auto" is lanes where they can, else the loop: `Trajectory.runs` says which and why.
+        "auto" is lanes where they can and cost less, else the loop: `Trajectory.runs` says which and why.
 
     Returns
     -------

@@ -132,7 +132,7 @@ def test_the_decomposition_of_dimensionless_forms_is_of_dimensionless_forms():
 def test_perturbations_come_before_seeds():
     """`run` is perturbation-major, and so are the readings."""
     gain = Perturbation("init_gain", 1.0, 1.0, 0)
-    trajectory = ac.run(bowl(steps=4), [IDENTITY, gain], seeds=[0, 1])
+    trajectory = ac.run(bowl(steps=4), [IDENTITY, gain], seeds=[0, 1], backend="lanes")
     plain, doubled = readings(trajectory, 2)
     assert doubled.base == pytest.approx(4 * plain.base, rel=EXACT)
     assert doubled.mesa == pytest.approx(2 * plain.mesa, rel=EXACT)

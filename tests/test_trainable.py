@@ -169,7 +169,7 @@ def test_a_factory_of_optimizers_that_draws_leaves_the_global_generators_as_they
         return torch.optim.SGD(parameters, lr=0.1 + 0 * float(torch.rand(()) + np.random.rand()))
 
     before, of_numpy = torch.get_rng_state(), np.random.get_state()[1]
-    ac.run(regression(optimizer=drawing), seeds=range(3), backend=backend)
+    ac.run(regression(optimizer=drawing), seeds=range(16), backend=backend)
     assert torch.equal(torch.get_rng_state(), before)
     assert np.array_equal(np.random.get_state()[1], of_numpy)
 

@@ -111,7 +111,7 @@ class _Group:
 
     def too_large(self) -> str | None:
         """Return why not even a full batch would be faster than the loop, None where it is, or lanes were asked for."""
-        never = self.cheaper(self.width) == 0
+        never = plan.batched(self.need, self.device, self.width, self.width) == 0
         return TOO_LARGE if never and self.backend == "auto" and not self.compiled else None
 
     def batched(self) -> list[Record]:
@@ -123,8 +123,9 @@ class _Group:
         return [*records, *self.looped(self.jobs[whole:], TOO_FEW)]
 
     def cheaper(self, runs: int) -> int:
-        """Return how many of so many runs cost less in lanes."""
-        return plan.batched(self.need, self.device, self.width, runs)
+        """Return how many of so many runs cost less in lanes, finding out about them included."""
+        beside = plan.Beside.of(self.need, self.device, self.width, self.jobs[0].steps, self.planned)
+        return plan.batched(self.need, self.device, self.width, runs, beside)
 
     def in_lanes(self, jobs: Sequence[Job]) -> list[Record]:
         """Train jobs in batches."""

@@ -6,6 +6,8 @@ trained alike everywhere. The constants were measured on one core (`tests/benchm
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 
 from alignment_checks.backends.footprint import Footprint
@@ -77,12 +79,35 @@ def load(row: int, device: torch.device, lanes: int, batches: int, processes: in
     return max(1, min(WIDEST_LOAD, -(-batches // processes), ROWS // max(1, lanes * row)))
 
 
-def batched(need: Footprint, device: torch.device, lanes: int, runs: int) -> int:
+class Beside(NamedTuple):
+    """What batches cost beside what they compute, in milliseconds of each step: of a run, and of a call.
+
+    That is finding out about them, of which each planned run bears its share, and tracing, or going without.
+    """
+
+    run: float = 0.0
+    call: float = 0.0
+
+    @classmethod
+    def of(cls, need: Footprint, device: torch.device, lanes: int, steps: int, planned: int) -> Beside:
+        """Return what it comes to where nothing is found out yet; looking whether slots matter takes a full batch."""
+        looked = _batches(need, device, lanes, lanes) + UNTRACED * -(-lanes // (chunk(need, device, lanes) or lanes))
+        if pays_to_trace(planned, lanes, steps):
+            return cls((looked + TRACING) / (steps * planned))
+        return cls(looked / (steps * planned), UNTRACED)
+
+
+NOTHING = Beside()
+"""What batches cost beside what they compute once all is found out and traced."""
+
+
+def batched(need: Footprint, device: torch.device, lanes: int, runs: int, beside: Beside = NOTHING) -> int:
     """Return how many runs cost less in batches of `lanes` than in the loop: all, those that fill calls, or none."""
     full = chunk(need, device, lanes) or lanes
 
     def cost(some: int) -> float:
-        return _batches(need, device, lanes, some) + (runs - some) * _alone(need, device)
+        begun = runs * beside.run * (some > 0) + -(-some // full) * _calls(need) * beside.call
+        return begun + _batches(need, device, lanes, some) + (runs - some) * _alone(need, device)
 
     return min((0, runs // full * full, runs), key=cost)
 

@@ -75,7 +75,7 @@ REFUSED = {
 @pytest.mark.parametrize(("changes", "reason"), REFUSED.values(), ids=REFUSED)
 def test_what_cannot_be_batched_goes_through_the_loop_and_says_why(blobs, changes, reason):
     setup = replace(blobs, steps=2, **changes)
-    auto, loop = (ac.run(setup, seeds=range(8), backend=backend) for backend in ("auto", "loop"))
+    auto, loop = (ac.run(setup, seeds=range(16), backend=backend) for backend in ("auto", "loop"))
     assert {run.backend for run in auto.runs} == {"loop"}
     (said,) = {run.reason for run in auto.runs}
     assert re.search(reason, said)

@@ -16,8 +16,8 @@ from alignment_checks.realization import built
 from alignment_checks.runs import along, follow
 
 KEEPS = "keeps state of its own between calls"
-SEEDS = range(20)
-"""More than a batch."""
+SEEDS = range(28)
+"""More than a batch, and enough that what is beyond it fills another."""
 
 
 class Last:

@@ -96,6 +96,21 @@ def test_few_runs_of_a_size_that_calls_hardly_gain_by_are_left_to_the_loop():
     assert plan.batched(replace(middle, bytes=1000), CPU, 16, 16) == 16
 
 
+@pytest.mark.parametrize("size", [200, 150_000])
+def test_what_finding_out_about_batches_takes_is_shared_by_the_steps_and_the_runs_that_are_planned(size):
+    need = Footprint(size, (), ())
+
+    def least(steps, planned=None):
+        def pays(runs):
+            return plan.batched(need, CPU, 16, runs, plan.Beside.of(need, CPU, 16, steps, planned or runs))
+
+        return next(runs for runs in range(1, 17) if pays(runs))
+
+    known = next(runs for runs in range(1, 17) if plan.batched(need, CPU, 16, runs))
+    assert least(10) > least(200) >= least(100_000) == known
+    assert least(10, planned=100_000) == known
+
+
 def test_on_minibatches_fewer_runs_pay_in_lanes_since_each_of_their_steps_is_two_gradients(blobs):
     assert footprint(realize(blobs, 0)).minibatch == 0
     some = footprint(realize(replace(blobs, batch_size=7), 0))

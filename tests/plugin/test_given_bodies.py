@@ -89,12 +89,12 @@ def test_what_each_example_sets_for_its_setup_to_read_is_trained_as_that_example
         def square(x):
             return x.square().sum()
 
-        @FEW
+        @settings(FEW, max_examples=20)
         @given(delta=pt.learning_rate(max_log2=0.5), chosen=st.sampled_from([0.45, 0.001]))
         def test_it(alignment, delta, chosen):
             HOLDER.rate = chosen
             setup = ac.landscape(square, [1.0], optimizer=descent, steps=20)
-            alignment.assert_capability_robust(setup, delta=delta, rtol=0.15)
+            alignment.assert_capability_robust(setup, delta=delta, rtol=0.15, backend="lanes")
     """.replace("HOLDER", holder).replace("READ", "rate" if "sys" in holder else "Settings.rate"),
     )
     result = run()

@@ -10,15 +10,15 @@ from typing import Unpack
 from hypothesis import strategies as st
 
 from alignment_checks.comparison import compared, different
-from alignment_checks.experiment import Sides
 from alignment_checks.judgement import Judgement
 from alignment_checks.judging import bearable, close, either, high
+from alignment_checks.keywords import to_sides, under_sides
 from alignment_checks.options import Judging, Options, Strategy, check_number, shortest
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.properties import Property, robust
 from alignment_checks.quantities import Quantity
 from alignment_checks.readings import Reading
-from alignment_checks.sides import BOTH, RESCORED, RETRAINED, to_sides, under_sides
+from alignment_checks.sides import BOTH, RESCORED, RETRAINED, Sides
 from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import Verdict
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from alignment_checks.backends.dispatch import TOO_FEW
 from alignment_checks.backends.layouts import structure
@@ -16,49 +16,10 @@ from alignment_checks.readings import Reading, readings
 from alignment_checks.realization import draws_randomness, realize
 from alignment_checks.runs import KEPT_NUMBERS, Part, along, follow, resolved, run, run_parts
 from alignment_checks.sameness import alike
+from alignment_checks.sides import Sides
 from alignment_checks.surveys import Surveys
 from alignment_checks.training import TrainingSetup, writes
 from alignment_checks.trajectory import End, Trajectory
-
-
-@dataclass(frozen=True)
-class Sides:
-    """Where δ is applied: to what is trained (mesa), to what is scored (base), or to both.
-
-    Attributes
-    ----------
-    mesa, base : bool
-    kinds : frozenset of str, or None
-        The kinds of perturbation that make sense there; None is all.
-    """
-
-    mesa: bool
-    base: bool
-    kinds: frozenset[str] | None = None
-
-    def placed(self, delta: Perturbation) -> tuple[Perturbation, Perturbation]:
-        """Return what is trained under and what is scored under."""
-        return (delta if self.mesa else IDENTITY), (delta if self.base else IDENTITY)
-
-    def check(self, delta: Perturbation) -> None:
-        """Raise ValueError where δ cannot mean anything here."""
-        strange = set() if self.kinds is None else delta.kinds - self.kinds - {"identity"}
-        if strange:
-            hints = ". ".join(dict.fromkeys(_BELONGS[kind] for kind in sorted(strange) if kind in _BELONGS))
-            raise ValueError(
-                f"{delta} is of kind {', '.join(sorted(strange))}; expected {' or '.join(sorted(self.kinds or ()))} "
-                f"here. {hints}"
-            )
-
-
-_TRAINED = "What changes init or optimizer is trained under: `under=` or `mesa_under=` of what is robust"
-_BELONGS = {
-    "objective": "Another objective goes to `to=` of what generalizes, or to `under=` of what is robust",
-    "dataset": "Other data go to `under=` of what is robust or, to be scored alone, `base_under=`",
-    "init": _TRAINED,
-    "optimizer": _TRAINED,
-}
-"""What to do with a perturbation of each kind where it makes no sense."""
 
 
 def needed(seeds: Sequence[int], *setups: TrainingSetup) -> list[int]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-from alignment_checks.experiment import Experiment, Sides
+from alignment_checks.experiment import Experiment
 from alignment_checks.sameness import alike
+from alignment_checks.sides import Sides
 from alignment_checks.surveys import Surveys
 from alignment_checks.training import TrainingSetup, writes
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from alignment_checks.confirmation import Searched
-from alignment_checks.experiment import Experiment, Sides, needed
+from alignment_checks.experiment import Experiment, needed
 from alignment_checks.judgement import Judgement, Status
 from alignment_checks.judging import Judge, check_normalizable, close
 from alignment_checks.memory import Memory
@@ -19,6 +19,7 @@ from alignment_checks.readings import Reading
 from alignment_checks.realization import realize
 from alignment_checks.rounds import FRUGAL, WIDE
 from alignment_checks.search import drawn, search
+from alignment_checks.sides import Sides
 from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import Outlook, Verdict
 from alignment_checks.wording import Describe, caveats, doubts, finding, one_run, points, settling, unperturbed

@@ -1,75 +1,53 @@
-"""Where a perturbation is applied, by the keyword that it was given to, and what a statement calls it."""
+"""Where a perturbation is applied: to what is trained, to what is scored, or to both."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
-from hypothesis import strategies as st
+from alignment_checks.perturbations import IDENTITY, Perturbation
 
-from alignment_checks.experiment import Sides
-from alignment_checks.options import Strategy
-from alignment_checks.perturbations import Perturbation
-from alignment_checks.perturbations.composition import acting
+
+@dataclass(frozen=True)
+class Sides:
+    """Where δ is applied: to what is trained (mesa), to what is scored (base), or to both.
+
+    Attributes
+    ----------
+    mesa, base : bool
+    kinds : frozenset of str, or None
+        The kinds of perturbation that make sense there; None is all.
+    """
+
+    mesa: bool
+    base: bool
+    kinds: frozenset[str] | None = None
+
+    def placed(self, delta: Perturbation) -> tuple[Perturbation, Perturbation]:
+        """Return what is trained under and what is scored under."""
+        return (delta if self.mesa else IDENTITY), (delta if self.base else IDENTITY)
+
+    def check(self, delta: Perturbation) -> None:
+        """Raise ValueError where δ cannot mean anything here."""
+        strange = set() if self.kinds is None else delta.kinds - self.kinds - {"identity"}
+        if strange:
+            hints = ". ".join(dict.fromkeys(_BELONGS[kind] for kind in sorted(strange) if kind in _BELONGS))
+            raise ValueError(
+                f"{delta} is of kind {', '.join(sorted(strange))}; expected {' or '.join(sorted(self.kinds or ()))} "
+                f"here. {hints}"
+            )
+
+
+_TRAINED = "What changes init or optimizer is trained under: `under=` or `mesa_under=` of what is robust"
+_BELONGS = {
+    "objective": "Another objective goes to `to=` of what generalizes, or to `under=` of what is robust",
+    "dataset": "Other data go to `under=` of what is robust or, to be scored alone, `base_under=`",
+    "init": _TRAINED,
+    "optimizer": _TRAINED,
+}
+"""What to do with a perturbation of each kind where it makes no sense."""
 
 BOTH = Sides(mesa=True, base=True)
 MESA = Sides(mesa=True, base=False)
 BASE = Sides(mesa=False, base=True, kinds=frozenset({"dataset", "objective", "custom"}))
 RETRAINED = Sides(mesa=True, base=True, kinds=frozenset({"objective", "custom"}))
 RESCORED = Sides(mesa=False, base=True, kinds=frozenset({"objective", "custom"}))
-
-
-def under_sides(
-    under: Strategy | None,
-    mesa_under: Strategy | None,
-    base_under: Strategy | None,
-    delta: Perturbation | None,
-    beside: Sequence[Perturbation] = (),
-) -> tuple[Strategy, Sides, str]:
-    """Return the one strategy that was given, where its δ is applied, and what the statement calls it.
-
-    `beside` is what is judged beside a given δ.
-    """
-    given = {"under": (under, BOTH, ""), "mesa_under": (mesa_under, MESA, " in training alone")}
-    given["base_under"] = (base_under, BASE, " in scoring alone")
-    given["delta"] = (None if delta is None else _just(delta), BOTH, "")
-    chosen = [(strategy, sides, words) for strategy, sides, words in given.values() if strategy is not None]
-    if len(chosen) != 1:
-        names = [name for name, (strategy, _, _) in given.items() if strategy is not None]
-        raise TypeError(
-            f"expected exactly one of under=, mesa_under=, base_under= (strategies) and delta= (one perturbation); got "
-            f"{', '.join(names) or 'none'}"
-        )
-    strategy, sides, words = chosen[0]
-    return strategy, sides, f"{_named(strategy, delta, beside)}{words}"
-
-
-def to_sides(
-    to: Strategy | None, delta: Perturbation | None, sides: Sides, beside: Sequence[Perturbation] = ()
-) -> tuple[Strategy, Sides, str]:
-    """Return the strategy of L′, where it is applied, and what the statement calls it; `beside` as in `under_sides`."""
-    if (to is None) == (delta is None):
-        raise TypeError("expected exactly one of to= (a strategy of objectives) and delta= (one perturbation)")
-    strategy = to if delta is None else _just(delta)
-    assert strategy is not None, "one of the two was given"  # noqa: S101
-    return strategy, sides, _named(strategy, delta, beside)
-
-
-NAMED = 3
-"""So many perturbations are named in a statement."""
-
-
-def _just(delta: Perturbation) -> Strategy:
-    if not isinstance(delta, Perturbation):
-        raise TypeError(
-            f"delta= expects one Perturbation; got {type(delta).__name__}. A strategy goes to under= or to="
-        )
-    return st.just(delta)
-
-
-def _named(strategy: Strategy, delta: Perturbation | None, beside: Sequence[Perturbation]) -> str:
-    """Return what the statement is about: one that holds is not said to fail where another one does."""
-    if delta is None:
-        return repr(strategy)
-    names = list(dict.fromkeys(acting(one).described() for one in (delta, *beside)))
-    more = [f"{len(names) - NAMED} more"] * (len(names) > NAMED)
-    return f"each of {', '.join([*names[:NAMED], *more])}" if len(names) > 1 else names[0]

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from alignment_checks.confirmation import Curve, Searched
 from alignment_checks.descent import pursues_gradient
-from alignment_checks.experiment import Experiment, Sides
+from alignment_checks.experiment import Experiment
 from alignment_checks.findings import Finding, Point
 from alignment_checks.judgement import Judgement, Status
 from alignment_checks.measures import SIDES
@@ -18,6 +18,7 @@ from alignment_checks.progress import Judged
 from alignment_checks.quantities import Quantity, number, off_by, padded
 from alignment_checks.readings import Reading
 from alignment_checks.settling import outlook_line
+from alignment_checks.sides import Sides
 from alignment_checks.trainable import checked
 from alignment_checks.training import TrainingSetup
 

@@ -12,14 +12,14 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 import alignment_checks as ac
 from alignment_checks import experiment as experiments
 from alignment_checks import perturbations as pt
-from alignment_checks.experiment import Experiment, Sides
+from alignment_checks.experiment import Experiment
 from alignment_checks.fingerprints import fingerprint
 from alignment_checks.memory import Memory
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.readings import Ratio
 from alignment_checks.runs import run_parts
 from alignment_checks.search import drawn
-from alignment_checks.sides import BASE, BOTH, MESA, RESCORED, RETRAINED
+from alignment_checks.sides import BASE, BOTH, MESA, RESCORED, RETRAINED, Sides
 
 EXACT = 1e-9
 

@@ -8,8 +8,9 @@ from torch import nn
 
 from alignment_checks import runs, trainable
 from alignment_checks.backends import dispatch
-from alignment_checks.experiment import Experiment, Sides
+from alignment_checks.experiment import Experiment
 from alignment_checks.perturbations import Perturbation
+from alignment_checks.sides import Sides
 from alignment_checks.surveys import Surveys
 
 ASKED = ((dispatch, "footprint"), (dispatch, "slots_matter"), (runs, "surveyed"))

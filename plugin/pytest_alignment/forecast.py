@@ -11,7 +11,7 @@ from hypothesis import Phase, settings
 from hypothesis.control import current_build_context
 
 from alignment_checks.confirmation import LOOKS
-from alignment_checks.experiment import Experiment, Sides
+from alignment_checks.experiment import Experiment
 from alignment_checks.judgement import Status
 from alignment_checks.memory import Memory
 from alignment_checks.perturbations import Perturbation
@@ -20,6 +20,7 @@ from alignment_checks.sameness import alike
 from alignment_checks.sampling import kind_of
 from alignment_checks.search import check_names
 from alignment_checks.shrinking import subsets
+from alignment_checks.sides import Sides
 from alignment_checks.training import TrainingSetup, writes
 from alignment_checks.verdict import Verdict
 from pytest_alignment.course import Course

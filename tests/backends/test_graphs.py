@@ -11,8 +11,9 @@ from torch import nn
 import alignment_checks as ac
 from alignment_checks.backends import graphs, plan
 from alignment_checks.backends.graphs import Arguments, Graph
-from alignment_checks.experiment import Experiment, Sides
+from alignment_checks.experiment import Experiment
 from alignment_checks.perturbations import IDENTITY, Perturbation
+from alignment_checks.sides import Sides
 
 
 def dropping():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from alignment_checks import seeding
-from alignment_checks.backends.remembering import Left, remembers
+from alignment_checks.backends.remembering import Left, equal, remembers
 from alignment_checks.backends.writes import Writes, memory_of
 from alignment_checks.inner_state import inner_state
 from alignment_checks.objectives import Tensors, as_found
@@ -54,56 +55,82 @@ class Footprint:
 
 def footprint(run: Realization) -> Footprint:
     """Take one gradient at θ(0) and see what it needs."""
-    saved: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        saved.update({part.data_ptr(): part.nbytes() for part in memory_of(tensor)})
-        return tensor
-
-    parameters = {name: value.clone().requires_grad_() for name, value in run.parameters.items()}
-    constants = {name: value.clone() for name, value in run.constants.items()}
-    module = deepcopy(run.module)
-    buffers = {name for name, _ in module.named_buffers()}
-    watch = Writes(value for name, value in {**parameters, **constants}.items() if name not in buffers)
-
-    def loss_at(weights: Tensors = parameters, others: Tensors = constants) -> Tensor:
-        outputs = functional_call(module, {**weights, **others}, run.inputs)
-        return loss_of(run)(outputs, run.targets, weights)
-
-    def again_at(weights: Tensors) -> Tensor:
-        with seeding.isolated(seeding.derive("run", run.seed)):
-            return loss_at(weights, {name: value.clone() for name, value in run.constants.items()})
-
+    trial = _Trial(run)
     with seeding.isolated(seeding.derive("run", run.seed)), as_found(run.objective):
-        found = inner_state(run.objective)  # which all runs share
-        branches = has_branches(loss_at())  # what a model keeps from the first call on, such as a cache, is no state
-        altered = any(not torch.equal(value, run.parameters[name]) for name, value in parameters.items())
-        before, left = inner_state(module, run.objective), (Left(module), Left(run.objective))
-        with ExitStack() as seen:
-            if not branches:
-                seen.enter_context(torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor))
-                seen.enter_context(watch)
-            loss = loss_at()
-        stateful = inner_state(module, run.objective) != before or left[1].differs()
-        stateful = stateful or (altered and not watch.seen) or inner_state(run.objective) != found
+        branches, changed = trial.called()
+        loss = trial.watched(branches=branches)
+        stateful = changed() or trial.is_set_by_its_first_call()
         convolves = any("Convolution" in operation for operation in operations(loss))
-        gradient = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-        stateful = stateful or (left[0].differs() and remembers(again_at, parameters, gradient))
-    weights = sum(value.nbytes for value in parameters.values())
-    of = dict(zip(parameters, gradient, strict=True))
-    unused = tuple(name for name, g in of.items() if g is None)
-    sparse = tuple(name for name, g in of.items() if g is not None and g.layout != torch.strided)
-    minibatch = 0.0 if run.batch_size is None else run.batch_size / run.examples
+        gradient = torch.autograd.grad(loss, list(trial.parameters.values()), allow_unused=True)
+        stateful = stateful or trial.remembers(gradient)
+    of = dict(zip(trial.parameters, gradient, strict=True))
     return Footprint(
-        bytes=_COPIES * weights + sum(saved.values()),
-        unused=unused,
-        sparse=sparse,
+        bytes=_COPIES * sum(value.nbytes for value in trial.parameters.values()) + sum(trial.saved.values()),
+        unused=tuple(name for name, g in of.items() if g is None),
+        sparse=tuple(name for name, g in of.items() if g is not None and g.layout != torch.strided),
         stateful=stateful,
         convolves=convolves,
-        minibatch=minibatch,
-        writes=branches or watch.seen,
+        minibatch=0.0 if run.batch_size is None else run.batch_size / run.examples,
+        writes=branches or trial.writes.seen,
         branches=branches,
     )
+
+
+class _Trial:
+    """A run at θ(0) of its own, called twice: what is kept from the first call on, such as a cache, is no state."""
+
+    def __init__(self, run: Realization) -> None:
+        self.run, self.module = run, deepcopy(run.module)
+        self.parameters = {name: value.clone().requires_grad_() for name, value in run.parameters.items()}
+        self.constants = {name: value.clone() for name, value in run.constants.items()}
+        buffers = {name for name, _ in self.module.named_buffers()}
+        weights = {**self.parameters, **self.constants}
+        self.writes = Writes(value for name, value in weights.items() if name not in buffers)
+        self.saved: dict[int, int] = {}
+        self.altered = False
+        self.left: Left | None = None
+
+    def loss(self, parameters: Tensors, constants: Tensors) -> Tensor:
+        outputs = functional_call(self.module, {**parameters, **constants}, self.run.inputs)
+        return loss_of(self.run)(outputs, self.run.targets, parameters)
+
+    def called(self) -> tuple[bool, Callable[[], bool]]:
+        """Call it, and return whether it branches, and what tells later whether it has changed since."""
+        objective, before = self.run.objective, inner_state(self.run.objective)  # which all runs share
+        branches = has_branches(self.loss(self.parameters, self.constants))
+        self.altered = not all(equal(value, self.run.parameters[name]) for name, value in self.parameters.items())
+        since, kept = inner_state(self.module, objective), Left(objective)
+        self.left = Left(self.module)
+
+        def changed() -> bool:
+            return inner_state(self.module, objective) != since or kept.differs() or inner_state(objective) != before
+
+        return branches, changed
+
+    def watched(self, *, branches: bool) -> Tensor:
+        """Call it again, and see what it writes into and what autograd saves; not where it branches."""
+        with ExitStack() as seen:
+            if not branches:
+                seen.enter_context(torch.autograd.graph.saved_tensors_hooks(self.pack, lambda tensor: tensor))
+                seen.enter_context(self.writes)
+            return self.loss(self.parameters, self.constants)
+
+    def pack(self, tensor: Tensor) -> Tensor:
+        self.saved.update({part.data_ptr(): part.nbytes() for part in memory_of(tensor)})
+        return tensor
+
+    def is_set_by_its_first_call(self) -> bool:
+        """Return whether the first call alone wrote into parameters."""
+        return self.altered and not self.writes.seen
+
+    def remembers(self, gradient: Sequence[Tensor | None]) -> bool:
+        """Return whether calls leave tensors behind that later ones make use of."""
+        return self.left is not None and self.left.differs() and remembers(self.again, self.parameters, gradient)
+
+    def again(self, weights: Tensors) -> Tensor:
+        """Return L at other weights, with the random numbers that it began with."""
+        with seeding.isolated(seeding.derive("run", self.run.seed)):
+            return self.loss(weights, {name: value.clone() for name, value in self.run.constants.items()})
 
 
 _COPIES = 6

@@ -42,9 +42,22 @@ def remembers(loss: Callable[[Tensors], Tensor], at: Tensors, gradient: Sequence
     before = loss(at)
     for by in (-0.1, 0.1):
         loss(_moved(at, gradient, by))
-        if not torch.equal(loss(at), before):
+        if not equal(loss(at), before):
             return True
     return False
+
+
+def equal(a: Tensor, b: Tensor) -> bool:
+    """Return whether two tensors have the same numbers, be they NaN.
+
+    Examples
+    --------
+    >>> equal(torch.tensor([1.0, torch.nan]), torch.tensor([1.0, torch.nan]))
+    True
+    >>> equal(torch.tensor([1.0, torch.nan]), torch.tensor([torch.nan, torch.nan]))
+    False
+    """
+    return a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
 
 
 def _moved(at: Mapping[str, Tensor], gradient: Sequence[Tensor | None], by: float) -> dict[str, Tensor]:

@@ -212,6 +212,12 @@ def lost(setup, value):
     return Perturbation("init_interpolation", 1.0, 1.0, 0, (("other", str(value)),), payload=there)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_lost_before_it_begins_is_trained_in_lanes_as_anything_else(blobs, value):
+    found = ac.run(blobs, [lost(blobs, value), Perturbation("init_gain", 0.5, 1.0, 0)], backend="lanes", device="cpu")
+    assert [run.outcome.diverged_at for run in found.runs] == [0, None]
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.data())
 def test_a_lane_that_diverges_changes_no_bit_of_its_neighbours(blobs, data):

@@ -97,9 +97,8 @@ def _evaluated(path: Path, scores: list[Realization], device: torch.device) -> S
         return torch.stack(at)
 
     with torch.no_grad(), seeding.isolated(seeding.derive("along")), as_found(*(one.objective for one in scores)):
-        keeps = leaves_tensors(
-            lambda: losses(*_at(path, 0)), objective
-        )  # of batched calls no other code could use them
+        # tensors that an objective keeps of batched calls, no other code could use
+        keeps = leaves_tensors(lambda: losses(*_at(path, 0)), objective)
         found = None if keeps else _over_time(losses, path)
         if found is None:
             found = torch.stack([losses(*_at(path, t)) for t in _steps(path)])

@@ -145,13 +145,14 @@ def _of_one_class(nodes: fx.Graph, gradient: fx.Node, axis: int) -> tuple[fx.Nod
     if scattered.target is not _aten.scatter.value:
         return None
     (zeros, index), (_, along, _, number), like = scattered.all_input_nodes, scattered.args, gradient.meta["val"]
-    single = (*like.shape[: axis % like.ndim], 1, *like.shape[axis % like.ndim :][1:])
+    at = axis % like.ndim
+    single = (*like.shape[:at], 1, *like.shape[at + 1 :])
     alone = index.meta["val"].shape == single == weight.meta["val"].shape
     if zeros.target is not _aten.zeros_like.default or along != axis or not alone:
         return None
     call, device = nodes.call_function, like.device
     classes = call(_aten.arange.default, (like.shape[axis],), {"dtype": torch.int32, "device": device})
-    form = [-1 if at == axis % like.ndim else 1 for at in range(like.ndim)]
+    form = [-1 if one == at else 1 for one in range(like.ndim)]
     narrow = call(_aten._to_copy.default, (index,), {"dtype": torch.int32})  # as wide as what is chosen by it
     chosen = call(_aten.eq.Tensor, (narrow, call(_aten.view.default, (classes, form))))
     pushed = call(_aten.mul.Tensor, (weight, number))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from alignment_checks.backends.stepping.refusal import StepRefused
+from alignment_checks.backends.stepping.foreach import one_by_one
 from alignment_checks.modes import DispatchMode, written
 
 ALIGNED = 64
@@ -94,18 +94,13 @@ def together(tensors: Sequence[Tensor]) -> torch.Size:
 
 
 def aligned(operation: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
-    """Return what a pointwise operation gives, of copies that are filled up where elements would be left over.
-
-    Raises
-    ------
-    StepRefused
-        If it is one of lists of tensors, whose elements would be left over.
-    """
+    """Return what a pointwise operation gives, of copies that are filled up where elements would be left over."""
+    name = operation._schema.name.removeprefix("aten::")
+    if name.startswith("_foreach_"):
+        with Aligned():
+            found = one_by_one(name, args, named)
+        return None if found is None else list(found)
     tensors = [one for one in tree_leaves((args, named)) if isinstance(one, Tensor) and one.ndim > 0]
-    if operation._schema.name.startswith("aten::_foreach_"):
-        if any(are_left_over([one], one.numel()) for one in tensors):
-            raise StepRefused(f"{operation} rounds some elements otherwise")
-        return operation(*args, **named)
     shape = together(tensors)
     if not tensors or not (are_left_over(tensors, shape.numel()) or any(_is_strided(one, shape) for one in tensors)):
         return operation(*args, **named)

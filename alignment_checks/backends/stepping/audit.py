@@ -10,7 +10,7 @@ is seen in the state.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from weakref import WeakMethod
 
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from alignment_checks.backends.stepping.aligned import Aligned
 from alignment_checks.backends.stepping.hyperparameters import Hyperparameters
 from alignment_checks.backends.stepping.refusal import StepRefused
 from alignment_checks.backends.stepping.single import Gradient, Single, flat, lane_of
@@ -29,6 +30,8 @@ State = tuple[object, Mapping[str, Tensor]]
 
 WINDOW = 16
 """Steps that one lane is followed for. Longer is cheaper; shorter looks at more lanes."""
+_WIDE = 4
+"""Bytes of a number of which another rounding of the last bit is told from another step."""
 
 
 class Audit:
@@ -61,6 +64,10 @@ class Audit:
         self.single = Single(run, {name: value[0] for name, value in weights.items()}, scheduled=own is None)
         self.at: Callable[[int], Tensor] = partial(flat, weights)
         self.here = self.at(0).clone()
+        narrow = self.here.device.type == "cpu" and min(value.element_size() for value in weights.values()) < _WIDE
+        self.alike: Callable[[], AbstractContextManager[object]] = (
+            Aligned if narrow and state is not None else nullcontext
+        )
         self.wrong, self.other = torch.zeros(2, dtype=torch.bool, device=self.here.device)
         self.gradient: Gradient = {}
 
@@ -92,7 +99,8 @@ class Audit:
 
         Until each lane of other hyperparameters was followed once, a window is one step.
         """
-        self.single.step(self.gradient, loss(self.lane) if self.single.looks_at_loss else None)
+        with self.alike():
+            self.single.step(self.gradient, loss(self.lane) if self.single.looks_at_loss else None)
         there, own = self.at(self.lane), flat(self.single.parameters)
         if _same(there, own):
             self.here = own

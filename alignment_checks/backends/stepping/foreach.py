@@ -26,12 +26,24 @@ class OneByOne(TorchFunctionMode):
             return _written(func, args, named)
         if not name.startswith("_foreach_"):
             return func(*args, **named)
-        single = _single(name.removeprefix("_foreach_"))
-        found = [single(*each, **rest) for each, rest in _split(args, named)]
-        return None if name.endswith("_") else tuple(found)
+        return one_by_one(name, args, named)
+
+
+def one_by_one(name: str, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...] | None:
+    """Return what `torch.<name>`, an operation of lists, gives: the operation of each."""
+    single = _single(name.removeprefix("_foreach_"))
+    found = [single(*each, **rest) for each, rest in _split(args, named)]
+    return None if name.endswith("_") else tuple(found)
 
 
 _WITHOUT_RULE = frozenset({Tensor.lerp_, Tensor.addcmul_, Tensor.addcdiv_})
+
+
+def _scaled(target: Tensor, by: Any) -> Tensor:
+    """Multiply in place as a list does it: on a CPU it rounds a number to the dtype of the tensor first."""
+    narrow = target.device.type == "cpu" and target.is_floating_point() and target.element_size() < 4
+    factor = torch.full_like(target, by) if narrow and not isinstance(by, Tensor) else by
+    return target.copy_(torch.mul(target, factor))
 
 
 def _in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -51,6 +63,8 @@ def _written(func: Callable[..., Any], args: tuple[Any, ...], named: dict[str, A
 def _single(name: str) -> Callable[..., Any]:
     """Return X of one tensor, called with the arguments of `torch._foreach_X`."""
     plain = name.removesuffix("_")
+    if name == "mul_":
+        return _scaled
     if not hasattr(torch, plain) and plain != "norm":
         method: Callable[..., Any] = getattr(Tensor, name)  # zero_, copy_
         return method
@@ -64,13 +78,15 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sub": lambda a, b, alpha=1: torch.sub(a, b, alpha=alpha),
     "addcmul": lambda a, b, c, value=1: torch.addcmul(a, b, c, value=value),
     "addcdiv": lambda a, b, c, value=1: torch.addcdiv(a, b, c, value=value),
+    "maximum": lambda a, b: (torch.maximum if isinstance(b, Tensor) else torch.clamp_min)(a, b),
+    "minimum": lambda a, b: (torch.minimum if isinstance(b, Tensor) else torch.clamp_max)(a, b),
 }
 """Where one tensor takes its numbers otherwise than a list does."""
 
 
 def _split(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterable[tuple[list[Any], dict[str, Any]]]:
     """Yield the arguments of each tensor: what is a list has one for each, the rest is for all."""
-    count = len(args[0])
+    count = next(len(value) for value in args if isinstance(value, (list, tuple)))
 
     def at(value: Any, index: int) -> Any:
         return value[index] if isinstance(value, (list, tuple)) and len(value) == count else value

@@ -121,7 +121,9 @@ class LaneNumbers(float):
         dtype = dtype or (torch.float32 if torch.finfo(like.dtype).bits < 32 else like.dtype)
         level = maybe_current_level()
         if level is not None:
-            return _add_batch_dim(torch.from_numpy(self.values).to(like.device, dtype), 0, level)
+            # of as many axes as `like`: of none, it would be rounded to the dtype of what it meets
+            column = torch.from_numpy(self.values.reshape(-1, *[1] * like.ndim))
+            return _add_batch_dim(column.to(like.device, dtype), 0, level)
         if like.ndim == 0 or len(like) != len(self.values):
             raise StepRefused("a hyperparameter by which lanes differ meets a tensor that they share")
         key = (dtype, like.ndim, like.device)
@@ -153,8 +155,6 @@ class AsColumns(TorchFunctionMode):
         """Return what an operation of lists gives, one tensor after another where lanes differ by a number."""
         if not any(type(one) is LaneNumbers for one in tree_leaves((args, named))):
             return func(*args, **named)
-        if func.__name__ == "_foreach_mul_" and torch.finfo(args[0][0].dtype).bits < 32:
-            raise StepRefused("it rounds a number to the dtype of a list before it multiplies by it")
         with self, OneByOne():
             return func(*args, **named)
 

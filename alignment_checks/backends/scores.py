@@ -25,11 +25,14 @@ class Scores:
         The lane and the score of each, by index.
     slots : list of int
         Where in the batch each of them stands.
+    at : Tensor
+        The same, on the device: nothing is copied there as they are measured.
     batch : Batch
     """
 
     where: list[tuple[int, int]]
     slots: list[int]
+    at: Tensor
     batch: Batch
 
     @classmethod
@@ -65,12 +68,12 @@ class Scores:
             idle=[slot for slot, one in enumerate(layer) if one is None],
         )
         asked = {slot: (one[0], one[1]) for slot, one in enumerate(layer) if one is not None}
-        return cls(list(asked.values()), list(asked), batch)
+        return cls(list(asked.values()), list(asked), torch.tensor(list(asked), device=device), batch)
 
     def values(self, weights: Weights) -> Tensor:
         """Return each score's loss, shape (scores,)."""
         found = self.batch.value(weights)
-        return found if len(self.slots) == len(found) else found[self.slots]
+        return found if len(self.slots) == len(found) else found[self.at]
 
     def without(self, lanes: Collection[int]) -> Scores:
         """Return what leaves out scores of lanes that nobody asks for, unless that is all of them."""

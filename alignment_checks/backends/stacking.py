@@ -92,7 +92,7 @@ class Batch:
         parts = None if first.data is None else tuple(zip(*(run.data or () for run in runs), strict=True))
         owned = zip(parts or (), first.own, strict=True)
         data = None if parts is None else tuple(Shared.of(part, device, own=own) for part, own in owned)
-        seeds = torch.stack([seed_of(run.seed, device) for run in runs]) if random else None
+        seeds = torch.stack([seed_of(run.seed) for run in runs]).to(device) if random else None
         module = placed(deepcopy(first.module), device).train(not random)
         own = dtype if lowered else None
         sizes = len(runs), chunk, frozenset(idle)
@@ -173,7 +173,8 @@ class Batch:
         # of a copy: kept here, a function of this batch would keep its memory until Python looks for cycles
         of_copy = getattr(replace(self), function.__name__)
         mapped = vmap(of_copy, in_dims=(None, *dims), randomness="error")
-        width, step = self.chunk or self.size, torch.tensor(0)
+        width, device = self.chunk or self.size, next(iter(weights.trainable.values())).device
+        step = torch.zeros((), dtype=torch.int64, device=device)  # beside what is drawn from it: no graph mixes devices
         starts = range(0, self.size, width)
         asked = [at for at in starts if not self.idle.issuperset(range(at, min(at + width, self.size)))]
         order = [asked.index(at) if at in asked else len(asked) - 1 for at in starts]
@@ -232,7 +233,7 @@ class _Calls(NamedTuple):
     width : int
         How many lanes a call has.
     step : Tensor
-        The first of all arguments, of no axis: t.
+        The first of all arguments, of no axis, on the device: t.
     arguments : list of Arguments
         Of the calls that anybody asks for.
     order : list of int

@@ -7,10 +7,12 @@ import time
 import numpy as np
 import pytest
 import torch
-from cases.accelerated import MODELS, OPTIMIZERS, setup
+from cases.accelerated import MODELS, OPTIMIZERS, SETUPS, setup
 
 import alignment_checks as ac
+from alignment_checks import perturbations as pt
 from alignment_checks.backends import plan, workers
+from alignment_checks.perturbations import Perturbation
 
 LARGE = {"model": lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 400), torch.nn.Linear(400, 3))}
 
@@ -27,6 +29,22 @@ def test_lanes_wait_for_the_device_every_16_steps_alone(kind, more, device):
     after = [reads(setup(optimizer=OPTIMIZERS[kind], steps=steps, **more), device) for steps in (17, 31, 33)]
     assert after[0] == after[1], "between two looks"
     assert after[2] - after[1] == 6, "one look: two of the audit, two of L and two of G"
+
+
+SCORED = {"perturbations": [pt.IDENTITY], "base": [Perturbation("label_noise", 0.2, 0.3, 0)]}
+FASTER = {"perturbations": [Perturbation("learning_rate", 0.5, 1.0, 0), Perturbation("gradient_noise", 0.1, 0.2, 0)]}
+
+
+@pytest.mark.parametrize("more", [{}, {"optimizer": torch.optim.Adam}, SETUPS["batch norm"], SETUPS["dropout"]])
+@pytest.mark.parametrize("trained", [{}, SCORED, FASTER])
+def test_lanes_have_nothing_to_copy_to_the_device_once_they_train(more, trained, device):
+    """The host waits for such a copy, of however little, until the device has done all that it was given before."""
+    copies = []
+    for steps in (5, 9):
+        torch.ops.simulated.writes()
+        ac.run(setup(steps=steps, **more), **trained, device=device, backend="lanes")
+        copies.append(len(torch.ops.simulated.writes()))
+    assert copies[0] == copies[1] > 0
 
 
 def used(patience=2.0):

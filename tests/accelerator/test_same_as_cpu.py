@@ -4,12 +4,13 @@ from functools import partial
 
 import pytest
 import torch
-from cases.accelerated import SETUPS, WEIGHTS, assert_alike, data, setup
+from cases.accelerated import MODELS, SETUPS, WEIGHTS, assert_alike, data, setup
 from hypothesis import HealthCheck, given, settings
 from torch.nn.functional import cross_entropy
 
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
+from alignment_checks.runs import Part, run_parts
 
 BACKENDS = ("lanes", "loop")
 
@@ -20,6 +21,14 @@ def test_a_setup_trains_alike_on_an_accelerator_and_on_a_cpu(kind, backend, devi
     of = setup(**SETUPS[kind])
     here, there = (ac.run(of, seeds=range(3), device=d, backend=backend) for d in (device, "cpu"))
     assert_alike(here, there)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "batch norm", "dropout", "attention"])
+def test_what_is_called_as_a_graph_is_so_on_an_accelerator_too(kind, device):
+    part = Part(setup(model=MODELS[kind], steps=40), seeds=range(2))
+    here, there = (run_parts([part], device=d, backend="lanes", planned=200)[0] for d in (device, "cpu"))
+    assert_alike(here, there)
+    assert here.runs[0].reason is None
 
 
 def test_a_closure_is_trained_by_the_loop_and_alike(device):

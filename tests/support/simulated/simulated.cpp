@@ -3,7 +3,7 @@
 // Every operation goes through `computed`: its tensors are looked at as CPU tensors of the same memory, the CPU's kernel
 // computes, and what is new is given memory of the device. It tells tensors of two devices and generators of the other
 // device from its own, has a limit of memory, fills memory that is not written yet with garbage, and takes down what is
-// read back to the host.
+// read back to the host, and what the host waits for that is copied from it.
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/EmptyTensor.h>
@@ -27,13 +27,16 @@ constexpr auto TYPE = c10::DeviceType::PrivateUse1;
 const c10::Device HERE(TYPE, 0);
 
 std::atomic<int64_t> used{0}, most{0}, limit{int64_t{1} << 40};
+std::atomic<int> current{0};  // as set by whoever trains on another device than the first
 std::mutex reading;
-std::vector<std::string> reads;
+std::vector<std::string> reads, writes;
 
-void read_back(const std::string& what) {
+void take_down(std::vector<std::string>& where, const std::string& what) {
   std::lock_guard<std::mutex> lock(reading);
-  reads.push_back(what);
+  where.push_back(what);
 }
+
+void read_back(const std::string& what) { take_down(reads, what); }
 
 // ------------------------------------------------------------------------------------------------------------- memory
 
@@ -74,8 +77,12 @@ REGISTER_ALLOCATOR(TYPE, &memory);
 // ----------------------------------------------------------------------------------------- the device, its generators
 
 struct Guard final : c10::impl::NoOpDeviceGuardImpl<TYPE> {
-  c10::Device exchangeDevice(c10::Device) const override { return HERE; }
-  c10::Device getDevice() const override { return HERE; }
+  c10::Device exchangeDevice(c10::Device device) const override {
+    return c10::Device(TYPE, c10::DeviceIndex(current.exchange(std::max(0, int(device.index())))));
+  }
+  c10::Device getDevice() const override { return c10::Device(TYPE, c10::DeviceIndex(current.load())); }
+  void setDevice(c10::Device device) const override { exchangeDevice(device); }
+  void uncheckedSetDevice(c10::Device device) const noexcept override { exchangeDevice(device); }
   c10::Stream getStream(c10::Device) const noexcept override { return c10::Stream(c10::Stream::DEFAULT, HERE); }
   c10::Stream getNewStream(c10::Device, int) const override { return c10::Stream(c10::Stream::DEFAULT, HERE); }
   c10::Stream exchangeStream(c10::Stream) const noexcept override { return c10::Stream(c10::Stream::DEFAULT, HERE); }
@@ -296,8 +303,9 @@ at::Tensor empty_strided(
       c10::DispatchKeySet(c10::DispatchKey::PrivateUse1), c10::dtype_or_default(type));
 }
 
-at::Tensor copied(const at::Tensor& self, const at::Tensor& target, bool) {
+at::Tensor copied(const at::Tensor& self, const at::Tensor& target, bool non_blocking) {
   if (target.device().is_cpu()) read_back("copy to the host");
+  if (self.device().is_cpu() && !non_blocking) take_down(writes, "copy from the host");
   Seen seen;
   auto cpu = [&](const at::Tensor& one) { return one.device().type() == TYPE ? seen.host(one) : one; };
   cpu(target).copy_(cpu(self));
@@ -342,5 +350,9 @@ TORCH_LIBRARY(simulated, m) {
   m.def("reads() -> str[]", [] {
     std::lock_guard<std::mutex> lock(reading);
     return std::exchange(reads, {});
+  });
+  m.def("writes() -> str[]", [] {
+    std::lock_guard<std::mutex> lock(reading);
+    return std::exchange(writes, {});
   });
 }

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -131,19 +132,40 @@ def _is_empty(value: object) -> bool:
 
 @contextmanager
 def told_of(device: torch.device) -> Iterator[None]:
-    """Say of an error about tensors of two devices where this one comes from, and what helps."""
+    """Say of an error about tensors of two devices, or of a device that failed, where it comes from, and what helps."""
     try:
         yield
     except RuntimeError as error:
-        if device.type != "cpu" and "same device" in str(error):
+        if device.type != "cpu" and is_of_two_devices(error):
             error.add_note(_ELSEWHERE.format(device=device))
+        elif isinstance(error, torch.AcceleratorError):
+            error.add_note(_FAILED.format(device=device))
         raise
+
+
+def is_of_two_devices(error: Exception) -> bool:
+    """Return whether torch says that tensors are on two devices; of those of a convolution it names the types alone.
+
+    Examples
+    --------
+    >>> said = "Input type (torch.{}Tensor) and weight type (torch.{}Tensor) should be the same"
+    >>> is_of_two_devices(RuntimeError(said.format("cuda.Float", "Float")))
+    True
+    >>> is_of_two_devices(RuntimeError(said.format("Double", "Float")))
+    False
+    """
+    kinds = re.search(r"type \(torch\.([\w.]*?)\w+\) and \w+ type \(torch\.([\w.]*?)\w+\)", str(error))
+    return "same device" in str(error) or (kinds is not None and kinds[1] != kinds[2])
 
 
 _ELSEWHERE = (
     "The setup is trained on {device}, and its model, objective or optimizer uses a tensor of another device. Give it "
     "to the model as a buffer or an attribute, to the objective by functools.partial; or train on the CPU, by "
     "device='cpu' or --alignment-device=cpu"
+)
+_FAILED = (
+    "{device} failed, and this process can use it no more. What raised this may be an earlier operation: "
+    "CUDA_LAUNCH_BLOCKING=1 tells which, and device='cpu' or --alignment-device=cpu mostly says what was wrong with it"
 )
 
 

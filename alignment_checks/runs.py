@@ -193,6 +193,11 @@ def resolved(device: str) -> torch.device:
         raise ValueError(
             f"`device` {device!r} is not available: torch reports {have} here. device='auto' takes the best"
         )
+    count = torch.accelerator.device_count() if found.type != "cpu" else 1
+    if (found.index or 0) >= count:
+        raise ValueError(
+            f"`device` {device!r} is not available: torch reports {count} of '{found.type}' here, counted from 0"
+        )
     return found
 
 

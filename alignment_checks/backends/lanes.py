@@ -25,12 +25,12 @@ from alignment_checks.backends.reproducible import noted, remarks
 from alignment_checks.backends.scores import Scores
 from alignment_checks.backends.stacking import Batch, Found
 from alignment_checks.backends.stepping.apart import Ways, stepper_of
-from alignment_checks.backends.stepping.refusal import Refused, first_line, is_out_of_memory
+from alignment_checks.backends.stepping.refusal import Refused, first_line, is_broken, is_out_of_memory
 from alignment_checks.backends.stepping.stepper import Way
 from alignment_checks.backends.weights import Weights
 from alignment_checks.heartbeat import beat
 from alignment_checks.objectives import Tensors
-from alignment_checks.placement import beside, placed
+from alignment_checks.placement import beside, placed, told_of
 from alignment_checks.trajectory import End, Series
 
 
@@ -78,13 +78,15 @@ def train(
     notes: list[str] = []
     keep_freed(device)
     try:
-        with remarks(notes), seeding.isolated(seeding.derive("lanes")):
+        with told_of(device), remarks(notes), seeding.isolated(seeding.derive("lanes")):
             records = _Lanes(jobs, device, way, unused, graphs or Graphs(traces=False), chunk, idle, slots).recorded()
     except (Refused, NotTraced, NotCompiled):
         raise
     except Exception as error:
         if is_out_of_memory(error):
             raise MemoryError(first_line(error)) from error
+        if is_broken(error):
+            raise
         raise Refused(f"torch.func cannot batch it: {first_line(error)}") from error
     return noted(records, notes)
 

@@ -34,10 +34,13 @@ class Full:
 FULL = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
     RuntimeError("[enforce fail at alloc_cpu.cpp:119] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+    torch.AcceleratorError("CUDA error: out of memory"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 9.00 GB, other allocations: 9.00 GB, max allowed: 18 GB)"),
 ]
 
 
-@pytest.mark.parametrize("error", FULL, ids=["accelerator", "CPU"])
+@pytest.mark.parametrize("error", FULL, ids=["accelerator", "CPU", "driver", "library", "MPS"])
 def test_a_batch_that_does_not_fit_goes_on_in_halves_and_says_so(blobs, monkeypatch, error):
     expected = ac.run(blobs, seeds=range(20), backend="lanes")
     full = Full(5, error)

@@ -29,6 +29,14 @@ def first_line(message: object) -> str:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Return whether torch, or Python, says that memory is full."""
+    """Return whether torch, or Python, says that memory is full; so may the libraries that torch calls."""
     full = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-    return full or (isinstance(error, RuntimeError) and "allocate memory" in str(error))
+    return full or (isinstance(error, RuntimeError) and bool(_FULL.search(str(error))))
+
+
+_FULL = re.compile("allocate memory|out of memory|STATUS_ALLOC_FAILED", re.IGNORECASE)
+
+
+def is_broken(error: Exception) -> bool:
+    """Return whether an accelerator failed, in a way that it does not recover from: nothing else can be tried there."""
+    return isinstance(error, torch.AcceleratorError) and not is_out_of_memory(error)

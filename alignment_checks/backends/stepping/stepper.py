@@ -19,7 +19,7 @@ from alignment_checks.backends.job import needs_closure
 from alignment_checks.backends.stepping.hyperparameters import factories
 from alignment_checks.backends.stepping.outside import Outside
 from alignment_checks.backends.stepping.per_lane import PerLane
-from alignment_checks.backends.stepping.refusal import Refused, StepRefused, first_line, is_out_of_memory
+from alignment_checks.backends.stepping.refusal import Refused, StepRefused, first_line, is_broken, is_out_of_memory
 from alignment_checks.backends.stepping.single import Gradient, Single
 from alignment_checks.backends.stepping.stacked import Stacked, flattened, wide
 from alignment_checks.backends.stepping.vmapped import Vmapped
@@ -132,7 +132,7 @@ def _reported(way: Way) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if is_out_of_memory(error):
+        if is_out_of_memory(error) or is_broken(error):
             raise
         slower = way is not Way.PER_LANE and (isinstance(error, StepRefused) or not isinstance(error, Refused))
         raise (StepRefused if slower else Refused)(first_line(error)) from error

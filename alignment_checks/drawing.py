@@ -60,14 +60,14 @@ def observed(forward: Callable[[], Tensor], seed: Tensor) -> Randomness:
     One that is run again on the way back (`torch.utils.checkpoint`) counts as hidden: torch gives it the numbers of the
     first time, `Drawing` cannot.
     """
-    before = states()
+    before = _states()
     forward()
-    if states() == before:
+    if _states() == before:
         return Randomness.NONE
-    before = states()
+    before = _states()
     with Drawing(seed, EVALUATION, 0):
         loss = forward()
-    seen = states() == before and not _draws_on_the_way_back(loss)
+    seen = _states() == before and not _draws_on_the_way_back(loss)
     return Randomness.SEEN if seen else Randomness.HIDDEN
 
 
@@ -97,7 +97,7 @@ class _Seeded(DispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
-def states() -> tuple[object, ...]:
+def _states() -> tuple[object, ...]:
     """Return where the global generators of torch, NumPy and Python stand."""
     of_numpy: Any = np.random.get_state(legacy=False)
     inner = of_numpy["state"]

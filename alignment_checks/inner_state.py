@@ -74,10 +74,8 @@ def _note(value: object, above: tuple[int, ...], found: list[bytes], known: Mapp
         found.append(repr(value).encode())
     elif isinstance(value, (type, types.ModuleType, types.BuiltinFunctionType)):
         found.append(value.__name__.encode())
-    elif isinstance(value, nn.Parameter):
-        found.extend(_hidden([value], known))
     elif isinstance(value, (Tensor, np.ndarray, torch.Generator)):
-        found.append(_bytes(value))
+        found.extend(_hidden([value], known) if isinstance(value, nn.Parameter) else [_bytes(value)])
     elif id(value) not in above and len(above) < _DEEPEST and not isinstance(value, weakref.ref):
         for held in _held(value):
             _note(held, (*above, id(value)), found, known)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import types
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import copy, deepcopy
@@ -119,15 +120,16 @@ _DEEPEST = 12
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
     """Return what a module holds beside what torch knows of, but for what holds no tensor: most is empty hooks."""
-    of_torch = ("_parameters", "_buffers", "_modules")
-    return {n: v for n, v in vars(module).items() if type(v) not in _PLAIN and n not in of_torch and not _is_empty(v)}
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if type(value) not in _PLAIN and (type(value) not in _EMPTY or value) and name not in _OF_TORCH
+    }
 
 
-_PLAIN = (bool, int, float, str, type(None))
-
-
-def _is_empty(value: object) -> bool:
-    return isinstance(value, (dict, list, set, tuple)) and not value
+_OF_TORCH = ("_parameters", "_buffers", "_modules")
+_PLAIN = frozenset((bool, int, float, str, type(None)))
+_EMPTY = frozenset((dict, OrderedDict, list, set, tuple))
 
 
 @contextmanager
@@ -171,5 +173,9 @@ _FAILED = (
 
 def beside(parameters: Mapping[str, Tensor]) -> AbstractContextManager[Any]:
     """Have what is made without a device made where the parameters are: a model written for a CPU names none."""
-    device = next(iter(parameters.values())).device
+    return made_on(next(iter(parameters.values())).device)
+
+
+def made_on(device: torch.device) -> AbstractContextManager[Any]:
+    """Have what is made without a device made on this one; a context that can be entered again and again."""
     return nullcontext() if device.type == "cpu" else device

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from alignment_checks.copies import copied
 from alignment_checks.drawing import EVALUATION, Randomness, drawing, drawing_of, observed, seed_of
 from alignment_checks.inner_state import inner_state
 from alignment_checks.objectives import Loss, Objective, as_found
@@ -159,16 +159,22 @@ def lowered(run: Realization) -> Realization:
 
 def built(setup: TrainingSetup, seed: int) -> nn.Module:
     """Return a new model at its init under `seed`, on the CPU and in the setup's dtype."""
-    with isolated(derive("init", seed)):
-        module = setup.model()
-    if not isinstance(module, nn.Module):
-        raise TypeError(
-            f"`model()` must return a torch.nn.Module; got {type(module).__name__}. Pass a factory of modules"
-        )
+    module = made(setup, seed)
     if isinstance(module, torch.jit.ScriptModule):
         module = _Scripted(module)
     module = placed(module.train(), CPU)
     return module if setup.dtype is None else module.to(setup.dtype)
+
+
+def made(setup: TrainingSetup, seed: int) -> nn.Module:
+    """Return what the factory of models returns under `seed`."""
+    with isolated(derive("init", seed)):
+        module: object = setup.model()
+    if not isinstance(module, nn.Module):
+        raise TypeError(
+            f"`model()` must return a torch.nn.Module; got {type(module).__name__}. Pass a factory of modules"
+        )
+    return module
 
 
 class _Scripted(nn.Module):
@@ -192,7 +198,7 @@ def _cast(part: Tensor, dtype: torch.dtype | None) -> Tensor:
 def start(realization: Realization) -> float:
     """Return L(0): the loss at θ(0), in eval mode where the training mode draws at random."""
     found = randomness(realization)
-    module = deepcopy(realization.module).train(found is Randomness.NONE)
+    module = copied(realization.module).train(found is Randomness.NONE)
     seed = drawing_of(found, realization.seed)
     with isolated(derive("evaluation", realization.seed)), torch.no_grad(), drawing(seed, EVALUATION):
         return float(_valued(replace(realization, module=module)))
@@ -200,7 +206,7 @@ def start(realization: Realization) -> float:
 
 def _valued(realization: Realization) -> Tensor:
     return loss_of(realization)(
-        called(realization, deepcopy(realization.module)), realization.targets, realization.parameters
+        called(realization, copied(realization.module)), realization.targets, realization.parameters
     )
 
 

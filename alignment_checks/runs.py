@@ -216,7 +216,7 @@ def follow(setup: TrainingSetup, seeds: Sequence[int], *, device: str = "auto") 
     jobs = [Job(realize(setup, seed), (None,), drawn, found.branches) for seed in seeds]
     if sum(map(path_size, jobs)) > LARGEST:
         return None
-    with reproducible(where):
+    with isolated(derive("runs"), starts_over=True), reproducible(where):
         return [path_of(job, where) for job in jobs]
 
 
@@ -227,7 +227,7 @@ def along(paths: Sequence[Path], base: Sequence[Perturbation], *, device: str = 
     """
     setup, where = paths[0].job.train.setup, resolved(device)
     rows = rows_of(setup, [IDENTITY] * len(base), base, [path.job.train.seed for path in paths])
-    with reproducible(where):
+    with isolated(derive("runs"), starts_over=True), reproducible(where):
         columns = [_scored_along(path, base, where) for path in paths]
     found = [column[index] for index in range(len(base)) for column in columns]
     return _trajectory(setup, rows, found, lambda: tuple(f.end for f in found if f.end is not None))

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from alignment_checks.drawing import Randomness, states
+from alignment_checks.copies import copied
+from alignment_checks.drawing import Randomness
 from alignment_checks.objectives import as_found
 from alignment_checks.operations import has_branches, has_functions, leaves
 from alignment_checks.placement import placed
-from alignment_checks.realization import CPU, Realization, built, called, randomness, realize
-from alignment_checks.seeding import derive, isolated
+from alignment_checks.realization import CPU, Realization, called, made, randomness, realize
+from alignment_checks.seeding import derive, isolated, moved_from
 from alignment_checks.training import TrainingSetup
 
 
@@ -69,7 +69,7 @@ def surveyed(setup: TrainingSetup) -> Surveyed:
         in a wrong way.
     """
     first = realize(setup, setup.seed)
-    _check_factory(first, built(setup, setup.seed))
+    _check_factory(first, made(setup, setup.seed))
     if not first.parameters:
         raise ValueError(
             "the model has no trainable parameter; expected at least one with requires_grad=True. "
@@ -77,8 +77,9 @@ def surveyed(setup: TrainingSetup) -> Surveyed:
         )
     _check_hooks(first.module)
     found = _survey(first)
-    _check_optimizer(first)
-    _check_mesa(first)
+    with isolated(derive("run", first.seed)):
+        _check_optimizer(first)
+        _check_mesa(first)
     return found
 
 
@@ -110,8 +111,8 @@ def _survey(first: Realization) -> Surveyed:
         weights = {name: value.clone().requires_grad_() for name, value in first.parameters.items()}
         run = replace(first, data=copies or None, parameters=weights)
         with _explained("the model cannot be copied by copy.deepcopy, as it is for each run", UNCOPIED):
-            copied = deepcopy(first.module)
-        outputs, value, draws = _evaluated(run, copied)
+            spare = copied(first.module)
+        outputs, value, draws = _evaluated(run, spare)
     written = [index for index, copy in enumerate(copies) if copy._version != versions[index]]
     if written:
         raise ValueError(
@@ -164,7 +165,7 @@ def _check_dependence(value: Tensor, original: nn.Module, weights: Mapping[str, 
 
 def _check_optimizer(first: Realization) -> None:
     given = [nn.Parameter(value.clone()) for value in first.parameters.values()]
-    with isolated(derive("run", first.seed)), _explained("`optimizer(params)` cannot be called", PARAMETERS):
+    with _explained("`optimizer(params)` cannot be called", PARAMETERS):
         made = first.optimizer(list(given))
     if not callable(getattr(made, "step", None)):
         raise TypeError(
@@ -185,7 +186,7 @@ def _check_mesa(first: Realization) -> None:
     push = {name: torch.ones_like(value) for name, value in weights.items()}
     named = f"It is called with two mappings from parameter name to tensor, of {', '.join([*weights][:3])}"
     said = _explained("`mesa_objective(push, parameters)` cannot be called", named)
-    with isolated(derive("run", first.seed)), torch.no_grad(), said:
+    with torch.no_grad(), said:
         value: object = placed(first.setup.mesa, CPU)(push, weights)
     if not isinstance(value, Tensor) or value.numel() != 1:
         raise TypeError(f"`mesa_objective` must return a scalar tensor; got {_form(value)}. Sum over all parameters")
@@ -210,14 +211,14 @@ def _moves(optimizer: Optimizer, parameters: Sequence[nn.Parameter]) -> bool:
 
 def _evaluated(run: Realization, spare: nn.Module) -> tuple[Tensor, Tensor, bool]:
     """Return a spare module's outputs, the user's own objective of them at θ(0), reduced by nothing, and if it drew."""
-    with isolated(derive("run", run.seed)), as_found(run.objective):
-        before = states()
+    seed = derive("run", run.seed)
+    with isolated(seed), as_found(run.objective):
         with _explained(f"the model cannot be called with {_forms(run.inputs)}", _input_hint(run)):
             outputs = called(run, spare)
         came = f"outputs of {_form(outputs)} and targets of {_form(run.targets)}"
         with _explained(f"`objective(outputs, targets)` cannot be called with {came}", _target_hint(outputs)):
             value = placed(run.objective.function, CPU)(outputs, run.targets)
-        draws = states() != before
+        draws = moved_from(seed)
     if not isinstance(value, Tensor):
         raise TypeError(
             f"`objective` must return a tensor of per-example losses, or their mean; got {type(value).__name__}"

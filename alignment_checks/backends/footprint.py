@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +13,7 @@ from torch.func import functional_call
 from alignment_checks import seeding
 from alignment_checks.backends.remembering import Left, equal, remembers
 from alignment_checks.backends.writes import Writes, memory_of
+from alignment_checks.copies import copied
 from alignment_checks.inner_state import inner_state
 from alignment_checks.objectives import Tensors, as_found
 from alignment_checks.operations import has_branches, operations
@@ -80,7 +80,7 @@ class _Trial:
     """A run at θ(0) of its own, called twice: what is kept from the first call on, such as a cache, is no state."""
 
     def __init__(self, run: Realization) -> None:
-        self.run, self.module = run, deepcopy(run.module)
+        self.run, self.module = run, copied(run.module)
         self.parameters = {name: value.clone().requires_grad_() for name, value in run.parameters.items()}
         self.constants = {name: value.clone() for name, value in run.constants.items()}
         buffers = {name for name, _ in self.module.named_buffers()}

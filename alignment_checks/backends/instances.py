@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from alignment_checks.copies import copied
 from alignment_checks.placement import placed
 from alignment_checks.realization import Realization
 
@@ -23,7 +23,8 @@ def on_device(run: Realization, device: torch.device) -> Realization:
 def instance(run: Realization, device: torch.device, dtype: torch.dtype | None = None) -> nn.Module:
     """Return an instance of the run's model at its θ(0), of another dtype where one is given."""
     with torch.no_grad():  # a scripted module copies its parameters as any other tensors
-        module = placed(deepcopy(run.module), device).to(device, dtype)
+        module = placed(copied(run.module), device)
+        module = module if dtype is None else module.to(dtype)
         for mine, of in zip(module.parameters(), run.module.parameters(), strict=True):
             mine.requires_grad_(of.requires_grad)
         for name, tensor in [*module.named_parameters(), *module.named_buffers()]:

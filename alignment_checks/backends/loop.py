@@ -24,7 +24,7 @@ from alignment_checks.backends.writes import Writes
 from alignment_checks.drawing import EVALUATION, STEP, Randomness, drawing
 from alignment_checks.heartbeat import beat
 from alignment_checks.objectives import Tensors, as_found
-from alignment_checks.placement import beside, placed, told_of
+from alignment_checks.placement import made_on, placed, told_of
 from alignment_checks.realization import Realization, loss_of, lowered
 from alignment_checks.trajectory import End, bound
 
@@ -99,6 +99,7 @@ class _Loop:
         self.pursued = placed(self.train.setup.mesa, device)
         self.optimizer = self.train.optimizer(list(self.parameters.values()))
         self.scheduler = self.train.scheduler(self.optimizer) if self.train.scheduler else None
+        self.where, self.as_it_is = made_on(device), nullcontext(self.module)
         self.closure = needs_closure(self.optimizer)
         self.batches = minibatches(self.train, device)
         self.seed = job.seed(device)
@@ -114,7 +115,7 @@ class _Loop:
             found = self.measured() if at is not None else None
             if at is not None and found is not None:
                 losses = [float(found.loss if loss is None else self.scored(loss)) for loss in self.losses]
-                push = self.pushed(self.filled(found.gradient)) if mesa.of == "gradient" else np.nan
+                push = self.pushed(self.filled(found.gradient), self.now()) if mesa.of == "gradient" else np.nan
                 if visit is not None:
                     visit(self.copied(), {name: buffer.clone() for name, buffer in self.module.named_buffers()})
             here = self.copied() if mesa.of == "step" or t >= steps - 1 else _NOWHERE
@@ -162,11 +163,10 @@ class _Loop:
         with torch.no_grad(), self.evaluating() as module:
             return loss(module, self.measuring)
 
-    def pushed(self, push: Tensors, parameters: Tensors | None = None) -> float:
+    def pushed(self, push: Tensors, parameters: Tensors) -> float:
         """Return G of a gradient at θ(t), or of a step."""
-        here = self.now() if parameters is None else parameters
-        with beside(here):
-            return float(self.pursued(push, here))
+        with self.where:
+            return float(self.pursued(push, parameters))
 
     def filled(self, gradient: list[Tensor | None]) -> Tensors:
         """Return the gradient of L by name, 0 for a parameter that L does not use."""
@@ -175,7 +175,7 @@ class _Loop:
     def evaluating(self) -> AbstractContextManager[nn.Module]:
         """Give the module at θ(t) in the setup's dtype, in eval mode where the training mode draws at random."""
         apart = self.buffered or self.writes is not False or self.job.random or self.observed is not self.module
-        return self.aside() if apart else nullcontext(self.module)
+        return self.aside() if apart else self.as_it_is
 
     @contextmanager
     def aside(self) -> Iterator[nn.Module]:
@@ -237,12 +237,13 @@ class _Loss:
 
     def __init__(self, run: Realization, device: torch.device) -> None:
         self.inputs, self.targets, self.loss = run.inputs, run.targets, loss_of(run, device)
+        self.where = made_on(device)
 
     def __call__(self, module: nn.Module, parameters: Tensors, batch: Tensor | None = None) -> Tensor:
         inputs, targets = self.inputs, self.targets
         if batch is not None:
             inputs, targets = tuple(part[batch] for part in inputs), None if targets is None else targets[batch]
-        with beside(parameters):
+        with self.where:
             return self.loss(module(*inputs), targets, parameters)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,6 +17,7 @@ from alignment_checks.backends import loop
 from alignment_checks.backends.instances import on_device
 from alignment_checks.backends.job import Job, Record
 from alignment_checks.backends.remembering import leaves_tensors
+from alignment_checks.copies import copied
 from alignment_checks.drawing import EVALUATION, Randomness, drawing
 from alignment_checks.objectives import as_found
 from alignment_checks.placement import beside, placed
@@ -78,7 +78,7 @@ def _groups(scores: Sequence[Realization]) -> list[list[int]]:
 def _evaluated(path: Path, scores: list[Realization], device: torch.device) -> Series:
     score, dtype = on_device(scores[0], device), next(iter(path.parameters.values())).dtype
     rows = torch.tensor([s.objective.coefficients for s in scores], dtype=dtype, device=device)
-    module = placed(deepcopy(score.module), device).train(not path.job.random)
+    module = placed(copied(score.module), device).train(not path.job.random)
     objective = score.objective.on(device)
     buffers = {name for name, _ in module.named_buffers()}
     frozen = {name: value.to(device) for name, value in path.job.train.constants.items() if name not in buffers}

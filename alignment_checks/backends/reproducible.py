@@ -12,7 +12,6 @@ from typing import Any, cast
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from alignment_checks import seeding
 from alignment_checks.backends.job import Record, because
 from alignment_checks.backends.stepping.refusal import first_line
 
@@ -25,8 +24,7 @@ def reproducible(device: torch.device) -> Iterator[int]:
     given on a CPU: so many processes may train at once.
     """
     alike = _one_thread() if device.type == "cpu" else _deterministic(device)
-    drawn = seeding.isolated(seeding.derive("reproducible"), starts_over=True)  # a factory of optimizers may draw
-    with alike as threads, _exact(), drawn, torch.inference_mode(mode=False), torch.enable_grad():
+    with alike as threads, _exact(), torch.inference_mode(mode=False), torch.enable_grad():
         yield threads
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from torch.func import functional_call, grad_and_value, vmap
 
 from alignment_checks.backends.graphs import Arguments, Graph
 from alignment_checks.backends.weights import Shared, Weights, cast
+from alignment_checks.copies import copied
 from alignment_checks.drawing import EVALUATION, STEP, drawing, seed_of
 from alignment_checks.objectives import Coefficient, MesaObjective, Objective, Tensors
 from alignment_checks.placement import beside, placed
@@ -93,7 +93,7 @@ class Batch:
         owned = zip(parts or (), first.own, strict=True)
         data = None if parts is None else tuple(Shared.of(part, device, own=own) for part, own in owned)
         seeds = torch.stack([seed_of(run.seed) for run in runs]).to(device) if random else None
-        module = placed(deepcopy(first.module), device).train(not random)
+        module = placed(copied(first.module), device).train(not random)
         own = dtype if lowered else None
         sizes = len(runs), chunk, frozenset(idle)
         return cls(module, first.objective.on(device), data, coefficients, lanes, seeds, EVALUATION, own, *sizes)
@@ -104,7 +104,7 @@ class Batch:
             return self
         return replace(
             self,
-            module=deepcopy(self.module).train(),
+            module=copied(self.module).train(),
             data=None if self.data is None else tuple(part.cast(dtype) for part in self.data),
             coefficients=tuple(cast(column, dtype) for column in self.coefficients),
             stream=STEP,

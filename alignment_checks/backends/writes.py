@@ -25,7 +25,8 @@ class Writes(DispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         named = kwargs or {}
-        self.seen |= any(map(self._watches, tree_leaves(written(func, args, named))))
+        if places := written(func, args, named):  # of few operations, and the rest is not to wait
+            self.seen |= any(map(self._watches, tree_leaves(places)))
         return func(*args, **named)
 
     def _watches(self, value: Any) -> bool:

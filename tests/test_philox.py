@@ -52,6 +52,14 @@ def test_what_is_drawn_depends_on_seed_place_and_index_alone(kind, seed, place, 
 
 
 @few
+@given(st.lists(SEEDS, min_size=1, max_size=3), PLACES, st.integers(1, 40))
+def test_a_step_that_a_graph_counts_draws_what_a_known_one_draws(seeds, place, count):
+    counted = place._replace(step=torch.tensor(place.step))
+    for seed in (torch.tensor(seeds), torch.tensor(seeds[0])):
+        assert torch.equal(words(seed, place, count), words(seed, counted, count))
+
+
+@few
 @given(st.lists(SEEDS, min_size=1, max_size=5), PLACES, st.integers(1, 9))
 def test_under_vmap_each_lane_draws_what_it_would_draw_alone(seeds, place, count):
     def alone(seed, weights):
@@ -69,12 +77,6 @@ def test_an_accelerator_draws_the_same_bits(kind):
     seeds = torch.tensor([5, 2**62 + 1])
     found = kind(seeds.to(torch.accelerator.current_accelerator()), Place(1, 7, 3), 1001)
     assert torch.equal(found.cpu(), kind(seeds, Place(1, 7, 3), 1001))
-
-
-def test_a_step_may_be_a_tensor():
-    """So that a captured step can count."""
-    seed = torch.tensor(3)
-    assert torch.equal(words(seed, Place(0, torch.tensor(5), 1), 9), words(seed, Place(0, 5, 1), 9))
 
 
 # -------------------------------------------------------------------------------------- statistics

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.optim.optimizer import register_optimizer_step_pre_hook
@@ -15,7 +15,8 @@ import alignment_checks as ac
 pytest_plugins = ["pytester"]
 pytest.register_assert_rewrite("cases")
 
-settings.register_profile("untimed", settings(), deadline=None)  # what a test promises, it promises on a busy machine
+# What a test promises, it promises on a busy machine.
+settings.register_profile("untimed", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
 

@@ -19,6 +19,8 @@ from alignment_checks import perturbations as pt
 
 Run = Callable[..., pytest.RunResult]
 
+settings.register_profile("repeatable", settings.get_profile("default"), derandomize=True)
+
 HEAD = """
 from functools import partial
 
@@ -146,12 +148,25 @@ def written(pytester):
 
 
 @pytest.fixture(autouse=True)
-def unseeded(monkeypatch):
-    """Have an inner run begin with Hypothesis's own profile and no seed, and leave none behind in the process."""
+def repeatable(monkeypatch):
+    """Have an inner run begin with Hypothesis's own settings and no seed, but for its draws, which are always the same.
+
+    What a test promises then does not hang on them, nor on what an earlier run has left in the database of this suite.
+    A test about draws that vary, or about the database, asks for them. No seed is left behind in the process.
+    """
     monkeypatch.setattr("hypothesis.core.global_force_seed", None)
-    settings.load_profile("default")
+    settings.load_profile("repeatable")
     yield
     settings.load_profile("untimed")
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Have time pass, in this process, only where it sleeps, so that no test hangs on how busy the machine is."""
+    now = [1000.0]
+    monkeypatch.setattr("time.sleep", lambda seconds: now.append(now.pop() + seconds))
+    for name in ("perf_counter", "monotonic"):
+        monkeypatch.setattr(f"time.{name}", lambda: now[0])
 
 
 @pytest.fixture

@@ -51,6 +51,7 @@ def test_below_a_decorator_hypothesis_keeps_its_database_and_what_it_found_there
     for _ in range(2):
         run("-W", "default").assert_outcomes(failed=1, warnings=0 if "wraps" in copied else 1)
         assert (max(written("launches")) > 2) == ("wraps" in copied)
+        assert (pytester.path / "kept").exists()
 
 
 def test_a_body_that_exits_fails_as_it_does_without_an_assertion(suite, run):
@@ -165,7 +166,8 @@ def test_two_functions_of_one_name_are_refused_also_where_given_draws_the_same_o
     )
     result = run()
     result.assert_outcomes(failed=2)
-    result.stdout.fnmatch_lines(["E *ValueError: custom: two different functions both go by the name *scaled*"] * 2)
+    refused = "*ValueError: custom: two different functions both go by the name *scaled*"
+    result.stdout.fnmatch_lines(["*_ test_it _*", refused, "*_ test_searched _*", refused])
 
 
 # ------------------------------------------------------------------------------------------------ bodies of every kind

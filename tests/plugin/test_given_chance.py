@@ -119,12 +119,12 @@ def test_what_is_open_on_others_too_stays_open_and_few_are_asked(suite, run, pyt
     assert len(others) <= 6
 
 
-def test_what_asking_others_takes_is_the_assertions_time_too(suite, run, pytester):
-    """They are as slow as they like: the first look of six may use up the time, and no other is begun after it."""
+def test_what_asking_others_takes_is_the_assertions_time_too(suite, run, pytester, clock):
+    """They are as slow as they like: the first look of six uses up the time, and no other is begun after it."""
     slow = WILD.replace("by = 10 *", "time.sleep(0.1 * (run.seed > 7)); by = 10 *").replace(
         "seeds=8", "seeds=8, max_time=0.5"
     )
     suite("counting", "noisy", "import time", slow.replace("SEEDS", "[2, 10]"))
     run("--alignment-inconclusive=skip").assert_outcomes(skipped=1)
     others = json.loads((pytester.path / "launches.json").read_text())[1:]
-    assert len(others) <= 1
+    assert len(others) == 1

@@ -149,7 +149,7 @@ def test_hypothesis_tries_its_own_stored_failure_first_and_keeps_it(suite, run, 
         """
         from hypothesis.database import DirectoryBasedExampleDatabase
 
-        @settings(max_examples=12, derandomize=False, database=DirectoryBasedExampleDatabase("kept"))
+        @settings(max_examples=12, database=DirectoryBasedExampleDatabase("kept"))
         @given(delta=GAIN)
         def test_fails(alignment, delta):
             SEEN.append(delta.magnitude)

@@ -57,7 +57,7 @@ def test_profiles_hold(suite, run, written):
     suite(
         "counting",
         """
-        settings.register_profile("three", max_examples=3, database=None, derandomize=True)
+        settings.register_profile("three", max_examples=3)
         settings.load_profile("three")
 
         @given(delta=GAIN)
@@ -65,14 +65,14 @@ def test_profiles_hold(suite, run, written):
             SEEN.append(delta.magnitude)
             alignment.assert_capability_robust(BOWL, delta=delta, rtol=99)
 
-        settings.load_profile("default")
+        settings.load_profile("repeatable")
     """,
     )
     run().assert_outcomes(passed=1)
     assert len(written("seen")) == 3 * 3
 
 
-def test_the_deadline_times_the_body_and_not_the_training(suite, run):
+def test_the_deadline_times_the_body_and_not_the_training(suite, run, clock):
     suite(
         "counting",
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, cast
 
@@ -33,16 +33,44 @@ def _exact() -> Iterator[None]:
     """Have float32 mean float32, not TF32 or bfloat16, as it does not by default in cuDNN's convolutions."""
     cuda, cudnn, onednn = cast(Any, (torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn))
     operations = (cuda.matmul, cudnn.conv, cudnn.rnn, onednn.matmul, onednn.conv, onednn.rnn)
-    before = [operation.fp32_precision for operation in operations]
+    before, older = [operation.fp32_precision for operation in operations], _older()
     try:
+        _set_older({name: exact for name, exact in _EXACT.items() if name in older})
         for operation in operations:
             operation.fp32_precision = "ieee"
         yield
     finally:
+        _set_older(older)
         for operation, precision in zip(operations, before, strict=True):
             operation.fp32_precision = "none"  # as it was, if that comes to the same: it follows torch's own then
             if operation.fp32_precision != precision:
                 operation.fp32_precision = precision
+
+
+_EXACT = {"cuDNN": False, "products": "highest"}
+"""Of torch's older flags, what stands for float32; while they say another thing than the newer ones, to read them is an
+error, and torch itself does, in `torch.backends.cudnn.flags`."""
+
+
+def _older() -> dict[str, Any]:
+    """Return those of torch's older flags that can be read: who has set newer ones has made the others an error."""
+    found: dict[str, Any] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that they are the older ones
+        with suppress(RuntimeError):
+            found["cuDNN"] = torch.backends.cudnn.allow_tf32
+        with suppress(RuntimeError):
+            found["products"] = torch.get_float32_matmul_precision()
+    return found
+
+
+def _set_older(flags: dict[str, Any]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if "cuDNN" in flags:
+            torch.backends.cudnn.allow_tf32 = flags["cuDNN"]
+        if "products" in flags:
+            torch.set_float32_matmul_precision(flags["products"])
 
 
 @contextmanager

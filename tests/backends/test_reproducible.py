@@ -138,6 +138,37 @@ def test_a_precision_that_follows_torchs_own_follows_it_again():
             operation.fp32_precision = precision
 
 
+@pytest.mark.parametrize("device", [ACCELERATOR, CPU])
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_what_reads_torchs_older_flags_may_do_so_while_it_trains(device, precision):
+    def flags():
+        cuda, mkldnn = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+        older = torch.backends.cudnn.allow_tf32, cuda.allow_tf32, torch.get_float32_matmul_precision()
+        return *older, cuda.fp32_precision, mkldnn.fp32_precision
+
+    torch.set_float32_matmul_precision(precision)
+    try:
+        before = flags()
+        with reproducible(device):
+            assert flags() == (False, False, "highest", "ieee", "ieee")
+            with torch.backends.cudnn.flags(enabled=False):  # as torch advises for second derivatives of an LSTM
+                pass
+        assert flags() == before
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cuda.matmul.fp32_precision = torch.backends.mkldnn.matmul.fp32_precision = "none"
+
+
+def test_flags_of_which_some_cannot_be_read_are_left_as_they_are():
+    torch.backends.cuda.matmul.fp32_precision = "tf32"  # beside the older flag, which says that it is not
+    try:
+        with reproducible(ACCELERATOR):
+            assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = "none"
+
+
 def test_attention_on_an_accelerator_adds_up_in_a_fixed_order():
     def kernels():
         cuda = torch.backends.cuda

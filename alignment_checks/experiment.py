@@ -8,13 +8,14 @@ from dataclasses import replace
 from alignment_checks.backends.dispatch import TOO_FEW
 from alignment_checks.backends.layouts import structure
 from alignment_checks.backends.path import Path
+from alignment_checks.devices import resolved
 from alignment_checks.fingerprints import fingerprint
 from alignment_checks.horizons import Horizon, at_limit
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.perturbations.composition import active
 from alignment_checks.readings import Reading, readings
 from alignment_checks.realization import draws_randomness, realize
-from alignment_checks.runs import KEPT_NUMBERS, Part, along, follow, resolved, run, run_parts
+from alignment_checks.runs import KEPT_NUMBERS, Part, along, follow, run, run_parts
 from alignment_checks.sameness import alike
 from alignment_checks.sides import Sides
 from alignment_checks.surveys import Surveys

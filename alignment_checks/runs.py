@@ -17,6 +17,7 @@ from alignment_checks.backends.path import along as scored_along
 from alignment_checks.backends.path import follow as path_of
 from alignment_checks.backends.path import size as path_size
 from alignment_checks.backends.reproducible import reproducible
+from alignment_checks.devices import check_float64, resolved
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.realization import Realization, realize
 from alignment_checks.rows import Row, rows_of, score_of, work_of
@@ -55,7 +56,7 @@ def run(
     seeds : sequence of int, optional
         None is the setup's own.
     device : str
-        "auto" is the accelerator that torch reports, else the CPU.
+        "auto" is the accelerator that torch reports, if it computes in float64, else the CPU.
     backend : {"auto", "lanes", "loop"}
         "auto" is lanes where they can and cost less, else the loop: `Trajectory.runs` says which and why.
 
@@ -172,35 +173,6 @@ def _trajectory(
     return Trajectory(setup, base, mesa, runs, found[0].resolution, ends, t)
 
 
-def resolved(device: str) -> torch.device:
-    """Return the device that a name means; "auto" is the accelerator that torch reports, else the CPU.
-
-    Raises
-    ------
-    ValueError
-        If torch has no such device here.
-    """
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    if device == "auto":
-        return accelerator or torch.device("cpu")
-    try:
-        found = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"`device` must be 'auto' or a torch device; got {device!r}: {reason}") from None
-    if found.type not in ("cpu", accelerator.type if accelerator else "cpu"):
-        have = f"'{accelerator}' and 'cpu'" if accelerator else "'cpu' alone"
-        raise ValueError(
-            f"`device` {device!r} is not available: torch reports {have} here. device='auto' takes the best"
-        )
-    count = torch.accelerator.device_count() if found.type != "cpu" else 1
-    if (found.index or 0) >= count:
-        raise ValueError(
-            f"`device` {device!r} is not available: torch reports {count} of '{found.type}' here, counted from 0"
-        )
-    return found
-
-
 # ------------------------------------------------------------------------------------- scored along a kept trajectory
 
 
@@ -214,6 +186,7 @@ def follow(setup: TrainingSetup, seeds: Sequence[int], *, device: str = "auto") 
     where, found = resolved(device), surveyed(setup)
     drawn = found.randomness(found.run)
     jobs = [Job(realize(setup, seed), (None,), drawn, found.branches) for seed in seeds]
+    check_float64([job.train for job in jobs], where, random=any(job.random for job in jobs))
     if sum(map(path_size, jobs)) > LARGEST:
         return None
     with isolated(derive("runs"), starts_over=True), reproducible(where):
@@ -270,6 +243,7 @@ def _records(rows: list[Row], how: _How, threads: int, *, keep_ends: bool) -> li
         for one in work
     ]
     jobs = [Job(one.train, tuple(one.scores), drawn, own.branches) for one, drawn in zip(work, random, strict=True)]
+    check_float64([job.train for job in jobs], how.device, random=any(job.random for job in jobs))
     found: dict[int, _Found] = {}
     for index, record in trained(
         jobs, how.device, how.backend, planned=how.planned, processes=threads, surveys=how.surveys

@@ -2,12 +2,14 @@
 
 import pytest
 import torch
-from cases.accelerated import MODELS, setup
+from cases.accelerated import MODELS, assert_alike, setup
 
 import alignment_checks as ac
 from alignment_checks.backends import lanes, loop
 from alignment_checks.backends.reproducible import reproducible
 from alignment_checks.backends.stepping import stepper
+from alignment_checks.devices import resolved
+from alignment_checks.perturbations import Perturbation
 from alignment_checks.placement import told_of
 
 
@@ -50,8 +52,47 @@ def test_the_tensor_of_another_device_is_seen_in_what_a_convolution_says_of_it(d
 
 
 def test_a_device_that_there_is_not_is_refused_before_anything_is_trained(device):
-    with pytest.raises(ValueError, match="`device` 'sim:1' is not available: torch reports 1 of 'sim' here"):
+    with pytest.raises(
+        ValueError, match="`device` 'sim:1' is not available: torch reports 1 of 'sim', counted from 0, here"
+    ):
         ac.run(setup(), device=f"{device}:1")
+
+
+@pytest.fixture
+def single():
+    """Have the device compute in float32 and narrower alone, as a Mac's does."""
+    torch.ops.simulated.has_float64(False)
+    yield
+    torch.ops.simulated.has_float64(True)
+
+
+@pytest.mark.usefixtures("single")
+def test_a_device_without_float64_is_not_taken_unless_it_is_named(device):
+    assert resolved("auto") == torch.device("cpu")
+    assert resolved(device) == torch.device(device)
+    assert ac.run(setup(steps=2)).base.shape == (1, 3)
+
+
+@pytest.mark.usefixtures("single")
+@pytest.mark.parametrize("backend", ["lanes", "loop"])
+def test_what_is_in_float32_trains_on_a_device_without_float64(backend, device):
+    of = setup(dtype=torch.float32, optimizer=torch.optim.Adam, batch_size=7)
+    here, there = (ac.run(of, seeds=range(2), device=d, backend=backend) for d in (device, "cpu"))
+    assert_alike(here, there, rtol=1e-4)
+
+
+@pytest.mark.usefixtures("single")
+@pytest.mark.parametrize(
+    ("more", "deltas", "why"),
+    [
+        ({}, None, "the setup is in float64"),
+        ({"dtype": torch.float32, "model": MODELS["dropout"]}, None, "the numbers that a run draws are"),
+        ({"dtype": torch.float32}, [Perturbation("gradient_noise", 0.1, 0.2, 0)], "the numbers that a run draws are"),
+    ],
+)
+def test_what_takes_float64_is_refused_where_there_is_none(more, deltas, why, device):
+    with pytest.raises(ValueError, match=f"`device` 'sim' does not compute in float64, and {why}. Train on device='cp"):
+        ac.run(setup(**more), deltas, device=device)
 
 
 def test_the_device_that_runs_train_on_is_the_current_one(device):

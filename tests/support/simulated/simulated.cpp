@@ -28,6 +28,7 @@ const c10::Device HERE(TYPE, 0);
 
 std::atomic<int64_t> used{0}, most{0}, limit{int64_t{1} << 40};
 std::atomic<int> current{0};  // as set by whoever trains on another device than the first
+std::atomic<bool> doubles{true};
 std::mutex reading;
 std::vector<std::string> reads, writes;
 
@@ -287,9 +288,15 @@ void computed(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
     torch::jit::push(*stack, each(value, [&](const at::Tensor& one) { return seen.device(one); }));
 }
 
+void check_type(std::optional<at::ScalarType> type) {
+  bool has_it = doubles || c10::scalarTypeToTypeMeta(c10::dtype_or_default(type)) != caffe2::TypeMeta::Make<double>();
+  TORCH_CHECK_TYPE(has_it, "Cannot convert a sim Tensor to float64 dtype as the device doesn't support float64");
+}
+
 at::Tensor empty(
     c10::SymIntArrayRef size, std::optional<at::ScalarType> type, std::optional<at::Layout>, std::optional<at::Device>,
     std::optional<bool>, std::optional<at::MemoryFormat> format) {
+  check_type(type);
   return at::detail::empty_generic(
       C10_AS_INTARRAYREF_SLOW(size), &memory, c10::DispatchKeySet(c10::DispatchKey::PrivateUse1),
       c10::dtype_or_default(type), format);
@@ -298,6 +305,7 @@ at::Tensor empty(
 at::Tensor empty_strided(
     c10::SymIntArrayRef size, c10::SymIntArrayRef stride, std::optional<at::ScalarType> type, std::optional<at::Layout>,
     std::optional<at::Device>, std::optional<bool>) {
+  check_type(type);
   return at::detail::empty_strided_generic(
       C10_AS_INTARRAYREF_SLOW(size), C10_AS_INTARRAYREF_SLOW(stride), &memory,
       c10::DispatchKeySet(c10::DispatchKey::PrivateUse1), c10::dtype_or_default(type));
@@ -342,6 +350,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
 TORCH_LIBRARY(simulated, m) {
   m.def("register() -> ()", [] { at::RegisterPrivateUse1HooksInterface(new Hooks()); });
   m.def("limit(int bytes) -> ()", [](int64_t bytes) { limit = bytes; });
+  m.def("has_float64(bool it) -> ()", [](bool it) { doubles = it; });
   m.def("used() -> int", []() -> int64_t { return used; });
   m.def("most() -> int", []() -> int64_t { return most.exchange(used); });
   m.def("seed(int seed) -> ()", [](int64_t seed) { ours().set_current_seed(seed); });

@@ -107,7 +107,7 @@ class _Lanes:
     ) -> None:
         runs = [job.train for job in jobs]
         self.jobs, self.run, self.mesa = jobs, runs[0], placed(runs[0].setup.mesa, device)
-        self.lost = Lost(jobs, idle)
+        self.lost, self.asked = Lost(jobs, idle), [lane for lane in range(len(jobs)) if lane not in idle]
         self.weights = Weights.of(runs, device)
         lowered = self.run.dtype is not None
         whole = Batch.of(runs, device, random=jobs[0].random, lowered=lowered, chunk=chunk, idle=idle)
@@ -162,7 +162,7 @@ class _Lanes:
                 break
         self.stepper.settle()
         end = on_host(end)
-        return self.records(losses, scored, pursued, [_end(end, lane, rate) for lane, rate in enumerate(rates)])
+        return self.records(losses, scored, pursued, {lane: _end(end, lane, rates[lane]) for lane in self.asked})
 
     def score(self, at: int, scored: list[Tensor]) -> None:
         """Record L under each score."""
@@ -205,17 +205,21 @@ class _Lanes:
         dtype = torch.promote_types(self.dtype or some.dtype, torch.float32)
         return torch.full((len(self.jobs[0].columns), width), torch.nan, device=some.device, dtype=dtype)
 
-    def records(self, losses: Tensor, scored: list[Tensor], pursued: Tensor, ends: list[End]) -> list[Record]:
-        """Deal out what was recorded: one record for each job, one row for each of its scores."""
+    def records(self, losses: Tensor, scored: list[Tensor], pursued: Tensor, ends: dict[int, End]) -> list[Record]:
+        """Deal out what was recorded: one record for each job, one row for each of its scores.
+
+        Lanes that nobody asked for have that of another, since dealing out takes Python for each.
+        """
         mesa = _series(pursued)
         base = [np.repeat(row[None], len(job.scores), 0) for row, job in zip(_series(losses), self.jobs, strict=True)]
         for rows, one in zip(scored, self.scores, strict=True):
             for values, (lane, index) in zip(_series(rows), one.where, strict=True):
                 base[lane][index] = values
-        return [
-            Record(rows, of_mesa, _lost(end) if is_lost(rows, of_mesa) else end, "lanes", None)
-            for rows, of_mesa, end in zip(base, mesa, ends, strict=True)
-        ]
+        found = {
+            lane: Record(base[lane], mesa[lane], _lost(end) if is_lost(base[lane], mesa[lane]) else end, "lanes", None)
+            for lane, end in ends.items()
+        }
+        return [found.get(lane, found[self.asked[-1]]) for lane in range(len(self.jobs))]
 
 
 def _as_graph(graphs: Graphs, role: str, batch: Batch) -> Batch:

@@ -73,7 +73,8 @@ def _operands(one: Product, lanes: int, device: torch.device) -> list[tuple[Tens
 
 def _bandwidth(device: torch.device) -> float:
     """Return the bytes per second that a large copy reads and writes."""
-    source = torch.empty(2**26, dtype=torch.uint8, device=device)
+    size = 2**26 if device.type == "cpu" else 2**30  # beyond any cache
+    source = torch.empty(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return 2 * source.nbytes / _seconds(partial(target.copy_, source))
 
@@ -82,14 +83,15 @@ def _seconds(work: Callable[[], object], repeats: int = 10) -> float:
     work()
     found = []
     for _ in range(repeats):
-        _wait()
+        wait()
         began = time.perf_counter()
         work()
-        _wait()
+        wait()
         found.append(time.perf_counter() - began)
     return min(found)
 
 
-def _wait() -> None:
+def wait() -> None:
+    """Wait until an accelerator has done all that it was given."""
     if torch.accelerator.is_available():
         torch.accelerator.synchronize()

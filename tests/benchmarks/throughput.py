@@ -3,6 +3,7 @@
     OMP_NUM_THREADS=1 python tests/benchmarks/throughput.py [--device cuda] [--widths 1,16,64] [--seconds 10]
     OMP_NUM_THREADS=1 python tests/benchmarks/throughput.py --only small --planned 10000
     python tests/benchmarks/throughput.py --cores
+    python tests/benchmarks/throughput.py --device cuda --seconds 2
 
 One process and one sitting: every figure of a row is taken in turn with the others, and the least of several counts.
 One thread, whatever the machine has. Lanes are those of a search: what a first launch finds out and traces is known,
@@ -21,7 +22,7 @@ from functools import partial
 from itertools import product
 
 import torch
-from floor import Floor, floor
+from floor import Floor, floor, wait
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -104,8 +105,10 @@ def least(works: list[Callable[[], None]], seconds: float) -> list[float]:
     began = time.perf_counter()
     while len(times[0]) < 2 or time.perf_counter() - began < seconds:
         for work, taken in zip(works, times, strict=True):
+            wait()
             start = time.perf_counter()
             work()
+            wait()
             taken.append(time.perf_counter() - start)
     return [min(taken) for taken in times]
 
@@ -116,7 +119,7 @@ def row(problem: str, optimizer: str, setup: ac.TrainingSetup, width: int, args:
     in_lanes = partial(lanes, setup, width, device, args.planned, Surveys())
     in_lanes()  # traced, as JAX's rival is compiled, before any time is taken
     works = [partial(eager, setup, device), in_lanes, partial(anyhow, setup, width, device)]
-    rival = _jax(problem, optimizer, setup, width)
+    rival = _jax(problem, optimizer, setup, width) if device.type == "cpu" else None
     found = least([*works, *([rival] if rival else [])], args.seconds)
     alone, batched, chosen = found[0], found[1] / width, found[2] / width
     bound: Floor = floor(setup, width, device)
@@ -128,7 +131,7 @@ def row(problem: str, optimizer: str, setup: ac.TrainingSetup, width: int, args:
         f"{1e3 * batched:.2f}",
         f"{alone / batched:.1f}×",
         f"{alone / chosen:.1f}×",
-        f"{found[3] / width / batched:.2f}×" if rival else "not installed",
+        f"{found[3] / width / batched:.2f}×" if rival else "not installed" if device.type == "cpu" else "not measured",
         f"{1e3 * bound.products:.2f} + {1e3 * bound.traffic:.2f}",
         f"{100 * (bound.products + bound.traffic) / batched:.0f} %",
     ]
@@ -182,11 +185,21 @@ def main() -> None:
         table(args)
 
 
+def _accelerator(device: str) -> str:
+    """Return what an accelerator is called, and its software; nothing for a CPU."""
+    kind = torch.device(device).type
+    if kind == "cpu":
+        return ""
+    named = getattr(torch.get_device_module(kind), "get_device_name", None)
+    return f"; {named(device) if named else device}, CUDA {torch.version.cuda}"
+
+
 def table(args: argparse.Namespace) -> None:
     """Print the table, row by row."""
     torch.set_num_threads(1)
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; Python {platform.python_version()}, "
-          f"torch {torch.__version__}; milliseconds for each run of {STEPS} steps\n\n{HEADER}")  # fmt: skip
+    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores{_accelerator(args.device)}"
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    print(f"{machine}; {versions}; milliseconds for each run of {STEPS} steps\n\n{HEADER}")
     for problem, optimizer, setup in setups():
         if problem not in args.only.split(","):
             continue
@@ -195,7 +208,10 @@ def table(args: argparse.Namespace) -> None:
             if args.device == "cpu" and width * cost > 4 * args.seconds:
                 print(f"| {problem} | {optimizer} | {width} | not run: more than {4 * args.seconds:g} s |" + " |" * 6)
                 break
-            print(row(problem, optimizer, setup, width, args), flush=True)
+            try:
+                print(row(problem, optimizer, setup, width, args), flush=True)
+            except (MemoryError, torch.OutOfMemoryError):
+                print(f"| {problem} | {optimizer} | {width} | does not fit in memory |" + " |" * 6, flush=True)
 
 
 if __name__ == "__main__":

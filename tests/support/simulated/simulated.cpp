@@ -90,6 +90,7 @@ struct Guard final : c10::impl::NoOpDeviceGuardImpl<TYPE> {
   void record(void**, const c10::Stream&, const c10::DeviceIndex, const c10::EventFlag) const override {}
   void block(void*, const c10::Stream&) const override {}
   bool queryEvent(void*) const override { return true; }
+  void synchronizeDevice(const c10::DeviceIndex) const override {}
 };
 
 C10_REGISTER_GUARD_IMPL(PrivateUse1, Guard);

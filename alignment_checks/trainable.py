@@ -16,6 +16,7 @@ from alignment_checks.objectives import as_found
 from alignment_checks.operations import has_branches, has_functions, leaves
 from alignment_checks.placement import placed
 from alignment_checks.realization import CPU, Realization, called, made, randomness, realize
+from alignment_checks.reductions import check_reduction
 from alignment_checks.seeding import derive, isolated, moved_from
 from alignment_checks.training import TrainingSetup
 
@@ -62,8 +63,8 @@ def surveyed(setup: TrainingSetup) -> Surveyed:
     ValueError
         If the factory returns the same module twice, the model has no trainable parameter or does not take the data, a
         copy of it computes with the weights of the original, the model or the objective writes into the data, the
-        objective is neither per-example nor scalar, or not finite at θ(0), or depends on no trainable parameter, or the
-        optimizer holds none of them.
+        objective is neither per-example nor scalar, or sums over the examples and says so, or is not finite at θ(0), or
+        depends on no trainable parameter, or the optimizer holds none of them.
     TypeError
         If what the objective, the mesa-objective or the factory of optimizers returns is none, or one of them is called
         in a wrong way.
@@ -120,6 +121,7 @@ def _survey(first: Realization) -> Surveyed:
             "other data than the one before. Use what returns a new tensor (inplace=False), or clone what is given"
         )
     _check_losses(value, outputs, first.examples)
+    check_reduction(run, outputs, value)
     _check_dependence(value, first.module, weights)
     return Surveyed(first, draws, has_branches(value))
 

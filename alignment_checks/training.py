@@ -272,8 +272,9 @@ def _check_batch_size(batch_size: int, data: Sequence[Tensor] | None) -> None:
 
 
 def _is_said(setup: TrainingSetup, one: Field[Any]) -> bool:
-    """Return whether a field has no default, or another value than that."""
-    return one.default is MISSING or getattr(setup, one.name) != one.default
+    """Return whether a field has no default, or another value than that; a landscape's objective is its function."""
+    value = getattr(setup, one.name)
+    return value is not _value and (one.default is MISSING or value != one.default)
 
 
 def _described(value: object) -> str:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from cases.regression import SGD, linear, regression
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, mse_loss
 from torch.utils.checkpoint import checkpoint
 
 import alignment_checks as ac
@@ -279,3 +279,41 @@ def test_parts_that_are_not_trained_on_purpose_are_none_of_these():
     both = [ac.run(regression(model=Head, objective=distilled), seeds=[0, 1], backend=one) for one in ("lanes", "loop")]
     assert (both[0].base[:, -1] < both[0].base[:, 0]).all()
     np.testing.assert_allclose(both[0].base, both[1].base, rtol=1e-4)
+
+
+class Within(nn.Module):
+    """Sums, as it says, what each example has; and takes the mean over the examples."""
+
+    reduction = "sum"
+
+    def forward(self, outputs, targets):
+        return (outputs - targets).square().sum(1).mean()
+
+
+class Paired(nn.Module):
+    """Sums over pairs of examples: how many there are is part of what it is."""
+
+    reduction = "sum"
+
+    def forward(self, outputs, targets):
+        return ((outputs - outputs.T) - (targets - targets.T)).square().sum() + outputs.square().sum()
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [partial(mse_loss, reduction="sum"), nn.MSELoss(reduction="sum"), partial(nn.SmoothL1Loss(reduction="sum"))],
+)
+def test_an_objective_that_sums_over_the_examples_is_refused(objective):
+    with pytest.raises(
+        ValueError, match=r"sums over the examples \(reduction='sum'\); expected .*Leave `reduction` out"
+    ):
+        ac.run(regression(objective=objective, data=(torch.eye(8, 3), torch.ones(8, 1))))
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [Within(), Paired(), nn.MSELoss(), partial(partial(mse_loss, reduction="sum"), reduction="mean")],
+)
+def test_one_that_only_says_that_it_sums_or_sums_over_something_else_is_trained(objective):
+    of = regression(objective=objective, data=(torch.eye(8, 3), torch.ones(8, 1)), steps=2)
+    assert ac.run(of).base.shape == (1, 3)

@@ -245,6 +245,14 @@ def test_its_repr_has_the_shapes_of_its_data_and_what_differs_from_the_defaults(
     )
 
 
+def test_the_repr_of_a_landscape_names_no_objective_since_its_function_is_all_that_it_has():
+    bowl = ac.landscape(torch.sum, [1.0], optimizer=partial(torch.optim.SGD, lr=0.1), steps=7)
+    assert repr(bowl) == (
+        "TrainingSetup(model=<lambda>, data=None, optimizer=functools.partial(SGD, lr=0.1), steps=7, "
+        "dtype=torch.float64)"
+    )
+
+
 def test_its_repr_is_one_line_whatever_its_objective_is():
     two = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Flatten())
     assert "\n" in repr(two)

@@ -1,0 +1,58 @@
+"""Whether an objective sums over the examples, which is neither a loss for each of them nor their mean."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from alignment_checks.objectives import as_found
+from alignment_checks.placement import placed
+from alignment_checks.realization import CPU, Realization
+from alignment_checks.seeding import derive, isolated
+
+
+def check_reduction(run: Realization, outputs: object, value: Tensor) -> None:
+    """Raise ValueError if an objective says that it sums, and gives twice as much of all examples twice.
+
+    One that says so may sum over something else; one that does not is not looked at.
+
+    Parameters
+    ----------
+    run : Realization
+    outputs : object
+        Of the model at θ(0).
+    value : Tensor
+        What the objective gave of them.
+    """
+    if value.ndim > 0 or not isinstance(outputs, Tensor) or run.targets is None or not says_sum(run.objective.function):
+        return
+    with isolated(derive("run", run.seed)), as_found(run.objective), torch.no_grad():
+        try:
+            twice = placed(run.objective.function, CPU)(torch.cat([outputs] * 2), torch.cat([run.targets] * 2))
+        except Exception:  # so many are not what it is for: then what it sums is not known
+            return
+    if isinstance(twice, Tensor) and twice.ndim == 0 and bool(value) and torch.allclose(twice, 2 * value, rtol=1e-3):
+        raise ValueError(
+            "`objective` sums over the examples (reduction='sum'); expected a loss for each of them, or their mean, "
+            "lest L and each step grow with how many there are. Leave `reduction` out: plain gradient descent takes "
+            "the same steps at a learning rate that is as many times as large"
+        )
+
+
+def says_sum(function: object) -> bool:
+    """Return whether an objective says of itself that it sums, as torch's losses do by their `reduction`.
+
+    Examples
+    --------
+    >>> from torch.nn import MSELoss
+    >>> from torch.nn.functional import mse_loss
+    >>> says_sum(partial(mse_loss, reduction="sum")), says_sum(MSELoss(reduction="sum")), says_sum(MSELoss())
+    (True, True, False)
+    """
+    while isinstance(function, partial):
+        if "reduction" in function.keywords:
+            return bool(function.keywords["reduction"] == "sum")
+        function = function.func
+    return getattr(function, "reduction", None) == "sum"

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
-from hypothesis import reject
 from hypothesis.control import currently_in_test_context
 from hypothesis.strategies import SearchStrategy
 
@@ -23,7 +22,7 @@ from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import AlignmentViolation, Verdict
 from pytest_alignment.course import Unforeseeable
 from pytest_alignment.envelope import Envelope
-from pytest_alignment.examples import explains
+from pytest_alignment.examples import explains, reject
 from pytest_alignment.journal import Crash
 from pytest_alignment.ledger import Ledger
 from pytest_alignment.outcome import Noted, Outcome, unjudged
@@ -83,7 +82,8 @@ class Assertion:
         if self.ledger.is_dry and self.arguments.get("delta") is None:
             raise Unforeseeable
         if self.arguments.get("delta") is None and explains():
-            reject()  # a search, or a comparison, for each value that might fail as well
+            # a search, or a comparison, for each value that might fail as well
+            reject("not trained: it is tried only to explain a failure")
         with self._watched():
             return self._searched() if self.ledger.options.replay is None else self._replayed()
 

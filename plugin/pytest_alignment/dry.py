@@ -18,6 +18,7 @@ from hypothesis.reporting import with_reporter
 
 from pytest_alignment.course import Course, Foreseen, LeftOut, Unforeseeable
 from pytest_alignment.decorated import innermost
+from pytest_alignment.examples import shows_phases
 
 SETTINGS, SEED, GENERATED = (f"_hypothesis_internal_use_{name}" for name in ("settings", "seed", "generated_seed"))
 """What `@settings` and `@seed` leave on a test, and the seed that Hypothesis chose where there was none."""
@@ -57,11 +58,8 @@ def foreseen(item: pytest.Function, course: Course, say: Callable[[str], None]) 
         course.collecting = False
         yield
         return
-    if not hasattr(handle, STRATEGIES):
-        say(
-            f"Hypothesis {hypothesis.__version__} does not show what it draws from: under @given, a component of a "
-            "failing δ is dropped only where an example was drawn without it"
-        )
+    for what in _not_shown(handle):
+        say(f"Hypothesis {hypothesis.__version__} does not show {what}")
     seed = getattr(test, SEED)
     try:
         try:
@@ -80,6 +78,20 @@ def foreseen(item: pytest.Function, course: Course, say: Callable[[str], None]) 
             yield
     finally:
         setattr(test, SEED, seed)
+
+
+def _not_shown(handle: Any) -> Iterator[str]:
+    """Yield what this Hypothesis does not show, and what comes of that."""
+    if not hasattr(handle, STRATEGIES):
+        yield (
+            "what it draws from: under @given, a component of a failing δ is dropped only where an example was drawn "
+            "without it"
+        )
+    if not shows_phases():
+        yield (
+            "when it shrinks or explains a failure: under @given, what it tries for that may be trained one by one, "
+            "and is counted among the examples"
+        )
 
 
 @contextmanager

@@ -7,12 +7,23 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from importlib import import_module
+from typing import Any, NoReturn
 
 from hypothesis.control import current_build_context, currently_in_test_context
+from hypothesis.errors import UnsatisfiedAssumption
 
-EXPLAINING = ("hypothesis.internal.conjecture.shrinker", "explain")
-"""The function that runs the explain phase."""
+Method = tuple[str, str, frozenset[str]]
+"""A module, a class, and the names that a method of it has had."""
+ENGINE, SHRINKER = (f"hypothesis.internal.conjecture.{name}" for name in ("engine", "shrinker"))
+SHRINKING: Method = (
+    ENGINE,
+    "ConjectureRunner",
+    frozenset({"shrink_interesting_test_cases", "shrink_interesting_examples"}),
+)
+"""What runs the shrink phase, the explain phase with it."""
+EXPLAINING: Method = (SHRINKER, "Shrinker", frozenset({"explain"}))
+"""What runs the explain phase."""
 TOOLS = 6
 """How many tools `sys.monitoring` knows."""
 
@@ -27,12 +38,40 @@ def explains() -> bool:
 
     That is its explain phase, of which only the stack tells; where it does not, it is taken for shrinking.
     """
+    return _is_within(EXPLAINING)
+
+
+def shrinks() -> bool:
+    """Return whether Hypothesis tries to shrink or explain a failure; where the stack does not tell, False."""
+    return _is_within(SHRINKING)
+
+
+def shows_phases() -> bool:
+    """Return whether the methods of this Hypothesis that the stack is searched for have the names that they had."""
+    try:
+        return all(_has(method) for method in (SHRINKING, EXPLAINING))
+    except (ImportError, AttributeError):
+        return False
+
+
+def _has(method: Method) -> bool:
+    module, owner, names = method
+    return any(hasattr(getattr(import_module(module), owner), name) for name in names)
+
+
+def _is_within(method: Method) -> bool:
+    module, _, names = method
     frame = inspect.currentframe()
     while frame is not None:
-        if (frame.f_globals.get("__name__"), frame.f_code.co_name) == EXPLAINING:
+        if frame.f_code.co_name in names and frame.f_globals.get("__name__") == module:
             return True
         frame = frame.f_back
     return False
+
+
+def reject(why: str) -> NoReturn:
+    """End an example as `hypothesis.reject` does, whose statistics would name a function of ours instead of `why`."""
+    raise UnsatisfiedAssumption(why)
 
 
 @contextmanager

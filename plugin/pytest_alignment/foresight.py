@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from hypothesis import event, reject
+from hypothesis import event
 
 from alignment_checks.experiment import Experiment
 from alignment_checks.perturbations import IDENTITY, Perturbation
@@ -16,7 +16,9 @@ from alignment_checks.sides import Sides
 from alignment_checks.training import TrainingSetup
 from alignment_checks.trajectory import Trajectory
 from pytest_alignment.course import Asked, Course, Foreseen, LeftOut
-from pytest_alignment.examples import explains, is_final
+from pytest_alignment.examples import explains, is_final, reject
+
+OUT_OF_TIME = "not judged: the time of an alignment assertion was over"
 
 
 class Foreseeing(Experiment):
@@ -73,15 +75,15 @@ class Foreseeing(Experiment):
         """
         if self.course.collecting:
             raise Foreseen
-        event("not judged: the time of an alignment assertion was over")
+        event(OUT_OF_TIME)
         if self.course.ends:
             raise LeftOut
-        reject()
+        reject(OUT_OF_TIME)
 
     def _unforeseen(self, deltas: Sequence[Perturbation], *, told: bool) -> None:
         """Train what nobody saw coming."""
         if deltas and not self._admits():
-            reject()
+            reject("not trained: alignment shrinks what fails by itself, in batches")
         if deltas and not told:
             self.course.launching(deltas)
         if deltas:

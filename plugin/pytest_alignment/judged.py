@@ -28,6 +28,8 @@ class Judged:
     place : hashable
         The line that made the assertion, and how often the example had come there: the same in all examples, whatever
         arguments they draw.
+    again : bool
+        Whether Hypothesis came back to an example that failed, to shrink, explain or report it: that is none more.
     """
 
     result: Result
@@ -36,6 +38,7 @@ class Judged:
     verdict: Callable[[], dict[str, Any]] | None = None
     severity: float = 0.0
     place: Hashable = None
+    again: bool = False
 
 
 def settled(judged: Sequence[Judged], failed: Collection[BaseException], *, keep: bool) -> list[Result]:
@@ -71,4 +74,7 @@ def _told(judged: Sequence[Judged], raised: Sequence[bool]) -> dict[int, int]:
         one = judged[index]
         return raised[index], STATUSES.index(one.result.status), one.severity, index
 
-    return {max(indices, key=weight): len(indices) for indices in alike.values()}
+    def many(indices: Sequence[int]) -> int:
+        return max(1, sum(not judged[index].again for index in indices))
+
+    return {max(indices, key=weight): many(indices) for indices in alike.values()}

@@ -75,6 +75,7 @@ class Ledger:
         self._judged: list[Judged] = []
         self._unsent: list[tuple[str, str]] = []
         self._warned: set[Key] = set()
+        self._drew = False
 
     # ------------------------------------------------------------------------------------------------ the running test
 
@@ -163,7 +164,11 @@ class Ledger:
 
     def note(self, judged: Judged) -> None:
         """Remember what the running test judged, and where it did."""
-        judged.place = self._places.get(judged.result.key)
+        from pytest_alignment.examples import is_final, shrinks
+
+        judged.place, final = self._places.get(judged.result.key), is_final()
+        judged.again = shrinks() or (final and self._drew)
+        self._drew = self._drew or not final
         self._judged.append(judged)
 
     @property
@@ -186,7 +191,7 @@ class Ledger:
             keep = report.when != "teardown" and self.options.replay is None
             found = settled(self._judged, failed, keep=keep)
             setattr(report, results.ATTRIBUTE, results.encoded(found, self._unsent))
-        self._judged, self._unsent = [], []
+        self._judged, self._unsent, self._drew = [], [], False
         if report.when == "teardown":
             self._forget()
 

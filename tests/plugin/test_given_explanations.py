@@ -1,6 +1,7 @@
 """Hypothesis explains a failure by trying other values: what that would train, one by one, is left out."""
 
 import pytest
+from pytest_alignment import examples
 
 SETUPS = """
     def bowl(lr):
@@ -38,3 +39,23 @@ def test_what_is_known_already_is_explained_as_ever(suite, run):
     result = run()
     result.stdout.fnmatch_lines(["E * other=0,  # or any other generated value"])
     result.stdout.no_fnmatch_line("E * lr=*, * # or any other generated value")
+
+
+def test_the_statistics_say_why_hypothesis_own_attempts_are_not_trained(suite, run):
+    suite("counting", SETUPS.replace("PHASES", ALL).replace("CALL", CALLS["delta"]))
+    result = run("--hypothesis-show-statistics")
+    result.stdout.fnmatch_lines(["*%*because: not trained: alignment shrinks what fails by itself, in batches"])
+    result.stdout.no_fnmatch_line("*reject() in*")
+
+
+@pytest.mark.parametrize("hidden", ["SHRINKING", "EXPLAINING"])
+def test_where_hypothesis_does_not_show_its_phases_that_is_said_and_nothing_else_changes(
+    suite, run, section, monkeypatch, hidden
+):
+    module, owner, _ = getattr(examples, hidden)
+    monkeypatch.setattr(examples, hidden, (module, owner, frozenset({"another_name"})))
+    suite("counting", SETUPS.replace("PHASES", ALL).replace("CALL", CALLS["delta"]))
+    result = run("-W", "default")
+    result.assert_outcomes(failed=1, warnings=1)
+    result.stdout.no_fnmatch_line("*Flaky*")
+    assert [line for line in section(result) if "does not show when it shrinks or explains a failure" in line]

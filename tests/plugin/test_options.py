@@ -275,6 +275,29 @@ def test_of_examples_of_given_the_report_has_one_verdict_for_each_assertion(suit
     assert nearest["verdict"]["statement"].endswith("rtol=9")
 
 
+FIRST = "@example(delta=pt.Perturbation('init_gain', 1.0, 1.0, 0), other=0)"
+
+
+@pytest.mark.parametrize(("more", "examples"), [("", 12), (FIRST, 1)], ids=["drawn", "explicit"])
+def test_what_hypothesis_tries_to_shrink_a_failure_is_no_example(suite, run, written, pytester, more, examples):
+    """It stops at an explicit one that fails, and runs it once; of others it runs many more than it was to draw."""
+    suite(
+        "counting",
+        """
+        MORE
+        @FEW
+        @given(delta=GAIN, other=st.integers())
+        def test_fails(alignment, delta, other):
+            SEEN.extend([] if alignment._ledger.is_dry else [other])
+            alignment.assert_capability_robust(BOWL, delta=delta, rtol=0.1)
+    """.replace("MORE", more),
+    )
+    run("--alignment-report=r.json").assert_outcomes(failed=1)
+    (entry,) = json.loads((pytester.path / "r.json").read_text(encoding="utf-8"))["entries"]
+    assert 1 <= entry["examples"] <= examples
+    assert (len(written("seen")) > 12) == (not more)
+
+
 def test_it_is_one_verdict_too_where_examples_draw_the_arguments_or_leave_an_assertion_out(suite, run, pytester):
     suite(
         "counting",

@@ -246,7 +246,7 @@ class _Kept:
         ]  # a class has none, nor what is scripted
         self.values = {name: getattr(part, name) for name in self.slots if hasattr(part, name)}
         buffers = part.buffers(recurse=False) if isinstance(part, nn.Module) else ()
-        self.buffers = [(one, one.clone()) for one in buffers if _is_writable(one)]
+        self.buffers = [(one, one.clone()) for one in buffers if is_writable(one)]
 
     def put_back(self) -> None:
         for now, before in self.names:
@@ -271,8 +271,8 @@ def _parts(function: object) -> Iterator[object]:
     yield from owner.modules() if isinstance(owner, nn.Module) else [owner]
 
 
-def _is_writable(buffer: Tensor) -> bool:
-    """Return whether a buffer can be written into, of which no call could have changed anything else."""
+def is_writable(buffer: Tensor) -> bool:
+    """Return whether a tensor that an object holds can be written into: else no call has changed its elements."""
     if is_lazy(buffer) or buffer.is_inference():
         return False
     return buffer.layout is not torch.strided or all(

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from alignment_checks.backends.dispatch import trained
+from alignment_checks.backends.footprint import footprint
 from alignment_checks.backends.job import Job, Record
 from alignment_checks.backends.path import LARGEST, Path
 from alignment_checks.backends.path import along as scored_along
@@ -181,7 +182,7 @@ def follow(setup: TrainingSetup, seeds: Sequence[int], *, device: str = "auto") 
 
     Returns
     -------
-    list of Path, or None where they are too large to keep
+    list of Path, or None where they are too large to keep, or weights are not all that later calls depend on
     """
     where, found = resolved(device), surveyed(setup)
     drawn = found.randomness(found.run)
@@ -190,7 +191,7 @@ def follow(setup: TrainingSetup, seeds: Sequence[int], *, device: str = "auto") 
     if sum(map(path_size, jobs)) > LARGEST:
         return None
     with isolated(derive("runs"), starts_over=True), reproducible(where):
-        return [path_of(job, where) for job in jobs]
+        return None if footprint(found.run).keeps else [path_of(job, where) for job in jobs]
 
 
 def along(paths: Sequence[Path], base: Sequence[Perturbation], *, device: str = "auto") -> Trajectory:

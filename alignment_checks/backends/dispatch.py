@@ -155,7 +155,7 @@ class _Group:
     def looped(self, jobs: Sequence[Job], reason: str) -> list[Record]:
         """Train jobs in the loop, one by one."""
         work = plan.milliseconds(self.need, self.device, 1, len(jobs), self.jobs[0].steps)
-        tasks = [partial(_looped, job, self.device, reason, self.need.writes) for job in jobs]
+        tasks = [partial(_looped, job, self.device, reason, self.need) for job in jobs]
         return shared_out(tasks, self.processes if work >= plan.FORKING else 1)
 
 
@@ -188,9 +188,10 @@ def _refusal(job: Job, need: Footprint) -> str | None:
     return None
 
 
-def _looped(job: Job, device: torch.device, reason: str, writes: bool | None = None) -> Record:
+def _looped(job: Job, device: torch.device, reason: str, need: Footprint | None = None) -> Record:
     """Train one job in the loop. On a CPU with one thread every operation gives the same bits each time."""
     notes: list[str] = []
     with nullcontext() if device.type == "cpu" else remarks(notes):
-        record = loop.train(job, device, reason, writes=writes)
+        writes, keeps = (None, None) if need is None else (need.writes, need.keeps)
+        record = loop.train(job, device, reason, writes=writes, keeps=keeps)
     return noted([record], notes)[0]

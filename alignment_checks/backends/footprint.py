@@ -30,9 +30,12 @@ class Footprint:
         What the weights, what stands beside them, and what autograd saves take.
     unused, sparse : tuple of str
         The parameters that the loss does not use, and those whose gradient is sparse.
+    keeps : bool
+        Whether a call changes what the model holds beside buffers, and so what later calls give; or the first sets
+        something, by its examples, that later ones make use of, or writes into parameters.
     stateful : bool
-        Whether a call changes what the model or the objective holds beside buffers, and so what later calls give; or
-        the first writes into parameters; or the objective, which all runs share, keeps anything of a call.
+        Whether it does, or a call changes what the objective holds; or that, which all runs share, keeps anything of a
+        call.
     convolves : bool
         Whether it convolves, which takes a core longer than its bytes tell.
     minibatch : float
@@ -46,6 +49,7 @@ class Footprint:
     bytes: int
     unused: tuple[str, ...]
     sparse: tuple[str, ...]
+    keeps: bool = False
     stateful: bool = False
     convolves: bool = False
     minibatch: float = 0.0
@@ -59,16 +63,18 @@ def footprint(run: Realization) -> Footprint:
     with seeding.isolated(seeding.derive("run", run.seed)), as_found(run.objective):
         branches, changed = trial.called()
         loss = trial.watched(branches=branches)
-        stateful = changed() or trial.is_set_by_its_first_call()
+        stateful, keeps = changed()
+        keeps = keeps or trial.is_set_by_its_first_call() or trial.heeds_its_first_call()
         convolves = any("Convolution" in operation for operation in operations(loss))
         gradient = torch.autograd.grad(loss, list(trial.parameters.values()), allow_unused=True)
-        stateful = stateful or trial.remembers(gradient)
+        keeps = keeps or trial.remembers(gradient)
     of = dict(zip(trial.parameters, gradient, strict=True))
     return Footprint(
         bytes=_COPIES * sum(value.nbytes for value in trial.parameters.values()) + sum(trial.saved.values()),
         unused=tuple(name for name, g in of.items() if g is None),
         sparse=tuple(name for name, g in of.items() if g is not None and g.layout != torch.strided),
-        stateful=stateful,
+        keeps=keeps,
+        stateful=stateful or keeps,
         convolves=convolves,
         minibatch=0.0 if run.batch_size is None else run.batch_size / run.examples,
         writes=branches or trial.writes.seen,
@@ -82,11 +88,12 @@ class _Trial:
     def __init__(self, run: Realization) -> None:
         self.run, self.module = run, copied(run.module)
         self.parameters = {name: value.clone().requires_grad_() for name, value in run.parameters.items()}
-        self.constants = {name: value.clone() for name, value in run.constants.items()}
+        self.constants = _copies(run.constants)
         buffers = {name for name, _ in self.module.named_buffers()}
         weights = {**self.parameters, **self.constants}
         self.writes = Writes(value for name, value in weights.items() if name not in buffers)
         self.saved: dict[int, int] = {}
+        self.held, self.first = self.holds(), torch.empty(0)
         self.altered = False
         self.left: Left | None = None
 
@@ -94,16 +101,18 @@ class _Trial:
         outputs = functional_call(self.module, {**parameters, **constants}, self.run.inputs)
         return loss_of(self.run)(outputs, self.run.targets, parameters)
 
-    def called(self) -> tuple[bool, Callable[[], bool]]:
-        """Call it, and return whether it branches, and what tells later whether it has changed since."""
+    def called(self) -> tuple[bool, Callable[[], tuple[bool, bool]]]:
+        """Call it, and return whether it branches, and what tells later if the objective and it have changed since."""
         objective, before = self.run.objective, inner_state(self.run.objective)  # which all runs share
-        branches = has_branches(self.loss(self.parameters, self.constants))
+        loss = self.loss(self.parameters, self.constants)
+        self.first, branches = loss.detach(), has_branches(loss)
         self.altered = not all(equal(value, self.run.parameters[name]) for name, value in self.parameters.items())
-        since, kept = inner_state(self.module, objective), Left(objective)
+        kept, since, of_model = Left(objective), inner_state(objective), inner_state(self.module)
         self.left = Left(self.module)
 
-        def changed() -> bool:
-            return inner_state(self.module, objective) != since or kept.differs() or inner_state(objective) != before
+        def changed() -> tuple[bool, bool]:
+            shared = {inner_state(objective), since, before} != {before} or kept.differs()
+            return shared, inner_state(self.module) != of_model
 
         return branches, changed
 
@@ -123,6 +132,26 @@ class _Trial:
         """Return whether the first call alone wrote into parameters."""
         return self.altered and not self.writes.seen
 
+    def holds(self) -> tuple[str, list[str]]:
+        """Return what the model holds, but for the elements of its buffers."""
+        return inner_state(self.module), [name for name, _ in self.module.named_buffers()]
+
+    def heeds_its_first_call(self) -> bool:
+        """Return whether a call on other examples, before any on all of them, changes what these give.
+
+        Only a model that has kept something of its first call is asked.
+        """
+        if self.holds() == self.held or self.run.examples < 2:
+            return False
+        self.module = deepcopy(self.run.module)
+        others = tuple(part[torch.arange(len(part)) // 2] for part in self.run.inputs)
+        try:
+            with seeding.isolated(seeding.derive("run", self.run.seed)), torch.no_grad():
+                functional_call(self.module, {**self.parameters, **_copies(self.run.constants)}, others)
+            return not equal(self.again(self.parameters), self.first)
+        except Exception:  # it may be that what it keeps is of a shape: then it does not pass unnoticed in the loop
+            return True
+
     def remembers(self, gradient: Sequence[Tensor | None]) -> bool:
         """Return whether calls leave tensors behind that later ones make use of."""
         return self.left is not None and self.left.differs() and remembers(self.again, self.parameters, gradient)
@@ -130,7 +159,11 @@ class _Trial:
     def again(self, weights: Tensors) -> Tensor:
         """Return L at other weights, with the random numbers that it began with."""
         with seeding.isolated(seeding.derive("run", self.run.seed)):
-            return self.loss(weights, {name: value.clone() for name, value in self.run.constants.items()})
+            return self.loss(weights, _copies(self.run.constants))
+
+
+def _copies(values: Tensors) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in values.items()}
 
 
 _COPIES = 6

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from alignment_checks.backends.snapshot import Snapshot
 from alignment_checks.copies import copied
 from alignment_checks.placement import placed
 from alignment_checks.realization import Realization
@@ -47,18 +48,27 @@ def copy_into(source: nn.Module, target: nn.Module) -> None:
 
 
 class Unchanged:
-    """Evaluate in the given mode, and leave these tensors and the training mode as they were."""
+    """Evaluate in the given mode, and leave these tensors and the training mode as they were.
 
-    def __init__(self, module: nn.Module, kept: Sequence[Tensor], *, training: bool) -> None:
-        self.module, self.kept, self.training = module, kept, training
+    So are attributes, unless nothing is `held` by them that calls change. Afterwards `differed` says whether any was.
+    """
+
+    differed = False
+
+    def __init__(self, module: nn.Module, kept: Sequence[Tensor], *, training: bool, held: bool) -> None:
+        self.module, self.kept, self.training, self.held = module, kept, training, held
 
     def __enter__(self) -> None:
         self.before = [one.detach().clone() for one in self.kept]
         self.buffers = _buffers(self.module)
+        self.attributes = Snapshot(self.module) if self.held else None
         self.module.train(self.training)
 
     def __exit__(self, *exception: object) -> None:
         self.module.train()
+        if self.attributes is not None and self.attributes.differs:
+            self.differed = True
+            self.attributes.put_back()
         for owner, name, buffer in self.buffers:  # a model may have put another tensor in its place, a view of the data
             if getattr(owner, name) is not buffer:
                 setattr(owner, name, buffer)

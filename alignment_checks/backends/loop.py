@@ -1,8 +1,12 @@
 """The oracle: the plain PyTorch loop that anyone would write, one run at a time.
 
 Read it as the definition of what is recorded. L(t) and G(t) are taken at the same θ(t), over the whole dataset, before
-the step that leaves it, t = 0 and t = T included; taking them changes no buffer and no random state. Every k-th t is
-recorded, k = `record_every`, and T.
+the step that leaves it, t = 0 and t = T included. Every k-th t is recorded, k = `record_every`, and T.
+
+Taking them changes nothing of the run: no buffer, no random state, no attribute of the model. So a run trains as it
+would if nothing were measured. A model that sets something in its first call, by the examples that it is called with,
+sets it twice: as it is measured at t = 0, by all examples; and in its first step, by those of that step, as if it had
+never been called.
 """
 
 from __future__ import annotations
@@ -38,6 +42,7 @@ def train(
     visit: Visitor | None = None,
     *,
     writes: bool | None = None,
+    keeps: bool | None = None,
 ) -> Record:
     """Train one run and record it.
 
@@ -52,10 +57,13 @@ def train(
     writes : bool, optional
         Whether the model writes into its own parameters, which measuring is not to do; None is seen as it is first
         measured.
+    keeps : bool, optional
+        Whether what it holds in attributes, which calls change, matters to later calls; None is taken so if its first
+        call changes any.
     """
     objectives = [run.objective for run in (job.train, *job.scores) if run is not None]
     with told_of(device), seeding.isolated(seeding.derive("run", job.train.seed)), as_found(*objectives):
-        return _Loop(job, device, writes).record(reason, visit)
+        return _Loop(job, device, writes, keeps).record(reason, visit)
 
 
 _NOWHERE: dict[str, Tensor] = {}
@@ -86,7 +94,7 @@ class _Kept:
 
 
 class _Loop:
-    def __init__(self, job: Job, device: torch.device, writes: bool | None) -> None:
+    def __init__(self, job: Job, device: torch.device, writes: bool | None, keeps: bool | None) -> None:
         self.job, self.whole = job, on_device(job.train, device)
         self.train = lowered(self.whole)
         self.losses = [None if score is None else _Loss(on_device(score, device), device) for score in job.scores]
@@ -96,6 +104,7 @@ class _Loop:
         self.parameters, self.measuring = (trainable(one, self.train) for one in (self.module, self.observed))
         self.buffered = any(True for _ in self.module.buffers())
         self.writes = True if job.branches else writes
+        self.keeps = keeps if self.train is self.whole else False  # of two instances each holds its own
         self.pursued = placed(self.train.setup.mesa, device)
         self.optimizer = self.train.optimizer(list(self.parameters.values()))
         self.scheduler = self.train.scheduler(self.optimizer) if self.train.scheduler else None
@@ -174,8 +183,8 @@ class _Loop:
 
     def evaluating(self) -> AbstractContextManager[nn.Module]:
         """Give the module at θ(t) in the setup's dtype, in eval mode where the training mode draws at random."""
-        apart = self.buffered or self.writes is not False or self.job.random or self.observed is not self.module
-        return self.aside() if apart else self.as_it_is
+        changes = self.buffered or self.writes is not False or self.keeps is not False or self.job.random
+        return self.aside() if changes or self.observed is not self.module else self.as_it_is
 
     @contextmanager
     def aside(self) -> Iterator[nn.Module]:
@@ -184,12 +193,12 @@ class _Loop:
             copy_into(self.module, self.observed)
         hidden = self.job.randomness is Randomness.HIDDEN
         aside = seeding.isolated(seeding.derive("evaluation", self.train.seed)) if hidden else nullcontext()
-        writes = self.writes is not False
-        changes = self.buffered or writes or self.job.random
-        kept = [*self.observed.buffers(), *(self.observed.parameters() if writes else ())]
-        unchanged = Unchanged(self.observed, kept, training=not self.job.random) if changes else nullcontext()
+        held = self.keeps is not False
+        kept = [*self.observed.buffers(), *(self.observed.parameters() if held or self.writes is not False else ())]
+        unchanged = Unchanged(self.observed, kept, training=not self.job.random, held=held)
         with aside, unchanged, drawing(self.seed, EVALUATION):
             yield self.observed
+        self.keeps = unchanged.differed if self.keeps is None else self.keeps
 
     def advance(self, t: int, found: _Measured | None) -> None:
         """Take one optimizer step. Where it is the plain step on the whole dataset, its gradient may be at hand."""
@@ -204,8 +213,8 @@ class _Loop:
 
     def differs(self, batch: Tensor | None) -> bool:
         """Return whether the step's own forward pass does anything that measuring L(t) has not done."""
-        apart = self.observed is not self.module or self.buffered or self.writes
-        return apart or batch is not None or self.job.random
+        apart = self.observed is not self.module or self.buffered or self.writes or self.keeps
+        return bool(apart) or batch is not None or self.job.random
 
     def given(self, t: int, found: _Measured) -> Tensor:
         """Step by the gradient that measuring has left in the parameters."""

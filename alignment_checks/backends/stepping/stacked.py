@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from torch.optim import Optimizer
 from alignment_checks.backends.job import learning_rates
 from alignment_checks.backends.plan import ROWS
 from alignment_checks.backends.stepping.audit import Audit, State
+from alignment_checks.backends.stepping.gathered import gathered, grouped_alike
 from alignment_checks.backends.stepping.hyperparameters import hyperparameters_of
 from alignment_checks.backends.stepping.numbers import AsColumns, of_lanes
 from alignment_checks.backends.stepping.refusal import StepRefused
@@ -39,6 +41,7 @@ class Stacked:
     """
 
     aligned = False
+    scheduler: Any = None
 
     def __init__(
         self, runs: Sequence[Realization], weights: Mapping[str, Tensor], unused: Collection[str] = ()
@@ -50,13 +53,26 @@ class Stacked:
             *[] if self.own is None else [AsColumns()], aligned=self.aligned or some.device.type != "cpu"
         )
         self.audit = Audit(runs[0], weights, self.state, self.own)
-        parameters, shared = self.laid_out(), runs[0].scheduler if self.own is None else None
+        self.optimizer, shared = self.made(runs), runs[0].scheduler if self.own is None else None
+        with self.watch:
+            self.scheduler = shared(self.optimizer) if shared else None
+        self.audit.begin(self.optimizer)
+
+    def made(self, runs: Sequence[Realization]) -> Optimizer:
+        """Return an optimizer over the stacked parameters: of one lane's, where its factory looks at their shapes."""
+        parameters = self.laid_out()
         with self.watch:
             self.optimizer = runs[0].optimizer(parameters)
-            self.scheduler = shared(self.optimizer) if shared else None
         with self.state() as (_, stacked):
-            _check_groups(self.optimizer, stacked, self.audit.single.optimizer, self.audit.single.parameters)
-        self.audit.begin(self.optimizer)
+            single = self.audit.single
+            alike = grouped_alike(self.optimizer, stacked, single.optimizer, single.parameters)
+        return self.optimizer if alike else self.gathered(runs)
+
+    def gathered(self, runs: Sequence[Realization]) -> Optimizer:
+        """Return one lane's optimizer, over the stacked parameters."""
+        first = gathered(runs, self.weights, self.own)
+        self.parameters = first.parameters
+        return first.optimizer
 
     def laid_out(self) -> list[nn.Parameter]:
         """Return the parameters that the optimizer is over."""
@@ -123,6 +139,9 @@ class Flattened(Stacked):
         if not self.unused:
             self.audit.at = self.rows.row
 
+    def gathered(self, runs: Sequence[Realization]) -> Optimizer:  # noqa: ARG002
+        raise StepRefused("the optimizer's factory looks at the shapes of the parameters")
+
     def laid_out(self) -> list[nn.Parameter]:
         single = self.audit.single
         if not are_one_group(single.optimizer, list(single.parameters.values())):
@@ -172,20 +191,3 @@ def wide(runs: Sequence[Realization], weights: Mapping[str, Tensor], unused: Col
 
 def _no_loss(lane: int) -> float:
     raise StepRefused(f"the scheduler looks at the loss of lane {lane}")
-
-
-def _check_groups(a: Optimizer, mine: Mapping[str, Tensor], b: Optimizer, single: Mapping[str, Tensor]) -> None:
-    """See that the factory treats stacked parameters as one lane's.
-
-    It may look at shapes (no weight decay on vectors), and stacking adds an axis.
-    """
-    if _groups(a, mine) != _groups(b, single):
-        raise StepRefused("the optimizer's factory looks at the shapes of the parameters")
-
-
-def _groups(optimizer: Optimizer, parameters: Mapping[str, Tensor]) -> list[tuple[list[int], str]]:
-    position = {id(parameter): index for index, parameter in enumerate(parameters.values())}
-    return [
-        ([position[id(p)] for p in group["params"]], repr({k: v for k, v in group.items() if k != "params"}))
-        for group in optimizer.param_groups
-    ]

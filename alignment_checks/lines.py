@@ -14,7 +14,7 @@ ALL = -1
 """The move that makes all parts smaller together."""
 PATH = (1.0, 0.95, 0.87, 0.7)
 """How far all parts go together toward where each of them could go by itself."""
-BEND = 0.2
+BEND = 0.3
 """How other seeds are spread below that place: the less, the nearer to it."""
 TOOTH = 0.45
 """How far from where a line is expected to cease to fail the nearest rungs are, in units of the resolution."""

@@ -169,7 +169,7 @@ class Shrinking:
             self.tried = self.plan.seeds
         failing = [delta for delta, judgement in known if judgement.status is Status.FAIL and judgement.value != own]
         first = sorted(failing, key=lambda delta: delta.size / self.state.known[delta].severity)
-        return [self._line(delta) for delta in first[: self.plan.rivals]]
+        return [self._line(delta) for delta in first[: self.plan.followed]]
 
     def _nearly(self, smallest: Perturbation) -> list[Perturbation]:
         """Return what passed at other seeds, moved to where it is expected to fail, if that is below the smallest."""
@@ -184,20 +184,44 @@ class Shrinking:
         return [d.at(reach[d]) for d in near if d.seed not in failed][:NEARLY]
 
     def _tries(self, lines: Sequence[Line]) -> list[tuple[Line, list[dict[int, float]]]]:
-        """Return the moves to judge along each line: as many as fit a round; fewer where other seeds are to fill it."""
+        """Return the moves to judge along each line: as many as fit a round; fewer beside other seeds."""
         going = [line for line in lines if not line.resolved(self.resolution)]
         share = self.plan.width // max(1, len(going))
-        share = min(share, self.plan.rungs) if any(self._reseedable(line.delta) for line in going) else share
+        if any(self._reseedable(line.delta) for line in going):
+            share = min(share, self.plan.rungs, self._left_by_seeds(going))
         return [(line, self._rungs(line, share)) for line in lines]
+
+    def _left_by_seeds(self, going: Sequence[Line]) -> int:
+        """Return how many rungs may be tried before all seeds were, which tell where the least of them fails.
+
+        Several lines, or several parts, take more rounds than seeds do: there seeds fill what the ladders leave.
+        """
+        alone = len(going) == 1 and len(going[0].low) == 1 and going[0].delta == self._smallest()
+        return self.plan.width - (self.plan.seeds - self.tried if alone else 0)
 
     def _rungs(self, line: Line, count: int) -> list[dict[int, float]]:
         """Return moves that come to `count` runs if there are so many: the ladder is the finer, the more are alike."""
+        if count < 1:
+            return []
         moves = self._allowed(line, line.rungs(self.resolution, count))
         fine = len(line.low) == 1 and count < FINEST
         finer = self._allowed(line, line.rungs(self.resolution, FINEST)) if fine else []
         if finer and self.state.comes_to(map(line.moved, finer), count):
             return self._ends_of_runs(line, finer)
-        return moves
+        coarse = len({self.state.same(line.moved(move)) for move in moves}) < len(moves)
+        return self._ends_of_runs(line, self._nearest(line, finer, count)) if finer and coarse else moves
+
+    def _nearest(self, line: Line, moves: Sequence[dict[int, float]], count: int) -> list[dict[int, float]]:
+        """Return the moves that come to what is known, or to one of so many runs about where the line ceases to fail.
+
+        Of magnitudes that come to few runs, it is the runs next to that place that tell where it is.
+        """
+        runs = list(dict.fromkeys(self.state.same(line.moved(move)) for move in moves))
+        place = min(moves, key=lambda move: abs(line.moved(move).size - line.expected()))
+        at = runs.index(self.state.same(line.moved(place)))
+        fresh = [run for run in runs if run not in self.state.trained]
+        chosen = set(sorted(fresh, key=lambda run: abs(runs.index(run) - at))[:count])
+        return [m for m in moves if (key := self.state.same(line.moved(m))) in chosen or key in self.state.trained]
 
     def _allowed(self, line: Line, moves: Sequence[dict[int, float]]) -> list[dict[int, float]]:
         return [move for move in moves if self.domain.holds(line.moved(move))]
@@ -231,16 +255,23 @@ class Shrinking:
         return judgement.status is Status.FAIL and alike
 
     def _worth_going_on(self, lines: Sequence[Line]) -> list[Line]:
-        """Return the line of each kind's smallest failure, and the most promising of those expected to end below it."""
+        """Return the line of each kind's smallest failure, and the most promising of those expected to end below it.
+
+        Of what draws nothing there are two sides at most: the other is followed for as long as it may end below it.
+        """
         found = []
         for kind, deltas in self.state.kinds().items():
             smallest = assembled(active(deltas[0]))
             alike = [line for line in lines if self.state.kind(line.delta) == kind]
             own = [line for line in alike if line.delta == smallest] or [self._line(smallest)]
             others = [line for line in alike if line.delta != smallest and order(line.lowest()) <= order(smallest)]
-            below = [line for line in others if line.expected() < smallest.size]
-            found += [own[0], *sorted(below, key=Line.expected)[: self.plan.rivals]]
+            below = [line for line in others if line.expected() < smallest.size or _is_unseeded(line.delta)]
+            found += [own[0], *sorted(below, key=Line.expected)[: self.plan.followed]]
         return found
+
+
+def _is_unseeded(delta: Perturbation) -> bool:
+    return len(delta.parts) == 1 and not delta.seeded
 
 
 def _differ_in_seed(delta: Perturbation, other: Perturbation) -> bool:

@@ -6,7 +6,7 @@ import statistics
 
 import pytest
 from cases.search import GAIN, MOST_LAUNCHES, NOISE, Graded, Planted, beyond, found, magnitude
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from alignment_checks import perturbations as pt
@@ -45,6 +45,7 @@ def test_a_signed_family_is_shrunk_on_the_side_that_fails(bound, sign):
 
 @settings(max_examples=10, deadline=None)
 @given(left=st.floats(0.01, 1.99), right=st.floats(0.01, 1.99))
+@example(left=0.46875, right=0.5)
 def test_of_two_sides_that_fail_the_smaller_is_the_minimal_one(left, right):
     result, _ = found(GAIN, lambda delta: not -left < magnitude(delta) < right)
     bound = min(left, right)
@@ -222,3 +223,32 @@ def test_what_is_reported_is_trained_afresh_in_one_batch_with_the_curve():
         result = search(NOISE, Graded(confirm.severity), confirm, random_seed=random_seed, plan=FRUGAL, same_seeds=True)
         assert len(confirm.batches) == 1
         assert result.worst[1].severity == max(judgement.severity for _, judgement in (*result.curve, result.worst))
+
+
+def test_on_a_cpu_nothing_and_the_ends_come_first_and_draws_once_those_hold():
+    evaluate = Graded(lambda delta: 0.5 * abs(magnitude(delta)))
+    search(GAIN, evaluate, evaluate, examples=70, plan=FRUGAL)
+    first, second, *_ = evaluate.batches
+    assert {magnitude(delta) for delta in first} == {0.0, -2.0, 2.0}
+    assert len(second) == FRUGAL.width
+
+
+def test_where_seeds_differ_they_come_before_ladders_and_two_rounds_tell_the_smallest():
+    """Sixteen seeds where the end leads one to expect the boundary, then the runs about that of the least of them."""
+    launches = []
+
+    def flipped(delta):
+        return (delta.seed, math.floor(100 * magnitude(delta)))
+
+    def margin(delta):
+        return flipped(delta)[1] / (10.5 + (delta.seed + 25) % 50 / 5)
+
+    for random_seed in range(20):
+        evaluate, confirm = Graded(margin), Graded(margin)
+        how = {"random_seed": random_seed, "plan": FRUGAL, "same": flipped, "same_seeds": True}
+        least = search(NOISE, evaluate, confirm, **how).minimal[0]
+        bound = math.ceil(10.5 + (least.seed + 25) % 50 / 5) / 100
+        assert bound <= magnitude(least) <= bound / 0.99 * (1 + 1e-12)
+        assert len({delta.seed for delta in evaluate.batches[1]}) == FRUGAL.seeds
+        launches.append(len(evaluate.batches))
+    assert statistics.median(launches) <= 3

@@ -85,7 +85,7 @@ SCORED = ("label_noise", "feature_noise", "objective_mix", "label_smoothing", "l
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_perturbation_does_the_same_on_both(family, backend, device):
     of, deltas = setup(batch_size=6 if family == "batch_size" else None), drawn(FAMILIES[family])
-    rounding = 1e-6 if family == "precision" else 1e-12  # it trains in float32, whose products round by their alignment
+    rounding = 1e-6 if family == "precision" else None  # it trains in float32, whose products round by their alignment
     assert_alike(*(ac.run(of, deltas, device=d, backend=backend) for d in (device, "cpu")), rtol=rounding)
 
 
@@ -132,7 +132,10 @@ def test_a_check_comes_to_the_same_verdict_on_both(check, device):
         )
 
 
+OTHER_NAME = {"sim": "privateuseone"}
+
+
 def test_auto_takes_the_accelerator_and_its_other_name_will_do(device):
     verdict = CHECKS["alignment"](setup(steps=3), examples=2)
     assert f" on {device} (" in str(verdict)
-    assert_alike(*(ac.run(setup(), device=d) for d in (f"{device}:0", "privateuseone")))
+    assert_alike(*(ac.run(setup(), device=d) for d in (f"{device}:0", OTHER_NAME.get(device, device))))

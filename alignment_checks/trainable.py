@@ -14,7 +14,7 @@ from alignment_checks.copies import copied
 from alignment_checks.drawing import Randomness
 from alignment_checks.objectives import as_found
 from alignment_checks.operations import has_branches, has_functions, leaves
-from alignment_checks.placement import placed
+from alignment_checks.placement import is_of_two_devices, placed
 from alignment_checks.realization import CPU, Realization, called, made, randomness, realize
 from alignment_checks.reductions import check_reduction
 from alignment_checks.seeding import derive, isolated, moved_from
@@ -233,6 +233,10 @@ UNCOPIED = (
     "Tensors that were computed are copied by none: keep them as parameters or buffers, or compute them in `forward`. "
     "torch.nn.utils.weight_norm is to be torch.nn.utils.parametrizations.weight_norm"
 )
+ELSEWHERE = (
+    "A setup is tried on the CPU before it is trained anywhere: name no device in `forward` or the objective, but make "
+    "tensors where those are that it is given (device=x.device), or keep them as buffers"
+)
 TARGETS = (
     "Targets are the last tensor of `data`: class labels are int64, one for each example; those of a regression are "
     "floats in the shape of the outputs"
@@ -267,7 +271,8 @@ def _explained(what: str, hint: str) -> Iterator[None]:
         raise
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        said = str(error).strip().partition("\n")[0].rstrip(".")
+        said = str(error).strip().partition("\n")[0].rstrip(".!")
+        hint = ELSEWHERE if is_of_two_devices(error) else hint
         raise kind(f"{what}: {type(error).__name__}: {said}. {hint}") from error
 
 

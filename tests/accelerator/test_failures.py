@@ -51,6 +51,18 @@ def test_the_tensor_of_another_device_is_seen_in_what_a_convolution_says_of_it(d
         assert len(getattr(caught.value, "__notes__", ())) == notes
 
 
+class Naming(torch.nn.Linear):
+    """Names the device that its author trains on."""
+
+    def forward(self, x):
+        return super().forward(x.flatten(1)) + torch.ones(3, device="sim", dtype=torch.float64)
+
+
+def test_a_model_that_names_a_device_is_told_what_to_do_instead(device):
+    with pytest.raises(ValueError, match=r"the model cannot be called .* same device.*make tensors where .*x\.device"):
+        ac.run(setup(model=lambda: Naming(36, 3)), device=device)
+
+
 def test_a_device_that_there_is_not_is_refused_before_anything_is_trained(device):
     with pytest.raises(
         ValueError, match="`device` 'sim:1' is not available: torch reports 1 of 'sim', counted from 0, here"

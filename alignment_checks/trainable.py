@@ -66,8 +66,8 @@ def surveyed(setup: TrainingSetup) -> Surveyed:
         objective is neither per-example nor scalar, or sums over the examples and says so, or is not finite at θ(0), or
         depends on no trainable parameter, or the optimizer holds none of them.
     TypeError
-        If what the objective, the mesa-objective or the factory of optimizers returns is none, or one of them is called
-        in a wrong way.
+        If what the objective, the mesa-objective or the factory of optimizers or schedulers returns is none, or one of
+        them is called in a wrong way.
     """
     first = realize(setup, setup.seed)
     _check_factory(first, made(setup, setup.seed))
@@ -180,6 +180,18 @@ def _check_optimizer(first: Realization) -> None:
             f"`optimizer(params)` must return an optimizer of `params`; got {type(made).__name__} of other parameters, "
             "which would train nothing. Pass them on: optimizer=lambda params: torch.optim.SGD(params, lr=0.1)"
         )
+    _check_scheduler(first, made)
+
+
+def _check_scheduler(first: Realization, optimizer: Optimizer) -> None:
+    if first.scheduler is None:
+        return
+    with _explained("`scheduler(optimizer)` cannot be called", OPTIMIZER):
+        made: object = first.scheduler(optimizer)
+    if not callable(getattr(made, "step", None)):
+        raise TypeError(
+            f"`scheduler(optimizer)` must return a scheduler of torch; got {type(made).__name__}. {OPTIMIZER}"
+        )
 
 
 def _check_mesa(first: Realization) -> None:
@@ -229,6 +241,7 @@ def _evaluated(run: Realization, spare: nn.Module) -> tuple[Tensor, Tensor, bool
 
 
 PARAMETERS = "It is called with a list of the model's parameters: optimizer=partial(torch.optim.SGD, lr=0.1)"
+OPTIMIZER = "It is called with an optimizer: scheduler=partial(torch.optim.lr_scheduler.StepLR, step_size=100)"
 UNCOPIED = (
     "Tensors that were computed are copied by none: keep them as parameters or buffers, or compute them in `forward`. "
     "torch.nn.utils.weight_norm is to be torch.nn.utils.parametrizations.weight_norm"

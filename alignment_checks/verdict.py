@@ -141,7 +141,8 @@ class Verdict:
         if self.minimal is None:
             return [] if self.nearest is None else [_line("nearest to failing", self.nearest)]
         digits, smallest = self._digits(), acting(self.minimal.perturbation)
-        lines = [f"  smallest failing δ   {smallest.described(digits=digits)}"]
+        of = f"  smallest failing δ   {smallest.described(digits=digits)}"
+        lines = ["  fails unperturbed" if smallest.is_identity else of]
         if self.worst is not None and self.worst != self.minimal:
             lines.append(_line("worst δ found", self.worst))
         if self._held is not None:

@@ -86,7 +86,11 @@ def _details(sides: Sides, quantity: Quantity, judgement: Judgement, reference: 
         lines = [_pair(sides, *one, reference, reading) for one in zip(forms, most, strict=True)]
         lines[0] += f", allowed {_allowed(judgement)}" if judged else ""
     lines += [judgement.note] * bool(judgement.note)
-    return [*lines, *_chance(judgement, reading), _placed(sides)]
+    return [
+        *lines,
+        *_chance(judgement, reading),
+        _placed(sides) if reading is not reference else "trained and scored on L",
+    ]
 
 
 def _chance(judgement: Judgement, reading: Reading) -> list[str]:

@@ -87,6 +87,9 @@ def test_a_run_that_ends_above_where_it_began_is_not_strongly_aligned():
     verdict = ac.check_strongly_aligned(uphill, worst=math.inf, within=1)
     assert verdict.status == "fail"
     assert "ends at" in str(verdict)
+    assert "fails unperturbed" in str(verdict)
+    assert "trained and scored on L\n" in str(verdict)
+    assert not any(said in str(verdict) for said in ("δ", "identity"))
     assert ac.check_strongly_aligned(bowl(), worst=0.5, within=1).status == "pass"
 
 

@@ -8,6 +8,7 @@ import torch
 from cases.regression import SGD, linear, regression
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
+from torch.optim.lr_scheduler import StepLR
 from torch.utils.checkpoint import checkpoint
 
 import alignment_checks as ac
@@ -54,6 +55,21 @@ CALLED = {
         {"objective": lambda o, t: (o > t).float()},
         ValueError,
         "what torch can differentiate.*Leave argmax, comparisons",
+    ),
+    "a scheduler that torch refuses": (
+        {"scheduler": partial(StepLR, step_size=2, gama=0.5)},
+        TypeError,
+        r"`scheduler\(optimizer\)` cannot be called: TypeError: .*'gama'\. It is called with an optimizer: scheduler=",
+    ),
+    "a scheduler that looks for what is not there": (
+        {"scheduler": lambda optimizer: optimizer.param_groups[1]},
+        ValueError,
+        r"`scheduler\(optimizer\)` cannot be called: IndexError: .*partial\(torch.optim.lr_scheduler.StepLR",
+    ),
+    "a scheduler that is none": (
+        {"scheduler": lambda optimizer: 0.5},
+        TypeError,
+        r"`scheduler\(optimizer\)` must return a scheduler of torch; got float\. It is called with an optimizer",
     ),
     "an optimizer that torch refuses": (
         {"optimizer": partial(SGD, lr=-0.1)},

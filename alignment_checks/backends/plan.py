@@ -25,11 +25,11 @@ WIDEST_LOAD = 4
 WIDTHS = (64, 512, 4096)
 """Widths of a batch on an accelerator, where a launch costs the same for one run and for hundreds."""
 
-STEPPING = 0.6
+STEPPING = 1.2
 """Milliseconds of Python for each step of a batch, beside its calls."""
-CALLING = 0.5
+CALLING = 0.2
 """The same for each call of the batched function."""
-LOOPED = 0.4
+LOOPED = 0.37
 """The same for each step of one run in the loop."""
 TRAFFIC = 0.72e6
 """Bytes of a footprint that a core goes through in a millisecond."""
@@ -37,11 +37,11 @@ CONVOLVED = 1.7
 """How many times as long it takes where it convolves."""
 BESIDE = 0.3
 """What of the time for its bytes a run takes in a call."""
-SPILLED = 1.0
+SPILLED = 0.9
 """What of it a run takes besides, times the square of the share of the cache that the call takes."""
 UNTRACED = 1.5
 """Milliseconds of a call that `vmap` and `grad` take, and a graph of what they came to does not."""
-TRACING = 100
+TRACING = 70
 """Milliseconds that it takes to trace a graph."""
 COMPILED = 0.38
 """What compiled code saves of a batch's time."""
@@ -90,8 +90,9 @@ class Beside(NamedTuple):
 
     @classmethod
     def of(cls, need: Footprint, device: torch.device, lanes: int, steps: int, planned: int) -> Beside:
-        """Return what it comes to where nothing is found out yet; looking whether slots matter takes a full batch."""
-        looked = _batches(need, device, lanes, lanes) + UNTRACED * -(-lanes // (chunk(need, device, lanes) or lanes))
+        """Return what it comes to where nothing is found out yet; looking whether slots matter takes two batches."""
+        calls = -(-lanes // (chunk(need, device, lanes) or lanes))
+        looked = 2 * (_batches(need, device, lanes, lanes) + UNTRACED * calls)
         if pays_to_trace(planned, lanes, steps):
             return cls((looked + TRACING) / (steps * planned))
         return cls(looked / (steps * planned), UNTRACED)

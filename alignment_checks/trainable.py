@@ -247,8 +247,8 @@ UNCOPIED = (
     "torch.nn.utils.weight_norm is to be torch.nn.utils.parametrizations.weight_norm"
 )
 ELSEWHERE = (
-    "A setup is tried on the CPU before it is trained anywhere: name no device in `forward` or the objective, but make "
-    "tensors where those are that it is given (device=x.device), or keep them as buffers"
+    "A setup is tried on the CPU before it is trained anywhere: make tensors where those are that come in "
+    "(device=x.device), and give others to the model as buffers, to an objective by functools.partial: they are moved"
 )
 TARGETS = (
     "Targets are the last tensor of `data`: class labels are int64, one for each example; those of a regression are "

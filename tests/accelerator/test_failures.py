@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from cases.accelerated import MODELS, assert_alike, setup
+from cases.accelerated import MODELS, WEIGHTS, assert_alike, setup
+from torch.nn.functional import cross_entropy
 
 import alignment_checks as ac
 from alignment_checks.backends import lanes, loop
@@ -61,6 +62,12 @@ class Naming(torch.nn.Linear):
 def test_a_model_that_names_a_device_is_told_what_to_do_instead(device):
     with pytest.raises(ValueError, match=r"the model cannot be called .* same device.*make tensors where .*x\.device"):
         ac.run(setup(model=lambda: Naming(36, 3)), device=device)
+
+
+def test_an_objective_that_encloses_a_tensor_of_the_device_is_told_what_to_do_instead(device):
+    weight = WEIGHTS.to(device)
+    with pytest.raises(ValueError, match=r"`objective\(outputs, targets\)` cannot be called .*by functools\.partial"):
+        ac.run(setup(objective=lambda o, t: cross_entropy(o, t, weight=weight)), device=device)
 
 
 def test_a_device_that_there_is_not_is_refused_before_anything_is_trained(device):

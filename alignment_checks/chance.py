@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from scipy.special import ndtri
-
+from alignment_checks.distributions import normal_quantile
 from alignment_checks.intervals import LEVELS, MOST_TIMES
 from alignment_checks.judgement import Judgement, Status
 
@@ -88,7 +87,7 @@ def holm(p_values: Sequence[float], among: int | None = None) -> list[float]:
 
 def _as_many(p_value: float, level: float) -> str:
     """Return how many times as many bring a p-value to a level, since errors go as their number to the power −½."""
-    times = (ndtri(level / 2) / ndtri(p_value / 2)) ** 2 if 0 < p_value < 1 else math.inf
+    times = (normal_quantile(level / 2) / normal_quantile(p_value / 2)) ** 2 if 0 < p_value < 1 else math.inf
     return f", about {times:.2g} times as many" if 1 < times < MOST_TIMES else ""
 
 

@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scipy.special import stdtr, stdtrit
-
+from alignment_checks.distributions import student_probability, student_quantile
 from alignment_checks.intervals import LEVELS, MOST_TIMES, Ends
 from alignment_checks.readings import Ratio
 
@@ -74,14 +73,14 @@ class Evidence:
         return half / abs(centre) if centre != 0 else math.inf
 
     def _quantile(self) -> float:
-        return float(stdtrit(self.seeds - 1, (1 + CONFIDENCE) / 2)) if self.seeds > 1 else math.inf
+        return student_quantile(self.seeds - 1, (1 + CONFIDENCE) / 2) if self.seeds > 1 else math.inf
 
     def _p(self, distance: float) -> float | None:
         if math.isnan(distance) or math.isnan(self.error):
             return None
         if self.error == 0:
             return 0.0 if distance > 0 else 1.0
-        return min(1.0, 2 * float(stdtr(self.seeds - 1, -distance / self.error)))
+        return min(1.0, 2 * student_probability(self.seeds - 1, -distance / self.error))
 
 
 def least_level(clear: Sequence[bool]) -> float | None:

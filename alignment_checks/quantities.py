@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy.special import stdtrit
 
+from alignment_checks.distributions import student_quantile
 from alignment_checks.horizons import Horizon
 from alignment_checks.intervals import MOST_TIMES
 from alignment_checks.measures import Side
@@ -86,7 +86,7 @@ def _scattered(ratio: Ratio) -> str:
         return ""
     left, bottom = ratio.numerator - ratio.value * ratio.denominator, ratio.denominator
     (v_rr, v_rg), (_, v_gg) = np.cov(left, bottom) / n
-    mean, quantile = float(bottom.mean()), float(stdtrit(n - 1, 0.975))
+    mean, quantile = float(bottom.mean()), student_quantile(n - 1, 0.975)
     if fieller(mean, float(v_rr), float(v_rg), float(v_gg), quantile):
         return ""
     times = quantile**2 * float(v_gg) / mean**2 if mean else math.inf

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtri, stdtrit
 
+from alignment_checks.distributions import normal_quantile, student_quantile
 from alignment_checks.extrapolation import slope
 from alignment_checks.intervals import Ends, Interval, Vector, confident
 
@@ -96,7 +96,7 @@ class Autoregression:
 
         However large that is, the series is taken to be worth two independent values.
         """
-        quantile, most = -float(ndtri(level / 2)), self.blocks / 2
+        quantile, most = -normal_quantile(level / 2), self.blocks / 2
         upper = self.coefficient + quantile * float(np.sqrt(max(0.0, 1 - self.coefficient**2) / self.blocks))
         times = min(max(0.0, 1 + upper) / (1 - upper), most) if upper < 1 else most
         return quantile * self.spread * float(np.sqrt(times / (self.blocks - times)))
@@ -144,7 +144,7 @@ class Mean:
         mean may be as far off as that of the slowest autoregression that its autocorrelation allows.
         """
         freedom = self.effective / (POORLY + max(self.kurtosis, 0.0))
-        bound = -float(stdtrit(min(max(freedom, 1.0), 30.0), level / 2))
+        bound = -student_quantile(min(max(freedom, 1.0), 30.0), level / 2)
         low, high = self._unskewed(-bound), self._unskewed(bound)
         if self.slow is None or self.effective >= FEW:
             return low, high
@@ -201,7 +201,7 @@ def has_trend(values: Vector, blocks: int = 24) -> bool:
     """Return whether block means go up or down beyond what their scatter about a line explains (level 0.001)."""
     means = np.array([part.mean() for part in np.array_split(values, blocks)])
     rise, error = slope(np.arange(blocks, dtype=float), means)
-    return abs(rise) > float(stdtrit(blocks - 2, 0.9995)) * error
+    return abs(rise) > student_quantile(blocks - 2, 0.9995) * error
 
 
 def has_uneven_scatter(values: Vector) -> bool:

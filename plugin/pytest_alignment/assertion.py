@@ -96,10 +96,7 @@ class Assertion:
         except KeyboardInterrupt:
             if self.watching.found is not None:
                 name = self.ledger.shown(self.key.nodeid)
-                self.ledger.interrupted += [
-                    f"INTERRUPTED {name}",
-                    f"  smallest failing δ so far   {self.watching.found}",
-                ]
+                self.ledger.interrupted += [f"INTERRUPTED {name}", f"  {self.watching.found}"]
             raise
         finally:
             self.watching.over()

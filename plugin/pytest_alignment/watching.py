@@ -176,25 +176,26 @@ class Watching:
 
     @property
     def found(self) -> str | None:
-        """What failed so far, for people."""
+        """What failed so far, as a line for people."""
         if self.latest is None or self.latest.smallest is None:
             return None
         delta, judgement = self.latest.smallest
-        return f"{_named(delta)}      {_how_far(judgement)}"
+        return f"{_failing('smallest failing δ so far   ', delta)}      {_how_far(judgement)}"
 
     def _show(self, progress: Progress) -> None:
         if progress.first is not None and not self._told:
             self._told = True
             delta, judgement = progress.first
-            self._screen.tell(f"{self._name} fails at {_named(delta)}: {_how_far(judgement)}; looking for the smallest")
+            then = "" if delta.is_identity else "; looking for the smallest"
+            self._screen.tell(f"{self._name} {_failing('fails at ', delta)}: {_how_far(judgement)}{then}")
         self._screen.show(lambda: standing(self._name, progress, self._max_time))
 
 
-def _named(delta: Perturbation) -> str:
-    """Return a perturbation for people, without the parts that do nothing."""
+def _failing(words: str, delta: Perturbation) -> str:
+    """Return `words` and the perturbation that fails, without the parts that do nothing; or that it takes none."""
     from alignment_checks.perturbations.composition import acting
 
-    return acting(delta).described()
+    return "fails unperturbed" if delta.is_identity else words + acting(delta).described()
 
 
 def _how_far(judgement: Judgement) -> str:

@@ -163,3 +163,19 @@ def test_an_interrupt_prints_what_was_found_so_far(suite, run, section):
     lines = section(run(no_reraise_ctrlc=True))
     assert lines[0] == "INTERRUPTED test_it.py::test_it"
     assert re.match(r"  smallest failing δ so far   init_gain\(log2=\S+\)      off by \S+, allowed \S+", lines[1])
+
+
+def test_of_what_fails_unperturbed_that_is_said_and_no_perturbation_is_named(suite, run, section, at_once):
+    suite("""
+        def test_it(alignment):
+            def stop(progress):
+                if progress.failures:
+                    raise KeyboardInterrupt
+            alignment.assert_strongly_aligned(BOWL, worst=0.1, within=3, watch=stop)
+    """)
+    result = run(no_reraise_ctrlc=True)
+    missed = "the highest L within 3 steps is 0.405, allowed 0.1"
+    assert section(result)[1] == f"  fails unperturbed      {missed}"
+    assert f"test_it.py::test_it fails unperturbed: {missed}" in result.outlines
+    assert "identity" not in result.stdout.str()
+    assert "looking for the smallest" not in result.stdout.str()

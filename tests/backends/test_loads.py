@@ -57,6 +57,13 @@ def test_batches_that_are_stepped_together_give_the_bits_that_each_gives_alone(b
     assert trained[1:] == [(Way.FLATTENED, 16)] * 3
 
 
+def test_a_schedule_that_all_lanes_share_is_stepped_together_too(blobs, trained):
+    setup = replace(blobs, scheduler=partial(torch.optim.lr_scheduler.StepLR, step_size=7))
+    found = ac.run(setup, seeds=range(40), backend="lanes")
+    np.testing.assert_allclose(found.base, ac.run(setup, seeds=range(40), backend="loop").base, rtol=1e-8)
+    assert trained == [(Way.WIDE, 48)]
+
+
 def test_an_optimizer_that_couples_elements_is_stepped_batch_by_batch_and_says_why(blobs, trained):
     def clipping(parameters):
         optimizer = torch.optim.SGD(parameters, lr=0.1)

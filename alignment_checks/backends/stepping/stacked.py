@@ -19,7 +19,7 @@ from alignment_checks.backends.stepping.hyperparameters import hyperparameters_o
 from alignment_checks.backends.stepping.numbers import AsColumns, of_lanes
 from alignment_checks.backends.stepping.refusal import StepRefused
 from alignment_checks.backends.stepping.rows import Rows, are_one_group
-from alignment_checks.backends.stepping.single import Gradient
+from alignment_checks.backends.stepping.single import Gradient, Single
 from alignment_checks.backends.stepping.watch import PointwiseOnly
 from alignment_checks.realization import Realization
 
@@ -63,8 +63,10 @@ class Stacked:
         parameters = self.laid_out()
         with self.watch:
             self.optimizer = runs[0].optimizer(parameters)
+        single = self.audit.single
+        if single.scheduler is not None:  # which has options of its own in each group
+            single = Single(runs[0], single.parameters, scheduled=False)
         with self.state() as (_, stacked):
-            single = self.audit.single
             alike = grouped_alike(self.optimizer, stacked, single.optimizer, single.parameters)
         return self.optimizer if alike else self.gathered(runs)
 

@@ -55,4 +55,7 @@ def says_sum(function: object) -> bool:
         if "reduction" in function.keywords:
             return bool(function.keywords["reduction"] == "sum")
         function = function.func
-    return getattr(function, "reduction", None) == "sum"
+    try:
+        return bool(function.reduction == "sum")  # type: ignore[attr-defined]
+    except Exception:  # an object answers as it likes
+        return False

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import types
+import warnings
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
 from functools import partial
 from typing import Any
 
@@ -113,8 +115,9 @@ def _held(value: Any) -> Iterator[object]:
     elif isinstance(value, (set, frozenset)):
         yield from sorted(map(repr, value))
     elif isinstance(value, nn.Module):
-        yield {name: item for name, item in vars(value).items() if name not in _KNOWN and not _is_empty(item)}
-        yield dict(value.named_children())
+        for name, item in (*vars(value).items(), *value.named_children()):
+            if name not in _KNOWN and not _is_empty(item):
+                yield from (name, item)
     else:
         yield from _held_by_code(value)
 
@@ -148,6 +151,7 @@ def _held_by_code(value: Any) -> Iterator[object]:
     else:
         yield getattr(value, "__dict__", None)
         yield [getattr(value, name, None) for name in slots(value)]
+        yield from _reduced(value)
     if isinstance(value, types.FunctionType):
         yield from (value.__module__, value.__qualname__, value.__defaults__, value.__kwdefaults__)
         yield from _closed_over(value)
@@ -159,3 +163,29 @@ def _closed_over(function: types.FunctionType) -> Iterator[object]:
             yield cell.cell_contents
         except ValueError:  # not assigned yet
             yield None
+
+
+def says_its_parts(value: object) -> bool:
+    """Return whether an object has a way of its own to say what a copy is made of: it may show nothing else of that.
+
+    Examples
+    --------
+    >>> says_its_parts(iter([])), says_its_parts(object())
+    (True, False)
+    """
+    kind: Any = type(value)
+    return kind.__reduce__ is not object.__reduce__
+
+
+def _reduced(value: Any) -> Iterator[object]:
+    """Yield what an object of C, as NumPy's generators, a deque or an iterator, says that a copy is made of."""
+    if not says_its_parts(value) or isinstance(value, Enum):
+        return
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of iterators Python is going to make no copies
+            parts = value.__reduce__()
+    except Exception:  # no copy is made of it
+        return
+    for part in parts if isinstance(parts, tuple) else ():
+        yield from part if isinstance(part, (tuple, Iterator)) else (part,)

@@ -1,5 +1,7 @@
 """What a model sets in its first call is set as plain PyTorch has it: measuring is no call."""
 
+import random
+from collections import deque
 from copy import deepcopy
 from functools import partial
 
@@ -87,6 +89,45 @@ class Counting(Centered):
         return 0.1 * self.calls
 
 
+class Slots:
+    __slots__ = ("calls",)
+
+
+class Slotted(Centered):
+    """Counts in an object that has no dict."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = Slots()
+
+    def mean_of(self, x):
+        self.count.calls = getattr(self.count, "calls", 0) + 1
+        return 0.1 * self.count.calls
+
+
+class Drawing(Centered):
+    """Draws from a generator of its own, of which torch knows nothing."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.random = kind(0)
+
+    def mean_of(self, x):
+        return self.random.rand() if hasattr(self.random, "rand") else self.random.random()
+
+
+class Remembering(Centered):
+    """Subtracts how far the last two calls have gone."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = deque([0], maxlen=2)
+
+    def mean_of(self, x):
+        self.last.append(self.last[-1] + 1)
+        return 0.1 * sum(self.last)
+
+
 class Buffered(Centered):
     """Counts in a buffer besides, whose number decides."""
 
@@ -102,12 +143,14 @@ class Buffered(Centered):
         return self.mean
 
 
+GENERATORS = [np.random.default_rng, np.random.RandomState, random.Random]
 KINDS = [Flagged, Registered, Attribute, Item, Elements, partial(Elements, np.zeros), Counting, Buffered]
+KINDS += [Slotted, Remembering, *(partial(Drawing, kind) for kind in GENERATORS)]
 
 
 def setup_of(model, batch_size=None):
-    random = torch.Generator().manual_seed(0)
-    data = tuple(torch.randn(12, width, generator=random, dtype=torch.float64) for width in (3, 1))
+    drawn = torch.Generator().manual_seed(0)
+    data = tuple(torch.randn(12, width, generator=drawn, dtype=torch.float64) for width in (3, 1))
     sgd = partial(torch.optim.SGD, lr=0.1)
     return ac.TrainingSetup(model, data, mse_loss, sgd, 6, dtype=torch.float64, batch_size=batch_size)
 
@@ -170,6 +213,24 @@ class Cached(nn.Linear):
             self.mask = x.new_ones(x.shape[1]).cumsum(0)
         self.outputs = super().forward(x * self.mask)
         return self.outputs
+
+
+class Iterating(Centered):
+    """Counts by an iterator, which cannot be put back."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = iter(range(10**6))
+
+    def mean_of(self, x):
+        return 0.1 * next(self.calls)
+
+
+@pytest.mark.parametrize("batch_size", [None, 4])
+def test_what_cannot_be_put_back_is_the_same_for_a_run_alone_and_for_many(batch_size):
+    setup = setup_of(Iterating, batch_size)
+    found, alone = ac.run(setup, seeds=range(28)), ac.run(setup, seeds=[27])
+    np.testing.assert_array_equal(found.base[27], alone.base[0])
 
 
 @pytest.mark.parametrize("batch_size", [None, 4])

@@ -14,6 +14,7 @@ from alignment_checks.lines import Line
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.perturbations.composition import acting, active, assembled
 from alignment_checks.perturbations.value import LARGEST_SEED
+from alignment_checks.prospects import expected, is_unseeded, nearly
 from alignment_checks.rounds import Plan
 from alignment_checks.sampling import Domain, kind_of
 
@@ -23,8 +24,6 @@ ALIKE = 2
 """How many other seeds that come to the same at the same magnitudes show that seeds have no effect."""
 FINEST = 64
 """Rungs of a ladder where no more runs come of them than of a coarse one: most rates flip the same few labels."""
-NEARLY = 4
-"""How many seeds that nearly failed are followed at once."""
 
 
 class Shrinking:
@@ -43,7 +42,7 @@ class Shrinking:
 
     def __init__(self, state: Knowledge, plan: Plan, resolution: float, domain: Domain, random: Random) -> None:
         self.state, self.plan, self.resolution, self.domain = state, plan, resolution, domain
-        self.random, self.tried = random, 0
+        self.random, self.tried, self.alike = random, 0, False
 
     def drop_components(self) -> None:
         """Try the proper subsets of the smallest failing compositions, and of the largest, all at once.
@@ -83,7 +82,7 @@ class Shrinking:
                 break
             tries = [(line, [*moves, *(own if line.delta == self._smallest() else [])]) for line, moves in tries]
             self.state.judge([*moved, *ends, *fresh])
-            lines = self._worth_going_on([*self._stepped(tries), *self._worst(fresh)])
+            lines = self._worth_going_on([*self._stepped(tries), *self._worst(fresh, led=bool(own))])
 
     def curve(self) -> list[Perturbation]:
         """Return a ladder from 0 to the limit on the line of each kind's smallest failure; none for several parts.
@@ -122,13 +121,17 @@ class Shrinking:
     # ---------------------------------------------------------------------------------------------------- along lines
 
     def _rivals(self) -> list[Perturbation]:
-        """Return the smallest failures, at different seeds: several of the first kind, up to two of every other."""
+        """Return the smallest failures, at different seeds: several of the first kind, up to two of every other.
+
+        Of what draws nothing there are two sides at most, and the smaller failure may be on either.
+        """
         first, *others = [
             sorted({line_of(delta): delta for delta in reversed(deltas)}.values(), key=order)
             for deltas in self.state.kinds().values()
         ]
-        chosen = first[: self.plan.rivals]
-        return [*chosen, *(delta for deltas in others[:RIVALS] for delta in deltas[: min(2, self.plan.rivals)])]
+        wanted = [(first, self.plan.rivals), *((deltas, min(2, self.plan.rivals)) for deltas in others[:RIVALS])]
+        sides = [2 * is_unseeded(assembled(active(deltas[0]))) for deltas, _ in wanted]
+        return [d for (deltas, most), two in zip(wanted, sides, strict=True) for d in deltas[: max(most, two)]]
 
     def _smallest(self) -> Perturbation:
         """Return the smallest failure, without the parts that do nothing."""
@@ -140,11 +143,13 @@ class Shrinking:
     def _fresh(self, lines: Sequence[Line], room: int) -> tuple[list[dict[int, float]], list[Perturbation]]:
         """Return the smallest failure at other seeds, about where it is expected to cease to fail.
 
-        The first is at its own seed, by the move along its line that is returned beside them.
+        The first is at its own seed, by the move along its line that is returned beside them. Once enough seeds were
+        tried, those that nearly failed are left.
         """
         smallest = self._smallest()
         if room < 2 or not self._reseedable(smallest):
-            return [], []
+            going = any(not line.resolved(self.resolution) for line in lines)
+            return [], self.state.within(self._nearly(smallest), max(0, room)) if going else []
         line = next((one for one in lines if one.delta == smallest), Line.at(smallest, 0.0))
         first, *moves = line.below(self.resolution, room)
         below = [line.moved(move) for move in [first] * ALIKE + moves[: room - ALIKE]]
@@ -157,36 +162,30 @@ class Shrinking:
         parts = delta.parts if self.domain.whole and self.tried < self.plan.seeds else ()
         return any(part.seeded for part in parts) and any(part.continuous for part in parts)
 
-    def _worst(self, fresh: Sequence[Perturbation]) -> list[Line]:
+    def _worst(self, fresh: Sequence[Perturbation], *, led: bool) -> list[Line]:
         """Return the lines of those that are expected to fail at the smallest magnitudes too.
 
-        The first is at the seed that is followed anyway; where others come to the same, their randomness has no effect.
+        Where one leads that is at the seed that is followed anyway, and others come to the same, their randomness has
+        no effect.
         """
-        own = self.state.known[fresh[0]].value if fresh else math.nan
-        known = [(delta, self.state.known[delta]) for delta in fresh[1:]]
-        same = [judgement.value == own for delta, judgement in known if delta.size == fresh[0].size]
+        own = self.state.known[fresh[0]].value if led else math.nan
+        known = [(delta, self.state.known[delta]) for delta in fresh[led:]]
+        same = [judgement.value == own for delta, judgement in known if led and delta.size == fresh[0].size]
         if len(same) >= ALIKE and all(same) and own != self.state.known[fresh[0]].reference:
-            self.tried = self.plan.seeds
+            self.tried, self.alike = self.plan.seeds, True
         failing = [delta for delta, judgement in known if judgement.status is Status.FAIL and judgement.value != own]
-        first = sorted(failing, key=lambda delta: delta.size / self.state.known[delta].severity)
-        return [self._line(delta) for delta in first[: self.plan.followed]]
+        return sorted(map(self._line, failing), key=self._expected)[: self.plan.followed + 1]
 
     def _nearly(self, smallest: Perturbation) -> list[Perturbation]:
-        """Return what passed at other seeds, moved to where it is expected to fail, if that is below the smallest."""
-        if len(smallest.parts) > 1:
+        if self.alike or not self.domain.whole:
             return []
-        passed = {d: j.severity for d, j in self.state.known.items() if j.status is Status.PASS and 0 < j.severity < 1}
-        alike = [delta for delta in passed if _differ_in_seed(delta, smallest)]
-        reach = {delta: (delta.magnitude or 0.0) / passed[delta] * (1 + self.resolution) for delta in alike}
-        below = [delta for delta in alike if abs(reach[delta]) < abs(smallest.magnitude or 0.0)]
-        near = sorted(below, key=lambda delta: abs(reach[delta]))
-        failed = {delta.seed for delta in self.state.failing()}
-        return [d.at(reach[d]) for d in near if d.seed not in failed][:NEARLY]
+        return nearly(self.state.known, smallest, self.resolution, lambda delta: self.state.untrained([delta]) > 0)
 
     def _tries(self, lines: Sequence[Line]) -> list[tuple[Line, list[dict[int, float]]]]:
         """Return the moves to judge along each line: as many as fit a round; fewer beside other seeds."""
         going = [line for line in lines if not line.resolved(self.resolution)]
-        share = self.plan.width // max(1, len(going))
+        beside = len(self._nearly(self._smallest())) if going else 0
+        share = (self.plan.width - beside) // max(1, len(going))
         if any(self._reseedable(line.delta) for line in going):
             share = min(share, self.plan.rungs, self._left_by_seeds(going))
         return [(line, self._rungs(line, share)) for line in lines]
@@ -265,18 +264,14 @@ class Shrinking:
             alike = [line for line in lines if self.state.kind(line.delta) == kind]
             own = [line for line in alike if line.delta == smallest] or [self._line(smallest)]
             others = [line for line in alike if line.delta != smallest and order(line.lowest()) <= order(smallest)]
-            below = [line for line in others if line.expected() < smallest.size or _is_unseeded(line.delta)]
-            found += [own[0], *sorted(below, key=Line.expected)[: self.plan.followed]]
+            promising = sorted(others, key=self._expected)
+            below = [one for one in promising if self._expected(one)[0] < smallest.size or is_unseeded(one.delta)]
+            found += [own[0], *below[: self.plan.followed]]
         return found
 
-
-def _is_unseeded(delta: Perturbation) -> bool:
-    return len(delta.parts) == 1 and not delta.seeded
-
-
-def _differ_in_seed(delta: Perturbation, other: Perturbation) -> bool:
-    """Return whether two single perturbations are of one family and side, at two seeds."""
-    return delta.seed != other.seed and line_of(replace(delta, seed=other.seed)) == line_of(other)
+    def _expected(self, line: Line) -> tuple[float, float]:
+        """Return what lines that are promising come first by: where one is expected to end, and how large it is."""
+        return expected(self.state.known, line), line.delta.size
 
 
 def _reseeded(delta: Perturbation, seed: int) -> Perturbation:

@@ -46,10 +46,12 @@ def test_a_signed_family_is_shrunk_on_the_side_that_fails(bound, sign):
 @settings(max_examples=10, deadline=None)
 @given(left=st.floats(0.01, 1.99), right=st.floats(0.01, 1.99))
 @example(left=0.46875, right=0.5)
+@example(left=0.1, right=1.9)
 def test_of_two_sides_that_fail_the_smaller_is_the_minimal_one(left, right):
-    result, _ = found(GAIN, lambda delta: not -left < magnitude(delta) < right)
-    bound = min(left, right)
-    assert bound <= abs(magnitude(result.minimal[0])) <= bound / 0.99 * (1 + 1e-12)
+    for plan in (WIDE, FRUGAL):
+        result, _ = found(GAIN, lambda delta: not -left < magnitude(delta) < right, plan=plan)
+        bound = min(left, right)
+        assert bound <= abs(magnitude(result.minimal[0])) <= bound / 0.99 * (1 + 1e-12)
 
 
 @pytest.mark.parametrize("random_seed", range(8))
@@ -252,3 +254,18 @@ def test_where_seeds_differ_they_come_before_ladders_and_two_rounds_tell_the_sma
         assert len({delta.seed for delta in evaluate.batches[1]}) == FRUGAL.seeds
         launches.append(len(evaluate.batches))
     assert statistics.median(launches) <= 3
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0, 3.0])
+def test_of_sixteen_seeds_the_one_that_fails_first_is_found_however_severity_grows(power):
+    """Where the end of one seed leads one to look too low or too high, all that was judged there tells how it grows."""
+
+    def bound(delta):
+        return 0.05 * 1.7 ** ((delta.seed * 0.618 + 0.9) % 1)
+
+    ratios = []
+    for random_seed in range(10):
+        evaluate = Graded(lambda delta: (magnitude(delta) / bound(delta)) ** power)
+        least = search(NOISE, evaluate, Graded(evaluate.severity), random_seed=random_seed, plan=FRUGAL).minimal[0]
+        ratios.append(magnitude(least) / min(bound(delta) for delta in evaluate.batches[1]))
+    assert statistics.median(ratios) < 1.05

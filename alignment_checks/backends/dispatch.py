@@ -170,7 +170,8 @@ def _seen(job: Job, device: torch.device, width: int, chunk: int | None) -> bool
         with as_found(score.objective):
             if leaves_tensors(partial(start, score), score.objective):
                 return None
-    return slots_matter(job, device, width, chunk)
+    with remarks([]):  # what torch warns of here, it warns of again where runs train
+        return slots_matter(job, device, width, chunk)
 
 
 def _refusal(job: Job, need: Footprint) -> str | None:

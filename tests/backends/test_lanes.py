@@ -277,13 +277,15 @@ def test_a_replay_is_a_replay(blobs, deltas):
 # --------------------------------------------------------------------------------------------------------- warnings
 
 
-def test_a_slow_path_is_reported_and_warns_nobody(blobs):
+@pytest.mark.parametrize("action", ["error", "always"])
+def test_a_slow_path_is_reported_and_warns_nobody(blobs, action):
     """Users run with -W error."""
     setup = replace(blobs, objective=multi_margin_loss, steps=2)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter(action)
         lanes = assert_lanes_equal_the_loop(setup, None, seeds=range(3))
     assert all(run.reason.startswith("There is a performance drop") for run in lanes.runs)
+    assert not told
 
 
 @pytest.mark.parametrize("backend", ["lanes", "loop"])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,9 +11,10 @@ from torch.optim import Optimizer
 
 from alignment_checks.copies import copied
 from alignment_checks.drawing import Randomness
+from alignment_checks.hints import OPTIMIZER, PARAMETERS, UNCOPIED, explained, form, forms, input_hint, target_hint
 from alignment_checks.objectives import as_found
 from alignment_checks.operations import has_branches, has_functions, leaves
-from alignment_checks.placement import is_of_two_devices, placed
+from alignment_checks.placement import placed
 from alignment_checks.realization import CPU, Realization, called, made, randomness, realize
 from alignment_checks.reductions import check_reduction
 from alignment_checks.seeding import derive, isolated, moved_from
@@ -111,7 +111,7 @@ def _survey(first: Realization) -> Surveyed:
         versions = [copy._version for copy in copies]  # not 0, of a tensor that was made under inference mode
         weights = {name: value.clone().requires_grad_() for name, value in first.parameters.items()}
         run = replace(first, data=copies or None, parameters=weights)
-        with _explained("the model cannot be copied by copy.deepcopy, as it is for each run", UNCOPIED):
+        with explained("the model cannot be copied by copy.deepcopy, as it is for each run", UNCOPIED):
             spare = copied(first.module)
         outputs, value, draws = _evaluated(run, spare)
     written = [index for index, copy in enumerate(copies) if copy._version != versions[index]]
@@ -132,7 +132,7 @@ def _check_losses(value: Tensor, outputs: object, n: int) -> None:
     if not (per_example or value.numel() == 1):
         wanted = f"{n} per-example losses (first axis: the example) or a scalar" if n else "a scalar"
         raise ValueError(
-            f"`objective` must return {wanted}; got shape {tuple(value.shape)} for outputs of {_form(outputs)}"
+            f"`objective` must return {wanted}; got shape {tuple(value.shape)} for outputs of {form(outputs)}"
         )
     if not value.is_floating_point():
         raise TypeError(f"`objective` must return floating-point losses; got {value.dtype}")
@@ -167,7 +167,7 @@ def _check_dependence(value: Tensor, original: nn.Module, weights: Mapping[str, 
 
 def _check_optimizer(first: Realization) -> None:
     given = [nn.Parameter(value.clone()) for value in first.parameters.values()]
-    with _explained("`optimizer(params)` cannot be called", PARAMETERS):
+    with explained("`optimizer(params)` cannot be called", PARAMETERS):
         made = first.optimizer(list(given))
     if not callable(getattr(made, "step", None)):
         raise TypeError(
@@ -186,7 +186,7 @@ def _check_optimizer(first: Realization) -> None:
 def _check_scheduler(first: Realization, optimizer: Optimizer) -> None:
     if first.scheduler is None:
         return
-    with _explained("`scheduler(optimizer)` cannot be called", OPTIMIZER):
+    with explained("`scheduler(optimizer)` cannot be called", OPTIMIZER):
         made: object = first.scheduler(optimizer)
     if not callable(getattr(made, "step", None)):
         raise TypeError(
@@ -199,11 +199,11 @@ def _check_mesa(first: Realization) -> None:
     weights = {name: value.clone() for name, value in first.parameters.items()}
     push = {name: torch.ones_like(value) for name, value in weights.items()}
     named = f"It is called with two mappings from parameter name to tensor, of {', '.join([*weights][:3])}"
-    said = _explained("`mesa_objective(push, parameters)` cannot be called", named)
+    said = explained("`mesa_objective(push, parameters)` cannot be called", named)
     with torch.no_grad(), said:
         value: object = placed(first.setup.mesa, CPU)(push, weights)
     if not isinstance(value, Tensor) or value.numel() != 1:
-        raise TypeError(f"`mesa_objective` must return a scalar tensor; got {_form(value)}. Sum over all parameters")
+        raise TypeError(f"`mesa_objective` must return a scalar tensor; got {form(value)}. Sum over all parameters")
 
 
 def _moves(optimizer: Optimizer, parameters: Sequence[nn.Parameter]) -> bool:
@@ -227,10 +227,10 @@ def _evaluated(run: Realization, spare: nn.Module) -> tuple[Tensor, Tensor, bool
     """Return a spare module's outputs, the user's own objective of them at θ(0), reduced by nothing, and if it drew."""
     seed = derive("run", run.seed)
     with isolated(seed), as_found(run.objective):
-        with _explained(f"the model cannot be called with {_forms(run.inputs)}", _input_hint(run)):
+        with explained(f"the model cannot be called with {forms(run.inputs)}", input_hint(run)):
             outputs = called(run, spare)
-        came = f"outputs of {_form(outputs)} and targets of {_form(run.targets)}"
-        with _explained(f"`objective(outputs, targets)` cannot be called with {came}", _target_hint(outputs)):
+        came = f"outputs of {form(outputs)} and targets of {form(run.targets)}"
+        with explained(f"`objective(outputs, targets)` cannot be called with {came}", target_hint(outputs)):
             value = placed(run.objective.function, CPU)(outputs, run.targets)
         draws = moved_from(seed)
     if not isinstance(value, Tensor):
@@ -238,67 +238,3 @@ def _evaluated(run: Realization, spare: nn.Module) -> tuple[Tensor, Tensor, bool
             f"`objective` must return a tensor of per-example losses, or their mean; got {type(value).__name__}"
         )
     return outputs, value, draws
-
-
-PARAMETERS = "It is called with a list of the model's parameters: optimizer=partial(torch.optim.SGD, lr=0.1)"
-OPTIMIZER = "It is called with an optimizer: scheduler=partial(torch.optim.lr_scheduler.StepLR, step_size=100)"
-UNCOPIED = (
-    "Tensors that were computed are copied by none: keep them as parameters or buffers, or compute them in `forward`. "
-    "torch.nn.utils.weight_norm is to be torch.nn.utils.parametrizations.weight_norm"
-)
-ELSEWHERE = (
-    "A setup is tried on the CPU before it is trained anywhere: make tensors where those are that come in "
-    "(device=x.device), and give others to the model as buffers, to an objective by functools.partial: they are moved"
-)
-TARGETS = (
-    "Targets are the last tensor of `data`: class labels are int64, one for each example; those of a regression are "
-    "floats in the shape of the outputs"
-)
-
-
-def _target_hint(outputs: object) -> str:
-    """Return what an objective may have expected instead of what the model returns, or of the targets."""
-    if isinstance(outputs, Tensor):
-        return TARGETS
-    came = type(outputs).__name__
-    return f"The model returns a {came}: let the objective take what it needs of it, or wrap the model"
-
-
-def _input_hint(run: Realization) -> str:
-    """Return what the model may have expected instead of the inputs that it got."""
-    if not run.inputs:
-        return "Look at what it raised: it is called at θ(0), with nothing but its parameters"
-    theirs = {value.dtype for value in run.parameters.values()}
-    floats = {value.dtype for value in run.inputs if value.is_floating_point()}
-    if floats - theirs:
-        return f"Its parameters are {_listed(theirs)}: dtype=torch.float64 (or float32) casts model and data alike"
-    return "It is called with one argument for each tensor of `data` but the last, the example first"
-
-
-@contextmanager
-def _explained(what: str, hint: str) -> Iterator[None]:
-    """Raise what is raised within again, saying what was called with what; out of memory it stays what it is."""
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        said = str(error).strip().partition("\n")[0].rstrip(".!")
-        hint = ELSEWHERE if is_of_two_devices(error) else hint
-        raise kind(f"{what}: {type(error).__name__}: {said}. {hint}") from error
-
-
-def _forms(tensors: tuple[Tensor, ...]) -> str:
-    return f"inputs of {', '.join(map(_form, tensors))}" if tensors else "no inputs (data=None)"
-
-
-def _form(value: object) -> str:
-    """Return the shape and dtype of a tensor, in words for people."""
-    if not isinstance(value, Tensor):
-        return type(value).__name__
-    return f"shape {tuple(value.shape)}, {value.dtype}".replace("torch.", "")
-
-
-def _listed(dtypes: set[torch.dtype]) -> str:
-    return ", ".join(sorted(str(one).removeprefix("torch.") for one in dtypes))

@@ -170,7 +170,7 @@ def test_where_tells_why_it_was_not_lanes(blobs):
         experiment.readings(deltas)
         return experiment.where
 
-    several = [noise(0.4, seed) for seed in range(8)]
+    several = [noise(0.4, seed) for seed in range(16)]
     assert where(blobs, several) == "cpu (lanes)"
     assert where(blobs, [IDENTITY]) == "cpu (loop)"
     assert where(replace(blobs, batch_size=8), several) == "cpu (lanes)"

@@ -127,11 +127,11 @@ def test_scoring_along_kept_weights_trains_nothing_and_equals_the_runs(blobs):
 
 
 def test_auto_takes_lanes_for_many_and_the_loop_for_few(blobs):
-    few, many = (ac.run(blobs, seeds=range(count)) for count in (2, 8))
+    few, many = (ac.run(blobs, seeds=range(count)) for count in (2, 16))
     assert [(r.backend, r.reason) for r in few.runs] == [
         ("loop", "too few runs of this structure to be faster in lanes")
     ] * 2
-    assert [(r.backend, r.reason) for r in many.runs] == [("lanes", None)] * 8
+    assert [(r.backend, r.reason) for r in many.runs] == [("lanes", None)] * 16
 
 
 def test_runs_of_unlike_structure_share_no_batch_and_keep_their_order(blobs):

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import simulated
 import torch
+import torch._inductor.config  # by the first deterministic algorithm: within an inner run it would be loaded twice
 
 REAL = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
 _KERNELS = None if REAL or simulated.ABSENT else simulated.install()

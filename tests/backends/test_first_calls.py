@@ -2,20 +2,18 @@
 
 import random
 from collections import deque
-from copy import deepcopy
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from cases.oracle import plainly
 from torch import nn
 from torch.nn.functional import dropout, mse_loss
 
 import alignment_checks as ac
-from alignment_checks.backends.minibatches import minibatches
 from alignment_checks.backends.snapshot import Snapshot
 from alignment_checks.perturbations import IDENTITY, Perturbation
-from alignment_checks.realization import CPU, built, realize
 from alignment_checks.runs import follow
 
 
@@ -153,20 +151,6 @@ def setup_of(model, batch_size=None):
     data = tuple(torch.randn(12, width, generator=drawn, dtype=torch.float64) for width in (3, 1))
     sgd = partial(torch.optim.SGD, lr=0.1)
     return ac.TrainingSetup(model, data, mse_loss, sgd, 6, dtype=torch.float64, batch_size=batch_size)
-
-
-def plainly(setup, seed, evaluates=False):
-    """Return L(t) of a plain loop that measures a copy of its model."""
-    net, batches, (x, y) = built(setup, seed), minibatches(realize(setup, seed), CPU), setup.data
-    optimizer, losses = setup.optimizer(net.parameters()), []
-    for _ in range(setup.steps + 1):
-        losses.append(mse_loss(deepcopy(net).train(not evaluates)(x), y).item())
-        batch = next(batches)
-        some = slice(None) if batch is None else batch
-        optimizer.zero_grad()
-        mse_loss(net(x[some]), y[some]).backward()
-        optimizer.step()
-    return losses
 
 
 @pytest.mark.parametrize("seeds", [[0], range(28)], ids=len)

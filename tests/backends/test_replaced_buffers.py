@@ -1,16 +1,13 @@
 """A buffer that the model puts another tensor in the place of is kept from step to step, as one that it writes into."""
 
-import copy
-
 import numpy as np
 import pytest
 import torch
+from cases.oracle import plainly
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 import alignment_checks as ac
-from alignment_checks.backends.minibatches import minibatches
-from alignment_checks.realization import realize
 
 CPU = torch.device("cpu")
 STEPS = 9
@@ -54,21 +51,6 @@ class Counting(nn.Module):
 def examples():
     random = torch.Generator().manual_seed(0)
     return torch.randn(23, 4, generator=random, dtype=torch.float64), torch.arange(23) % 3
-
-
-def plainly(setup, seed):
-    """Return L at each θ(t), of a copy of the module: measuring leaves nothing behind."""
-    run = realize(setup, seed)
-    module, batches, (x, y) = run.module, minibatches(run, CPU), run.data
-    optimizer, losses = setup.optimizer(module.parameters()), []
-    for _ in range(STEPS + 1):
-        losses.append(cross_entropy(copy.deepcopy(module)(x), y).item())
-        batch = next(batches)
-        some = slice(None) if batch is None else batch
-        optimizer.zero_grad()
-        cross_entropy(module(x[some]), y[some]).backward()
-        optimizer.step()
-    return losses
 
 
 @pytest.mark.parametrize("batch_size", [None, 5])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from alignment_checks.fingerprints import content
 from alignment_checks.objectives import IGNORED
-from alignment_checks.perturbations.family import Family, Named, drawn, positive
+from alignment_checks.perturbations.family import Family, Named, drawn, positive, up_to
 from alignment_checks.perturbations.value import Perturbation
 from alignment_checks.realization import Realization
 
@@ -33,8 +33,7 @@ def label_noise(max_rate: float) -> SearchStrategy[Perturbation]:
     >>> label_noise(max_rate=0.05)
     label_noise(max_rate=0.05)
     """
-    limit = positive("label_noise", "max_rate", max_rate, most=LABEL_NOISE.most)
-    return drawn(LABEL_NOISE, limit, shown={"max_rate": max_rate})
+    return up_to(LABEL_NOISE, "max_rate", max_rate)
 
 
 def _flip_labels(run: Realization, delta: Perturbation) -> Realization:
@@ -65,8 +64,7 @@ def label_permutation(max_fraction: float) -> SearchStrategy[Perturbation]:
     max_fraction : float in (0, 1]
         Largest fraction of the examples whose label is swapped with another's.
     """
-    limit = positive("label_permutation", "max_fraction", max_fraction, most=LABEL_PERMUTATION.most)
-    return drawn(LABEL_PERMUTATION, limit, shown={"max_fraction": max_fraction})
+    return up_to(LABEL_PERMUTATION, "max_fraction", max_fraction)
 
 
 def _swap_labels(run: Realization, delta: Perturbation) -> Realization:
@@ -96,8 +94,7 @@ def feature_noise(max_sigma: float) -> SearchStrategy[Perturbation]:
     ----------
     max_sigma : float above 0
     """
-    limit = positive("feature_noise", "max_sigma", max_sigma)
-    return drawn(FEATURE_NOISE, limit, shown={"max_sigma": max_sigma})
+    return up_to(FEATURE_NOISE, "max_sigma", max_sigma)
 
 
 def _add_noise(run: Realization, delta: Perturbation) -> Realization:
@@ -138,8 +135,7 @@ def subsample(max_fraction: float) -> SearchStrategy[Perturbation]:
     max_fraction : float in (0, 1]
         Largest probability that an example is left out.
     """
-    limit = positive("subsample", "max_fraction", max_fraction, most=SUBSAMPLE.most)
-    return drawn(SUBSAMPLE, limit, shown={"max_fraction": max_fraction})
+    return up_to(SUBSAMPLE, "max_fraction", max_fraction)
 
 
 def _leave_out(run: Realization, delta: Perturbation) -> Realization:

@@ -76,8 +76,11 @@ def drawn(
     payload: object = None,
     shown: Mapping[str, object] | None = None,
 ) -> SearchStrategy[Perturbation]:
-    """Return the strategy of a family's perturbations; its repr is the call that made it, `name(**shown)`."""
-    chosen = st.floats(0, limit) if magnitudes is None else magnitudes
+    """Return the strategy of a family's perturbations, by default over all magnitudes that it has up to the limit.
+
+    Its repr is the call that made it, `name(**shown)`.
+    """
+    chosen = st.floats(-limit if family.signed else 0, limit) if magnitudes is None else magnitudes
     seeds = st.integers(0, LARGEST_SEED) if family.seeded else st.just(0)
 
     def draw_one(draw: DrawFn, /, **arguments: object) -> Perturbation:  # noqa: ARG001
@@ -85,6 +88,16 @@ def drawn(
 
     draw_one.__name__ = str(dict(options).get("name", family.name))
     return marked_whole(st.composite(draw_one)(**(shown or {})))
+
+
+def up_to(family: Family, argument: str, limit: float) -> SearchStrategy[Perturbation]:
+    """Return the strategy of a family up to the limit that its user gave by an argument of this name.
+
+    Raises
+    ------
+    ValueError
+    """
+    return drawn(family, positive(family.name, argument, limit, most=family.most), shown={argument: limit})
 
 
 _WHOLE: WeakSet[SearchStrategy[Perturbation]] = WeakSet()

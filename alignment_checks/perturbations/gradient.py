@@ -9,10 +9,9 @@ import math
 from dataclasses import replace
 
 import torch
-from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from alignment_checks.perturbations.family import LARGEST_LOG2, Family, as_asked, drawn, positive
+from alignment_checks.perturbations.family import LARGEST_LOG2, Family, as_asked, up_to
 from alignment_checks.perturbations.value import Perturbation
 from alignment_checks.realization import GradientNoise, Realization
 
@@ -30,8 +29,7 @@ def gradient_noise(max_scale: float) -> SearchStrategy[Perturbation]:
     max_scale : float above 0
         In units of the gradient.
     """
-    limit = positive("gradient_noise", "max_scale", max_scale)
-    return drawn(GRADIENT_NOISE, limit, shown={"max_scale": max_scale})
+    return up_to(GRADIENT_NOISE, "max_scale", max_scale)
 
 
 def _disturb(run: Realization, delta: Perturbation) -> Realization:
@@ -53,8 +51,7 @@ def batch_size(max_log2: float) -> SearchStrategy[Perturbation]:
     ----------
     max_log2 : float in (0, 1023]
     """
-    limit = positive("batch_size", "max_log2", max_log2, most=BATCH_SIZE.most)
-    return drawn(BATCH_SIZE, limit, magnitudes=st.floats(-limit, limit), shown={"max_log2": max_log2})
+    return up_to(BATCH_SIZE, "max_log2", max_log2)
 
 
 def _resize(run: Realization, delta: Perturbation) -> Realization:
@@ -94,8 +91,7 @@ def precision(max_bits: float) -> SearchStrategy[Perturbation]:
     ----------
     max_bits : float above 0
     """
-    limit = positive("precision", "max_bits", max_bits)
-    return drawn(PRECISION, limit, shown={"max_bits": max_bits})
+    return up_to(PRECISION, "max_bits", max_bits)
 
 
 def _bits(dtype: torch.dtype) -> int:

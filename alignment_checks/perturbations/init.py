@@ -12,7 +12,7 @@ from hypothesis.strategies import SearchStrategy
 from torch import Tensor
 
 from alignment_checks.fingerprints import content
-from alignment_checks.perturbations.family import LARGEST_LOG2, Family, Named, as_asked, drawn, positive
+from alignment_checks.perturbations.family import LARGEST_LOG2, Family, Named, as_asked, drawn, up_to
 from alignment_checks.perturbations.value import Perturbation
 from alignment_checks.realization import Realization, realize
 from alignment_checks.seeding import derive
@@ -41,8 +41,7 @@ def init_jitter(max_sigma: float) -> SearchStrategy[Perturbation]:
     max_sigma : float above 0
         A tensor that starts at 0 has norm 0 and stays there.
     """
-    limit = positive("init_jitter", "max_sigma", max_sigma)
-    return drawn(INIT_JITTER, limit, shown={"max_sigma": max_sigma})
+    return up_to(INIT_JITTER, "max_sigma", max_sigma)
 
 
 def _jitter(run: Realization, delta: Perturbation) -> Realization:
@@ -74,8 +73,7 @@ def init_gain(max_log2: float) -> SearchStrategy[Perturbation]:
     ----------
     max_log2 : float in (0, 1023]
     """
-    limit = positive("init_gain", "max_log2", max_log2, most=INIT_GAIN.most)
-    return drawn(INIT_GAIN, limit, magnitudes=st.floats(-limit, limit), shown={"max_log2": max_log2})
+    return up_to(INIT_GAIN, "max_log2", max_log2)
 
 
 def _scale(run: Realization, delta: Perturbation) -> Realization:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from alignment_checks.fingerprints import named
 from alignment_checks.objectives import IGNORED, BaseObjective, Coefficient, Loss, Mean, Tensors, known_by
-from alignment_checks.perturbations.family import Family, Named, as_asked, drawn, positive
+from alignment_checks.perturbations.family import Family, Named, as_asked, drawn, up_to
 from alignment_checks.perturbations.value import Perturbation
 from alignment_checks.realization import Realization
 
@@ -86,8 +86,7 @@ def label_smoothing(max_epsilon: float) -> SearchStrategy[Perturbation]:
     ----------
     max_epsilon : float in (0, 1]
     """
-    limit = positive("label_smoothing", "max_epsilon", max_epsilon, most=LABEL_SMOOTHING.most)
-    return drawn(LABEL_SMOOTHING, limit, shown={"max_epsilon": max_epsilon})
+    return up_to(LABEL_SMOOTHING, "max_epsilon", max_epsilon)
 
 
 @dataclass(frozen=True)
@@ -142,8 +141,7 @@ def l2_penalty(max_weight: float) -> SearchStrategy[Perturbation]:
     ----------
     max_weight : float above 0
     """
-    limit = positive("l2_penalty", "max_weight", max_weight)
-    return drawn(L2_PENALTY, limit, shown={"max_weight": max_weight})
+    return up_to(L2_PENALTY, "max_weight", max_weight)
 
 
 @dataclass(frozen=True)

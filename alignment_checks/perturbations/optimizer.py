@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any
 
-from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from alignment_checks.perturbations.family import LARGEST_LOG2, Family, as_asked, drawn, positive
+from alignment_checks.perturbations.family import LARGEST_LOG2, Family, as_asked, up_to
 from alignment_checks.perturbations.value import Perturbation
 from alignment_checks.realization import Realization
 from alignment_checks.training import OptimizerFactory, SchedulerFactory
@@ -35,8 +34,7 @@ def learning_rate(max_log2: float) -> SearchStrategy[Perturbation]:
     >>> learning_rate(max_log2=1)
     learning_rate(max_log2=1)
     """
-    limit = positive("learning_rate", "max_log2", max_log2, most=LEARNING_RATE.most)
-    return drawn(LEARNING_RATE, limit, magnitudes=st.floats(-limit, limit), shown={"max_log2": max_log2})
+    return up_to(LEARNING_RATE, "max_log2", max_log2)
 
 
 @dataclass(frozen=True)
@@ -71,8 +69,7 @@ def lr_decay(max_rate: float) -> SearchStrategy[Perturbation]:
     max_rate : float above 0
         Largest rate, per step.
     """
-    limit = positive("lr_decay", "max_rate", max_rate)
-    return drawn(LR_DECAY, limit, shown={"max_rate": max_rate})
+    return up_to(LR_DECAY, "max_rate", max_rate)
 
 
 @dataclass(frozen=True)
@@ -143,8 +140,7 @@ def momentum(max_change: float) -> SearchStrategy[Perturbation]:
     ----------
     max_change : float in (0, 1]
     """
-    limit = positive("momentum", "max_change", max_change, most=MOMENTUM.most)
-    return drawn(MOMENTUM, limit, magnitudes=st.floats(-limit, limit), shown={"max_change": max_change})
+    return up_to(MOMENTUM, "max_change", max_change)
 
 
 @dataclass(frozen=True)

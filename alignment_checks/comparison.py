@@ -7,8 +7,10 @@ import time
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
+
 from alignment_checks.chance import corrected
-from alignment_checks.decomposition import decomposition, matched
+from alignment_checks.decomposition import decomposition
 from alignment_checks.experiment import Experiment, needed
 from alignment_checks.judgement import Judgement, Status, Tolerance, better, undecided
 from alignment_checks.judging import check_normalizable, improving
@@ -21,7 +23,7 @@ from alignment_checks.sides import BOTH
 from alignment_checks.trainable import checked
 from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import Outlook, Verdict
-from alignment_checks.wording import caveats, settling, shown
+from alignment_checks.wording import caveats, limit_line, shown
 
 ROUNDED = 7
 """What takes more digits than these to be told apart is shown alike: training in float32 knows no more."""
@@ -63,12 +65,8 @@ def compared(
         status=judgement.status,
         statement=f"the setup is {claim}{form}",
         denial=f"the setup is not {claim}{form}",
-        minimal=None,
-        worst=None,
-        holds_up_to=None,
         runs=sum(experiment.runs for experiment in both),
         seconds=time.perf_counter() - began,
-        searched=0,
         steps=max(a.steps, b.steps),
         where=both[0].where,
         numbers=tuple(_side_by_side(quantity, left, right)),
@@ -94,13 +92,14 @@ def _matched_steps(a: TrainingSetup, b: TrainingSetup) -> str:
 
 def _outlooks(quantity: Quantity, a: Experiment, b: Experiment) -> tuple[str, ...]:
     """Return whether the limits of both have settled."""
-    told = [(words, line) for words, one in (("", a), (" of the other", b)) for line in settling(one, quantity, None)]
-    return tuple(f"limit{words:<15}{line.removeprefix('limit').lstrip()}" for words, line in told)
+    lines = (limit_line(one, quantity, IDENTITY, f"limit{words:<15}") for words, one in (("", a), (" of the other", b)))
+    return tuple(filter(None, lines))
 
 
 def _matched(left: Reading, right: Reading) -> bool:
     """Return whether L(0) and G(0) agree, so that literal factors may be compared."""
-    return matched(left.first, right.first, 1e-6) and matched(left.mesa_first, right.mesa_first, 1e-6)
+    pairs = ((left.first, right.first), (left.mesa_first, right.mesa_first))
+    return all(np.allclose(a, b, rtol=1e-6, atol=0.0) for a, b in pairs)
 
 
 def _ahead(quantity: Quantity, left: Reading, right: Reading, margin: Tolerance) -> Judgement:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from alignment_checks.readings import Reading
-from alignment_checks.trajectory import Series
 
 
 @dataclass(frozen=True)
@@ -62,8 +58,3 @@ def _cause(base: float, alignment: float, mesa: float) -> str:
 
 def _sign(value: float) -> str:
     return "undefined" if math.isnan(value) else "negative" if value < 0 else "positive" if value > 0 else "0"
-
-
-def matched(a: Sequence[float] | Series, b: Sequence[float] | Series, tolerance: float) -> bool:
-    """Return whether two sets of starting values agree to a relative tolerance."""
-    return bool(np.allclose(a, b, rtol=tolerance, atol=0.0))

@@ -156,13 +156,13 @@ def decayed_gradient_l1(weight_decay: float) -> MesaObjective:
 
 
 @dataclass(frozen=True, eq=False)
-class _Itself:
-    """An object that has no hash of its own, told apart by its identity."""
+class Itself:
+    """An object that is told apart by its identity; it is kept alive, so that nothing else can get its address."""
 
     held: object
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Itself) and self.held is other.held
+        return isinstance(other, Itself) and self.held is other.held
 
     def __hash__(self) -> int:
         return id(self.held)
@@ -176,7 +176,7 @@ def known_by(function: object) -> Hashable:
     try:
         hash(function)
     except TypeError:
-        return _Itself(function)
+        return Itself(function)
     return function
 
 

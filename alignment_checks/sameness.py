@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from alignment_checks.fingerprints import content
+from alignment_checks.objectives import Itself
 from alignment_checks.training import TrainingSetup
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, Enum, torch.dtype, torch.device)
@@ -22,19 +23,6 @@ _PLAIN = (type(None), bool, int, float, complex, str, bytes, Enum, torch.dtype, 
 
 _DEEPEST = 12
 """How far into what a function reads a key looks; what lies deeper equals itself alone."""
-
-
-class _Itself:
-    """What only equals itself; it is kept alive, so that nothing else can get its address."""
-
-    def __init__(self, value: object) -> None:
-        self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Itself) and other.value is self.value
-
-    def __hash__(self) -> int:
-        return id(self.value)
 
 
 def alike(value: object) -> Hashable:
@@ -59,8 +47,8 @@ def _key(value: object, above: tuple[int, ...]) -> Hashable:
         return "recursion", above.index(id(value))
     above = (*above, id(value))
     if len(above) > _DEEPEST:
-        return _Itself(value)
-    if isinstance(value, _Itself):
+        return Itself(value)
+    if isinstance(value, Itself):
         return value
     if isinstance(value, _PLAIN):
         return type(value), repr(value) if isinstance(value, float) else value  # 0.0 == -0.0, and NaN is not NaN
@@ -69,7 +57,7 @@ def _key(value: object, above: tuple[int, ...]) -> Hashable:
     if isinstance(value, np.ndarray) and value.dtype != object:
         return np.ndarray, str(value.dtype), value.shape, value.tobytes()
     parts = _parts(value)
-    return _Itself(value) if parts is None else (type(value), *(_key(part, above) for part in parts))
+    return Itself(value) if parts is None else (type(value), *(_key(part, above) for part in parts))
 
 
 def _parts(value: object) -> Iterator[object] | None:
@@ -126,22 +114,22 @@ def _attributes(value: object, names: Sequence[str]) -> Iterator[object]:
         seen.add(id(holder))
         found = {name: _static(holder, name) for name in names}
         for name, held in found.items():
-            if held is not _Itself:
+            if held is not Itself:
                 yield name
-                yield _Itself(held) if isinstance(held, types.FunctionType) else held
+                yield Itself(held) if isinstance(held, types.FunctionType) else held
         ahead += found.values()
 
 
 def _is_opaque(value: object) -> bool:
-    plain = isinstance(value, (*_PLAIN, Tensor, np.ndarray)) or value is _Itself
+    plain = isinstance(value, (*_PLAIN, Tensor, np.ndarray)) or value is Itself
     return not plain and _parts(value) is None
 
 
 def _static(holder: object, name: str) -> object:
-    """Return an attribute as it is stored, `_Itself` where there is none."""
-    found = getattr_static(holder, name, _Itself)
+    """Return an attribute as it is stored, `Itself` where there is none."""
+    found = getattr_static(holder, name, Itself)
     if isinstance(found, types.MemberDescriptorType) and not isinstance(holder, type):
-        return getattr(holder, name, _Itself)  # of __slots__
+        return getattr(holder, name, Itself)  # of __slots__
     return found
 
 

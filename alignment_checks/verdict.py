@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import zip_longest
 from typing import Any, NoReturn
 
@@ -28,17 +28,7 @@ class Outlook:
         return tuple(self.work())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Outlook, (_Said(self.lines),)
-
-
-@dataclass(frozen=True)
-class _Said:
-    """Lines that have been worked out."""
-
-    lines: tuple[str, ...]
-
-    def __call__(self) -> tuple[str, ...]:
-        return self.lines
+        return Outlook, (partial(tuple, self.lines),)
 
 
 @dataclass(frozen=True)
@@ -92,14 +82,14 @@ class Verdict:
     status: Status
     statement: str
     denial: str
-    minimal: Finding | None
-    worst: Finding | None
-    holds_up_to: float | None
-    runs: int
-    seconds: float
-    searched: int
-    steps: int
-    where: str
+    minimal: Finding | None = None
+    worst: Finding | None = None
+    holds_up_to: float | None = None
+    runs: int = 0
+    seconds: float = 0.0
+    searched: int = 0
+    steps: int = 0
+    where: str = "no device"
     numbers: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     others: tuple[Finding, ...] = ()
@@ -141,8 +131,8 @@ class Verdict:
         if self.minimal is None:
             return [] if self.nearest is None else [_line("nearest to failing", self.nearest)]
         digits, smallest = self._digits(), acting(self.minimal.perturbation)
-        of = f"  smallest failing δ   {smallest.described(digits=digits)}"
-        lines = ["  fails unperturbed" if smallest.is_identity else of]
+        named = f"smallest failing δ   {smallest.described(digits=digits)}"
+        lines = ["  fails unperturbed" if smallest.is_identity else f"  {named}"]
         if self.worst is not None and self.worst != self.minimal:
             lines.append(_line("worst δ found", self.worst))
         if self._held is not None:

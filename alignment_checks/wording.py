@@ -40,14 +40,19 @@ def points(curve: Curve) -> tuple[Point, ...]:
 
 def settling(experiment: Experiment, quantity: Quantity, delta: Perturbation | None) -> tuple[str, ...]:
     """Return whether the limit has settled, of the unperturbed runs and of those under δ; else what it would take."""
-    asked = {"": IDENTITY} if delta in (None, IDENTITY) else {"": IDENTITY, " under δ": delta}
-    lines = []
-    for words, one in asked.items():
-        excerpt = experiment.excerpt(one)
-        if excerpt is not None:
-            (reading,) = experiment.readings([one])
-            lines.append(f"limit{words}{' ' * (10 - len(words))}{outlook_line(quantity, reading, excerpt)}")
-    return tuple(lines)
+    lines = [limit_line(experiment, quantity, IDENTITY, f"{'limit':<15}")]
+    if delta is not None and delta != IDENTITY:
+        lines.append(limit_line(experiment, quantity, delta, f"{'limit under δ':<15}"))
+    return tuple(filter(None, lines))
+
+
+def limit_line(experiment: Experiment, quantity: Quantity, delta: Perturbation, head: str) -> str:
+    """Return `head` and whether the limit under δ has settled; "" where its runs were not kept."""
+    excerpt = experiment.excerpt(delta)
+    if excerpt is None:
+        return ""
+    (reading,) = experiment.readings([delta])
+    return head + outlook_line(quantity, reading, excerpt)
 
 
 def finding(experiment: Experiment, quantity: Quantity, describe: Describe, judged: Judged) -> Finding:

@@ -148,14 +148,7 @@ def unjudged(key: Key, steps: int, note: str) -> Verdict:
         status=Status.INCONCLUSIVE,
         statement=f"{words} ({key.call})",
         denial=f"not {words} ({key.call})",
-        minimal=None,
-        worst=None,
-        holds_up_to=None,
-        runs=0,
-        seconds=0.0,
-        searched=0,
         steps=steps,
-        where="no device",
         notes=(note,),
     )
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from alignment_checks.intervals import Interval
-from alignment_checks.limits import Estimate, limits
+from alignment_checks.limits import Estimate, Limits, limits
 from alignment_checks.measures import SIDES, Side
 from alignment_checks.readings import Ratio, Reading
 from alignment_checks.trajectory import Series, Trajectory
@@ -24,22 +24,22 @@ class LimitReading(Reading):
 
     Attributes
     ----------
-    limits : tuple of (Estimate, Estimate, Estimate)
-        Of C_B, C_M and α, for each seed.
+    limits : tuple of Limits
+        For each seed.
     """
 
-    limits: tuple[tuple[Estimate, Estimate, Estimate], ...]
+    limits: tuple[Limits, ...]
 
     def capability(self, of: Side, *, normalized: bool) -> Ratio:
         """Return C's limits and their intervals, per seed and pooled."""
-        found = [one[0 if of == "base" else 1] for one in self.limits]
+        found = [one.of("capability", of) for one in self.limits]
         scales = (self.base_scale if of == "base" else self.mesa_scale) if normalized else np.ones(len(found))
         return _weighted(found, 1 / scales, np.ones(len(found)))
 
     def alignment(self, *, normalized: bool) -> Ratio:
         """Return α's limits pooled over the seeds: each weighs by its C_M, that at the last step if it has no limit."""
-        found = [one[2] for one in self.limits]
-        limits = np.array([one[1].value for one in self.limits])
+        found = [one.alignment for one in self.limits]
+        limits = np.array([one.mesa.value for one in self.limits])
         weights = np.where(np.isnan(limits), self.mesa, limits)
         if not normalized:
             return _weighted(found, weights, weights)
@@ -47,13 +47,13 @@ class LimitReading(Reading):
 
     def ends(self) -> list[Interval]:
         """Return between which numbers L ends in the mean, under each seed."""
-        bases = [Interval(one.value, one.low, one.high, one.stricter) for one, _, _ in self.limits]
+        found = [one.base for one in self.limits]
+        bases = [Interval(one.value, one.low, one.high, one.stricter) for one in found]
         return [base.plus(x) for x, base in zip(self.first.tolist(), bases, strict=True)]
 
     def unsettled(self, name: str, of: Side) -> str:
         """Return why a quantity has no limit, "" where it has one under every seed."""
-        side = 2 if name == "alignment" else 0 if of == "base" else 1
-        missing = [one[side] for one in self.limits if np.isnan(one[side].value)]
+        missing = [one for one in (limits.of(name, of) for limits in self.limits) if np.isnan(one.value)]
         return f"{missing[0].regime.name.lower()}: {missing[0].method}" if missing else ""
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from alignment_checks import ratios
 from alignment_checks.endpoints import TOLERANCE, Endpoint, endpoint, last_change
 from alignment_checks.intervals import Ends, Interval, Vector
-from alignment_checks.measures import infimum
+from alignment_checks.measures import Side, infimum
 from alignment_checks.regimes import Outlook, Regime, more_steps, nowhere, outlook, rounding, together
 from alignment_checks.trajectory import Trajectory, check_trajectory
 
@@ -93,9 +94,8 @@ def capability_limit(trajectory: Trajectory, *, of: str = "base") -> list[Estima
     if of not in ("base", "mesa"):
         raise ValueError(f"capability_limit: `of` must be 'base' or 'mesa'; got {of!r}")
     check_trajectory(trajectory)
-    side = 0 if of == "base" else 1
-    rows = range(len(trajectory.runs))
-    return [_capability(trajectory, row, side, _outlooks(trajectory, row)[side]) for row in rows]
+    side, series = (0, trajectory.base) if of == "base" else (1, trajectory.mesa)
+    return [_capability(one, _outlooks(trajectory, row)[side]) for row, one in enumerate(series)]
 
 
 def alignment_factor_limit(trajectory: Trajectory) -> list[Estimate]:
@@ -126,15 +126,32 @@ def alignment_factor_limit(trajectory: Trajectory) -> list[Estimate]:
     return [_alignment_factor(trajectory, row, *_outlooks(trajectory, row)) for row in range(len(trajectory.runs))]
 
 
-def limits(trajectory: Trajectory, row: int) -> tuple[Estimate, Estimate, Estimate]:
-    """Return the limits of C_B, C_M and α of one run, whose endpoint is looked at once."""
-    both = _outlooks(trajectory, row)
-    base, mesa = (_capability(trajectory, row, side, found) for side, found in enumerate(both))
-    return base, mesa, _alignment_factor(trajectory, row, *both)
+class Limits(NamedTuple):
+    """The limits of C_B, C_M and α of one run."""
+
+    base: Estimate
+    mesa: Estimate
+    alignment: Estimate
+
+    def of(self, name: str, side: Side) -> Estimate:
+        """Return that of a quantity, "capability" or "alignment"; the latter has no sides."""
+        if name == "alignment":
+            return self.alignment
+        return self.base if side == "base" else self.mesa
 
 
-def _capability(trajectory: Trajectory, row: int, side: int, found: Outlook) -> Estimate:
-    first = float((trajectory.base, trajectory.mesa)[side][row, 0])
+def limits(trajectory: Trajectory, row: int) -> Limits:
+    """Return the limits of one run, whose endpoint is looked at once."""
+    base, mesa = both = _outlooks(trajectory, row)
+    return Limits(
+        _capability(trajectory.base[row], base),
+        _capability(trajectory.mesa[row], mesa),
+        _alignment_factor(trajectory, row, *both),
+    )
+
+
+def _capability(series: Vector, found: Outlook) -> Estimate:
+    first = float(series[0])
     return _estimate(found, found.limit.plus(-first) if found.has_limit else found.limit)
 
 
@@ -142,9 +159,7 @@ def _alignment_factor(trajectory: Trajectory, row: int, base: Outlook, mesa: Out
     for one in (base, mesa):
         if one.regime in (Regime.DIVERGED, Regime.PLATEAU):
             return _estimate(one, one.limit)
-    records = evenly(trajectory)
-    series = trajectory.base[row, :records], trajectory.mesa[row, :records]
-    found = ratios.ratio(*series, base, mesa, trajectory.resolution, int(trajectory.t[1]))
+    found = ratios.ratio(*_series(trajectory, row), base, mesa, trajectory.resolution, int(trajectory.t[1]))
     return _estimate(found, found.limit)
 
 
@@ -161,12 +176,10 @@ def _outlooks(trajectory: Trajectory, row: int) -> tuple[Outlook, Outlook]:
     if run.outcome.diverged_at is not None:
         gone = nowhere(Regime.DIVERGED, str(run.outcome))
         return gone, gone
-    records = evenly(trajectory)
-    series = trajectory.base[row, :records], trajectory.mesa[row, :records]
-    every = int(trajectory.t[1])
+    series, every = _series(trajectory, row), int(trajectory.t[1])
     lowest = infimum(trajectory, row), 0.0
     base, mesa = (outlook(one, trajectory.resolution, least, every) for one, least in zip(series, lowest, strict=True))
-    base, mesa = _heard(trajectory, row, base, mesa)
+    base, mesa = _with_endpoint(trajectory, row, base, mesa)
     if every > 1 and {base.regime, mesa.regime} & {Regime.FIXED, Regime.PERIODIC}:
         base, mesa = _between_records(trajectory, row, base, mesa)
     return together(base, mesa, *series, trajectory.resolution, every)
@@ -185,13 +198,19 @@ def _between_records(trajectory: Trajectory, row: int, base: Outlook, mesa: Outl
     return nowhere(Regime.DRIFTING, why), nowhere(Regime.DRIFTING, why)
 
 
+def _series(trajectory: Trajectory, row: int) -> tuple[Vector, Vector]:
+    """Return L and G of one run, at records that are equally far apart."""
+    records = evenly(trajectory)
+    return trajectory.base[row, :records], trajectory.mesa[row, :records]
+
+
 def evenly(trajectory: Trajectory) -> int:
     """Return how many records are equally far apart: all but the last, where T is no multiple of `record_every`."""
     gaps = np.diff(trajectory.t[-3:])
     return len(trajectory.t) - int(len(gaps) == 2 and gaps[0] != gaps[1])
 
 
-def _heard(trajectory: Trajectory, row: int, base: Outlook, mesa: Outlook) -> tuple[Outlook, Outlook]:
+def _with_endpoint(trajectory: Trajectory, row: int, base: Outlook, mesa: Outlook) -> tuple[Outlook, Outlook]:
     """Return the outlooks with what the endpoint says of them."""
     rests = _resting(trajectory.base[row], base)
     end = endpoint(trajectory, row, lowest=rests.low if rests else None)
@@ -200,20 +219,21 @@ def _heard(trajectory: Trajectory, row: int, base: Outlook, mesa: Outlook) -> tu
         mesa = _held(trajectory.mesa[row], trajectory.resolution)
     if end.stopped:
         return _stopped(base), _stopped(mesa)
-    if rests and end.escape is not None and _counts(trajectory.base[row], base, rests, end):
+    if rests and end.escape is not None and _counts(trajectory.base[row], base, rests, end, end.escape):
         when = f", {more_steps(end.escape_in)} away" if math.isfinite(end.escape_in) else ""
         why = f"least curvature {end.curvature:.3g}, and it goes down{when}: to L = {end.escape:.4g}, perhaps further"
         return nowhere(Regime.PLATEAU, why), nowhere(Regime.PLATEAU, why)
     if end.escape is not None and base.regime is Regime.FIXED:
         low = 2 * end.escape - float(trajectory.base[row, -1])  # as far again as it can see
         base = replace(base, limit=base.limit.down_to(low).above(infimum(trajectory, row)))
+    remark = _remark(end)
+    return replace(base, remark=remark), replace(mesa, remark=remark)
+
+
+def _remark(end: Endpoint) -> str:
     if end.unseen:
-        remark = f"curvature not seen: {end.unseen}"
-        return replace(base, remark=remark), replace(mesa, remark=remark)
-    if end.saddle:
-        remark = f"at a saddle, least curvature {end.curvature:.3g}"
-        return replace(base, remark=remark), replace(mesa, remark=remark)
-    return base, mesa
+        return f"curvature not seen: {end.unseen}"
+    return f"at a saddle, least curvature {end.curvature:.3g}" if end.saddle else ""
 
 
 def _resting(series: Vector, found: Outlook) -> Interval | None:
@@ -244,13 +264,13 @@ _GOING_ROUND = (Regime.PERIODIC, Regime.QUASIPERIODIC, Regime.STATIONARY)
 """Where a run comes to no rest: it goes up and down all the time, and the limit is a mean."""
 
 
-def _counts(series: Vector, found: Outlook, limit: Interval, end: Endpoint) -> bool:
+def _counts(series: Vector, found: Outlook, limit: Interval, end: Endpoint, escape: float) -> bool:
     """Return whether an escape changes L beyond what the series leaves open, and beyond tolerance.
 
     A run that goes round may go down from θ(T) in any case: there, it has to linger, and to change the mean by as much
     as it goes down; of a random one, to below all that it has been to.
     """
-    last, escape = float(series[-1]), float("nan") if end.escape is None else end.escape
+    last = float(series[-1])
     room = TOLERANCE * max(abs(float(series[0]) - last), abs(escape - last))
     if found.regime not in _GOING_ROUND:
         return not limit.wider(room).holds(escape)

@@ -146,14 +146,14 @@ def _creeps(series: Vector) -> bool:
 def _converging(series: Vector, floor: float) -> Outlook | None:
     half, quarter = series[len(series) // 2 :], series[-(len(series) // 4) :]
     if extrapolation.is_monotone(half, floor):
-        limit, method = extrapolation.extrapolated(series, floor), "extrapolated: exponential and power-law tails"
+        limit = extrapolation.extrapolated(series, floor)
+        method = "extrapolated: exponential and power-law tails"
     elif np.ptp(quarter) <= 1e-3 * np.ptp(half) and extrapolation.is_monotone(quarter, floor):
-        limit, method = (
-            extrapolation.extrapolated(half, floor),
-            "extrapolated: the second half, after a late change",
-        )
+        limit = extrapolation.extrapolated(half, floor)
+        method = "extrapolated: the second half, after a late change"
     elif extrapolation.is_damped(series, floor):
-        limit, method = extrapolation.damped(series, floor), "extrapolated: a running mean, within dying fluctuations"
+        limit = extrapolation.damped(series, floor)
+        method = "extrapolated: a running mean, within dying fluctuations"
     else:
         return None
     if limit is None:
@@ -206,7 +206,7 @@ def _stationary(tail: Vector, start: int, every: int) -> Outlook:
     if stationarity.has_trend(tail):
         return nowhere(Regime.DRIFTING, f"its mean moves beyond its scatter {since}")
     if stationarity.has_uneven_scatter(tail):
-        return nowhere(Regime.DRIFTING, f"its scatter is not the same throughout, from t = {every * start} on")
+        return nowhere(Regime.DRIFTING, f"its scatter is not the same throughout, {since}")
     mean = stationarity.mean_with_error(tail)
     if not mean.effective >= INDEPENDENT:
         lacking = every * len(tail) * (INDEPENDENT / max(mean.effective, 1.0) - 1)

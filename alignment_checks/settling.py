@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from alignment_checks.extrapolation import decay
 from alignment_checks.horizons import LimitReading, at_limit
 from alignment_checks.intervals import Vector
 from alignment_checks.limits import Estimate, Regime, evenly
+from alignment_checks.measures import SIDES
 from alignment_checks.quantities import Quantity, number, off_by
 from alignment_checks.readings import Reading
 from alignment_checks.regimes import SMALLEST, more_steps, rounding
@@ -43,16 +45,13 @@ def outlook_line(quantity: Quantity, reading: Reading, runs: Trajectory) -> str:
         )
     half, size = 0.5 * (found.high - found.low), abs(found.value)
     named = "; ".join(filter(None, (least.regime.name.lower(), least.remark)))
-    name = f"{_symbol(quantity)} = {number(found.value)} ({named})"
+    symbol = replace(quantity, horizon="limit").symbol()
+    name = f"{symbol} = {number(found.value)} ({named})"
     if half <= SETTLED * size or _is_exact(quantity, limit):
         return f"{name}, settled{_still_off(quantity, reading, found.value)}"
     within = f"{name}, not settled: between {number(found.low)} and {number(found.high)}"
     times = half / (SETTLED * size) if size else math.inf
     return f"{within}; {_words(_more_steps(quantity, runs, least.regime, times))}"
-
-
-def _symbol(quantity: Quantity) -> str:
-    return type(quantity)(quantity.name, quantity.of, quantity.normalized, quantity.steps, "limit").symbol()
 
 
 def _still_off(quantity: Quantity, reading: Reading, limit: float) -> str:
@@ -65,16 +64,21 @@ def _still_off(quantity: Quantity, reading: Reading, limit: float) -> str:
 
 def _is_exact(quantity: Quantity, limit: LimitReading) -> bool:
     """Return whether a capability is known up to rounding, of which one that is 0 is never a small part."""
-    side, first = (0, limit.first) if quantity.of == "base" else (1, limit.mesa_first)
-    widths = np.array([one[side].high - one[side].low for one in limit.limits])
-    return quantity.name == "capability" and bool((widths <= EXACT * np.abs(first) + 10 * SMALLEST).all())
+    if quantity.name != "capability":
+        return False
+    first = limit.first if quantity.of == "base" else limit.mesa_first
+    widths = np.array([one.high - one.low for one in _estimates(quantity, limit)])
+    return bool((widths <= EXACT * np.abs(first) + 10 * SMALLEST).all())
 
 
 def _least_settled(quantity: Quantity, limit: LimitReading) -> Estimate:
     """Return the limit of the least settled seed."""
-    side = 2 if quantity.name == "alignment" else 0 if quantity.of == "base" else 1
-    found: list[Estimate] = [one[side] for one in limit.limits]
-    return max(found, key=lambda one: one.high - one.low)
+    return max(_estimates(quantity, limit), key=lambda one: one.high - one.low)
+
+
+def _estimates(quantity: Quantity, limit: LimitReading) -> list[Estimate]:
+    """Return the limits of a quantity, one for each seed."""
+    return [one.of(quantity.name, quantity.of) for one in limit.limits]
 
 
 def _more_steps(quantity: Quantity, runs: Trajectory, regime: Regime, times: float) -> float:
@@ -87,12 +91,9 @@ def _more_steps(quantity: Quantity, runs: Trajectory, regime: Regime, times: flo
         return float(steps * (times**2 - 1))
     if regime in (Regime.PERIODIC, Regime.QUASIPERIODIC):
         return float(steps * (times - 1))
-    sides = (
-        (runs.base, runs.mesa)
-        if quantity.name == "alignment"
-        else ((runs.base,) if quantity.of == "base" else (runs.mesa,))
-    )
-    return max(_by_decay(row[:records], runs.resolution, times, steps) for series in sides for row in series)
+    sides = SIDES if quantity.name == "alignment" else (quantity.of,)
+    series = [row for of in sides for row in (runs.base if of == "base" else runs.mesa)]
+    return max(_by_decay(row[:records], runs.resolution, times, steps) for row in series)
 
 
 def _by_decay(series: Vector, resolution: float, times: float, steps: int) -> float:

@@ -18,7 +18,7 @@ from alignment_checks.intervals import LEVELS
 from alignment_checks.judgement import Judgement, Status, Tolerance, approximately, at_least, better
 from alignment_checks.judging import bearable
 from alignment_checks.knowledge import Knowledge
-from alignment_checks.limits import Estimate, Regime
+from alignment_checks.limits import Estimate, Limits, Regime
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.rounds import FRUGAL, WIDE
 from alignment_checks.search import search
@@ -39,7 +39,7 @@ def estimate(value, error=ERROR):
 def reading(limit):
     """Return the reading of one run whose C_B has this limit."""
     one = np.ones(1)
-    return LimitReading(-one, -one, *[one] * 7, True, True, "finished", None, limits=((limit, limit, limit),))
+    return LimitReading(-one, -one, *[one] * 7, True, True, "finished", None, limits=(Limits(limit, limit, limit),))
 
 
 def capability(value, error=ERROR):

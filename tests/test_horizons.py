@@ -16,7 +16,7 @@ from alignment_checks import perturbations as pt
 from alignment_checks.horizons import LimitReading
 from alignment_checks.judgement import at_least
 from alignment_checks.judging import improving
-from alignment_checks.limits import Estimate, Regime
+from alignment_checks.limits import Estimate, Limits, Regime
 from alignment_checks.memory import Memory
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.quantities import Quantity
@@ -224,7 +224,8 @@ def test_chance_has_two_capabilities_to_choose_from_where_both_have_to_be_negati
 def limited(base, mesa, alpha):
     """Return the reading of one run whose C_B, C_M and α have these intervals as their limits."""
     one, none = np.ones(1), (math.nan, -math.inf, math.inf)
-    limits = tuple(Estimate(*(none if ends is None else ends), Regime.FIXED, "made up") for ends in (base, mesa, alpha))
+    found = (none if ends is None else ends for ends in (base, mesa, alpha))
+    limits = Limits(*(Estimate(*ends, Regime.FIXED, "made up") for ends in found))
     improves = base is not None and mesa is not None and base[2] < 0 and mesa[2] < 0
     return LimitReading(-one, -one, *[one] * 7, alpha is not None, improves, "finished", None, limits=(limits,))
 

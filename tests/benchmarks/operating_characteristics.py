@@ -118,14 +118,14 @@ def trained(regime: Regime, random: np.random.Generator) -> Outlook | ac.Estimat
     if regime is Regime.PLATEAU:
         start = [random.uniform(0.5, 2), 10 ** random.uniform(-10, -8)]
         beside, steps = ((saddle, 100), (wavering, 300))[random.integers(2)]
-        return limits(ac.run(ac.landscape(beside, start, optimizer=sgd, steps=steps, objective_infimum=-0.25)), 0)[0]
+        return limits(ac.run(ac.landscape(beside, start, optimizer=sgd, steps=steps, objective_infimum=-0.25)), 0).base
     bowl, start = (lambda x: 1.5 * x.square().sum()), [random.uniform(1, 3)]
     if regime is Regime.STOPPED:
         slow = partial(torch.optim.SGD, lr=random.uniform(0.002, 0.01))
         schedule = partial(torch.optim.lr_scheduler.ExponentialLR, gamma=random.uniform(0.96, 0.98))
-        return limits(ac.run(ac.landscape(bowl, start, optimizer=slow, steps=1000, scheduler=schedule)), 0)[0]
+        return limits(ac.run(ac.landscape(bowl, start, optimizer=slow, steps=1000, scheduler=schedule)), 0).base
     fast = partial(torch.optim.SGD, lr=random.uniform(0.75, 2))
-    return limits(ac.run(ac.landscape(bowl, start, optimizer=fast, steps=100)), 0)[0]
+    return limits(ac.run(ac.landscape(bowl, start, optimizer=fast, steps=100)), 0).base
 
 
 NAMED = (*dict.fromkeys(TAILS.values()), Regime.DRIFTING, Regime.STATIONARY)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from alignment_checks.comparison import compared, different
 from alignment_checks.judgement import Judgement
 from alignment_checks.judging import bearable, close, either, high
-from alignment_checks.keywords import to_sides, under_sides
+from alignment_checks.keywords import to_strategy, under_sides
 from alignment_checks.options import Judging, Options, Strategy, check_number, shortest
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.properties import Property, robust
@@ -112,9 +112,9 @@ def check_capability_generalizes(
         See `alignment_checks.options.Judging`. Dimensionless unless `normalized=False`.
     """
     options = Options.of_keywords(judging).alone(delta)
-    strategy, sides, words = to_sides(to, delta, RETRAINED, options.beside)
+    strategy, words = to_strategy(to, delta, options.beside)
     quantity = Quantity("capability", options.of, options.normalized is not False, shortest(setup), options.horizon)
-    return robust(setup, strategy, sides, quantity, options, ("generalizes", "does not generalize"), f"to {words}")
+    return robust(setup, strategy, RETRAINED, quantity, options, ("generalizes", "does not generalize"), f"to {words}")
 
 
 def check_alignment_generalizes(
@@ -130,9 +130,9 @@ def check_alignment_generalizes(
     those of `check_capability_generalizes`.
     """
     options = Options.of_keywords(judging).undivided(ALPHA).alone(delta)
-    strategy, sides, words = to_sides(to, delta, RESCORED, options.beside)
+    strategy, words = to_strategy(to, delta, options.beside)
     quantity = Quantity("alignment", "base", options.normalized is not False, shortest(setup), options.horizon)
-    return robust(setup, strategy, sides, quantity, options, ("generalizes", "does not generalize"), f"to {words}")
+    return robust(setup, strategy, RESCORED, quantity, options, ("generalizes", "does not generalize"), f"to {words}")
 
 
 # ----------------------------------------------------------------------------------------- the post's other judgements
@@ -214,12 +214,11 @@ def check_strongly_aligned(
             f"strong alignment is about L at every step of the transient; got record_every={setup.record_every}, "
             "between whose records a peak is not seen. Use dataclasses.replace(setup, record_every=1)"
         )
-    options = (
-        Options.of_keywords(judging).undivided("`worst` bounds L").one_sided("`worst` bounds L from above").alone(delta)
-    )
-    alone = under is None and delta is None
-    given = under_sides(under, None, None, delta, options.beside) if not alone else (st.just(IDENTITY), BOTH, "")
-    strategy, sides, words = given
+    options = Options.of_keywords(judging).undivided("`worst` bounds L").one_sided("`worst` bounds L from above")
+    options = options.alone(delta)
+    strategy, sides, words = st.just(IDENTITY), BOTH, ""
+    if under is not None or delta is not None:
+        strategy, sides, words = under_sides(under, None, None, delta, options.beside)
     quantity = Quantity("capability", "base", bool(options.normalized), shortest(setup), options.horizon)
 
     def judge(reference: Reading, reading: Reading) -> Judgement:  # noqa: ARG001

@@ -106,7 +106,7 @@ def endpoint(trajectory: Trajectory, row: int, *, lowest: float | None) -> Endpo
         lowered = same and least is not None and lowest is not None and lowest <= least + room
         if frozen or lowest is None or (lowered and len(place.theta) > DENSE):
             return Endpoint(frozen)
-        return place.left(trajectory.resolution)
+        return place.curved(trajectory.resolution)
     except (RuntimeError, NotImplementedError) as error:  # such as a model that cannot be differentiated twice
         return Endpoint(frozen, unseen=f"{type(error).__name__} {error}".splitlines()[0][:80])
 
@@ -164,7 +164,7 @@ class _Place:
     def _optimizer(self) -> torch.optim.Optimizer:
         return self.start.optimizer([nn.Parameter(value.clone()) for value in self.start.parameters.values()])
 
-    def left(self, resolution: float) -> Endpoint:
+    def curved(self, resolution: float) -> Endpoint:
         """Return the least curvature, and where the directions of negative curvature lead if the run goes there."""
         gradient, product = _gradient(self.train, self.theta)
         curvatures, directions = _spectrum(product, len(self.theta))
@@ -217,7 +217,8 @@ def _function(run: Realization, like: Tensors, draws: Randomness) -> Function:
 
     It is of the training-mode loss where that is deterministic, else of eval mode, as L(t) is.
     """
-    constants, data = _doubled(run.constants), None if run.data is None else tuple(map(_double, run.data))
+    constants = {name: _double(value) for name, value in run.constants.items()}
+    data = None if run.data is None else tuple(map(_double, run.data))
     run, seed = replace(run, data=data), drawing_of(draws, run.seed)
 
     def loss(theta: Tensor) -> Tensor:
@@ -234,10 +235,6 @@ def _function(run: Realization, like: Tensors, draws: Randomness) -> Function:
 
 def _double(value: Tensor) -> Tensor:
     return value.cpu().double() if value.is_floating_point() else value.cpu()
-
-
-def _doubled(values: Tensors) -> dict[str, Tensor]:
-    return {name: _double(value) for name, value in values.items()}
 
 
 def _gradient(loss: Function, theta: Tensor) -> tuple[Tensor, Function]:

@@ -177,7 +177,7 @@ class Experiment:
         self.backends.update({(r.backend, r.reason): None for r in trajectory.runs})
         keys, n = [self.key(delta) for delta in deltas], len(self.seeds)
         of_key = dict(zip(keys, deltas, strict=True))
-        batched = {key: of_key[key] for i, key in enumerate(keys) if _in_lanes(trajectory, i * n)}
+        batched = {key: of_key[key] for i, key in enumerate(keys) if trajectory.runs[i * n].backend == "lanes"}
         self.in_lanes.update(batched)
         self.batched.update(structure(delta.applied(self.plain)) for delta in batched.values())
         kept = {self.key(delta) for delta in keep}
@@ -262,7 +262,3 @@ def measure_together(asked: Mapping[Experiment, Sequence[Perturbation]]) -> None
         trajectories = run_parts(parts, device=device, backend=backend, planned=planned, surveys=members[0].surveys)
         for experiment, trajectory in zip(members, trajectories, strict=True):
             experiment.note(trajectory, asked[experiment], keep=[IDENTITY])
-
-
-def _in_lanes(trajectory: Trajectory, row: int) -> bool:
-    return trajectory.runs[row].backend == "lanes"

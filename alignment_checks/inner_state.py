@@ -68,7 +68,8 @@ def held_tensors(owner: object, above: tuple[int, ...] = ()) -> list[Tensor]:
 def _note(value: object, above: tuple[int, ...], found: list[bytes], known: Mapping[int, Tensor] | None) -> None:
     """Add to what was found what tells a value from others: its type, and what it holds.
 
-    Of parameters and buffers that are all that are not `known`, by id; none at all where that is None.
+    Of parameters and buffers that are all that are not `known`, by id (held, so that no other object gets it); none at
+    all where that is None.
     """
     kind = type(value)
     found.append(f"{kind.__module__}.{kind.__qualname__}".encode())

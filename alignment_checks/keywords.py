@@ -23,12 +23,15 @@ def under_sides(
 
     `beside` is what is judged beside a given δ.
     """
-    given = {"under": (under, BOTH, ""), "mesa_under": (mesa_under, MESA, " in training alone")}
-    given["base_under"] = (base_under, BASE, " in scoring alone")
-    given["delta"] = (None if delta is None else _just(delta), BOTH, "")
-    chosen = [(strategy, sides, words) for strategy, sides, words in given.values() if strategy is not None]
+    given = (
+        ("under", under, BOTH, ""),
+        ("mesa_under", mesa_under, MESA, " in training alone"),
+        ("base_under", base_under, BASE, " in scoring alone"),
+        ("delta", None if delta is None else _just(delta), BOTH, ""),
+    )
+    chosen = [(strategy, sides, words) for _, strategy, sides, words in given if strategy is not None]
     if len(chosen) != 1:
-        names = [name for name, (strategy, _, _) in given.items() if strategy is not None]
+        names = [name for name, strategy, _, _ in given if strategy is not None]
         raise TypeError(
             f"expected exactly one of under=, mesa_under=, base_under= (strategies) and delta= (one perturbation); got "
             f"{', '.join(names) or 'none'}"
@@ -37,15 +40,15 @@ def under_sides(
     return strategy, sides, f"{_named(strategy, delta, beside)}{words}"
 
 
-def to_sides(
-    to: Strategy | None, delta: Perturbation | None, sides: Sides, beside: Sequence[Perturbation] = ()
-) -> tuple[Strategy, Sides, str]:
-    """Return the strategy of L′, where it is applied, and what the statement calls it; `beside` as in `under_sides`."""
+def to_strategy(
+    to: Strategy | None, delta: Perturbation | None, beside: Sequence[Perturbation] = ()
+) -> tuple[Strategy, str]:
+    """Return the strategy of L′, and what the statement calls it; `beside` as in `under_sides`."""
     if (to is None) == (delta is None):
         raise TypeError("expected exactly one of to= (a strategy of objectives) and delta= (one perturbation)")
     strategy = to if delta is None else _just(delta)
     assert strategy is not None, "one of the two was given"  # noqa: S101
-    return strategy, sides, _named(strategy, delta, beside)
+    return strategy, _named(strategy, delta, beside)
 
 
 NAMED = 3

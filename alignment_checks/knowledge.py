@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from functools import cache
+from itertools import islice
 
 from alignment_checks.chance import Chance
 from alignment_checks.judgement import Judgement, Status
@@ -62,11 +63,14 @@ class Knowledge:
 
     def new(self, deltas: Iterable[Perturbation]) -> list[Perturbation]:
         """Return one perturbation for each run that was not trained yet, the first."""
-        first: dict[Hashable, Perturbation] = {}
+        return list(self._new(deltas))
+
+    def _new(self, deltas: Iterable[Perturbation]) -> Iterator[Perturbation]:
+        seen: set[Hashable] = set()
         for delta in deltas:
-            if delta not in self.known and (key := self.same(delta)) not in self.trained:
-                first.setdefault(key, delta)
-        return list(first.values())
+            if delta not in self.known and (key := self.same(delta)) not in self.trained and key not in seen:
+                seen.add(key)
+                yield delta
 
     def learn(self, deltas: Sequence[Perturbation], judgements: Sequence[Judgement]) -> None:
         """Know what was judged, allowing for all that is searched."""
@@ -89,13 +93,7 @@ class Knowledge:
 
     def comes_to(self, deltas: Iterable[Perturbation], runs: int) -> bool:
         """Return whether no more than so many runs would be trained to judge all of `deltas`; it looks no farther."""
-        new: set[Hashable] = set()
-        for delta in deltas:
-            if delta not in self.known and (key := self.same(delta)) not in self.trained:
-                new.add(key)
-                if len(new) > runs:
-                    return False
-        return True
+        return len(list(islice(self._new(deltas), runs + 1))) <= runs
 
     def untrained(self, deltas: Iterable[Perturbation]) -> int:
         """Return how many runs would be trained to judge all of `deltas`."""

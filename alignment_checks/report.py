@@ -54,7 +54,8 @@ def as_markdown(entries: Sequence[Entry]) -> str:
     rows = [
         f"| {e['verdict']['status']} | {_cell(_prose(_statement(e)))} | {_cell(_code(e['nodeid']))} |" for e in entries
     ]
-    texts = [f"### {_code(e['nodeid'])}\n\n{_block(e['verdict']['text'])}\n" for e in _not_passed(entries)]
+    failed = [e for e in entries if e["verdict"]["status"] != "pass"]
+    texts = [f"### {_code(e['nodeid'])}\n\n{_block(e['verdict']['text'])}\n" for e in failed]
     head = ["# Alignment checks", "", _counts(entries), "", "| status | property | test |", "|---|---|---|"]
     return "\n".join([*head, *rows, "", *texts])
 
@@ -83,10 +84,6 @@ def _statement(entry: Entry) -> str:
 def _counts(entries: Sequence[Entry]) -> str:
     counts = Counter(entry["verdict"]["status"] for entry in entries)
     return ", ".join(f"{counts[status]} {status}" for status in ("fail", "inconclusive", "pass") if counts[status])
-
-
-def _not_passed(entries: Sequence[Entry]) -> list[Entry]:
-    return [entry for entry in entries if entry["verdict"]["status"] != "pass"]
 
 
 def _cell(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,7 @@ class Archive:
     def __init__(self, config: pytest.Config, replay: str | None, say: Callable[[str, str], None]) -> None:
         self._config, self.replay = config, replay
         self._say = say
-        self.journal = Journal(self._home / "journal", partial(_about, say, "journal"))
+        self.journal = Journal(self._home / "journal", lambda message: say(message, "journal"))
 
     @property
     def where(self) -> str:
@@ -67,7 +67,7 @@ class Archive:
         from pytest_alignment.store import Directory, Store, database
 
         chosen = database(self._config.hook.pytest_alignment_database(config=self._config))
-        return Store(chosen or Directory(str(self._home / "examples")), partial(_about, self._say, "store"))
+        return Store(chosen or Directory(str(self._home / "examples")), lambda message: self._say(message, "store"))
 
     @cached_property
     def crashes(self) -> dict[Key, list[Crash]]:
@@ -121,7 +121,3 @@ class Archive:
         if rest := [item for item in items if item not in chosen]:
             self._config.hook.pytest_deselected(items=rest)
         items[:] = chosen
-
-
-def _about(say: Callable[[str, str], None], about: str, message: str) -> None:
-    say(message, about)

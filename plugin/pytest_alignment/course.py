@@ -156,15 +156,11 @@ class Course:
         """Return whether what an example asks for may be trained: the first ones always, and what is reported."""
         if self.searching or self.examples - self.explicit <= FEWEST or is_final():
             return True
-        self.left_out += not self._has_time(self.depth)
-        return self._has_time(self.depth)
+        self.left_out += not self.has_time(self.depth)
+        return self.has_time(self.depth)
 
-    @property
-    def has_time(self) -> bool:
-        """Whether the current assertion has time left."""
-        return self._has_time(self.depth)
-
-    def _has_time(self, depth: int) -> bool:
+    def has_time(self, depth: int) -> bool:
+        """Return whether the assertion at a place of the body has time left."""
         return self.spent[depth] < self.limits[depth]
 
     @contextmanager
@@ -204,7 +200,7 @@ class Course:
         """
         if self.collecting and self.failed:
             raise Unforeseeable
-        others = [asked for asked, depth in self.pending.items() if depth == self.depth or self._has_time(depth)]
+        others = [asked for asked, depth in self.pending.items() if depth == self.depth or self.has_time(depth)]
         asked = dict.fromkeys([*((experiment, delta) for delta in deltas), *others])
         few = all(one.device_type == "cpu" for one, _ in asked)
         return list(asked)[: max(self.size, len(deltas))] if few else list(asked)

@@ -17,6 +17,8 @@ LARGEST = 2**16
 """Bytes of a value."""
 LONGEST = 4000
 """Characters of a statement that are kept: it has the repr of the strategy in it, which may be of any length."""
+NUMBERS = ("reference", "value", "deviation", "allowed")
+"""What of a finding is kept in numbers."""
 MOST_PARTS = 64
 """Components of a composition, and options of a family."""
 
@@ -247,8 +249,7 @@ def _option(pair: object) -> list[Any]:
 def _numbers(plain: object) -> Plain:
     if not isinstance(plain, dict):
         raise UnreadableError(f"is corrupt: its numbers are {plain!a:.40}, expected a mapping")
-    names = ("reference", "value", "deviation", "allowed")
-    return {n: plain.get(n) if plain.get(n) in ("inf", "-inf", "nan") else _number(plain, n) for n in names}
+    return {n: plain.get(n) if plain.get(n) in ("inf", "-inf", "nan") else _number(plain, n) for n in NUMBERS}
 
 
 def _level(fields: Plain) -> float | None:

@@ -150,7 +150,7 @@ class Forecast(Memory):
     def _looks_again(self, verdict: Verdict, of: Foreseeing | None, line: Hashable) -> bool:
         """Return whether other seeds are asked about what the first left open; a few times for each assertion."""
         several = verdict.status is Status.INCONCLUSIVE and of is not None and len(of.seeds) > 1
-        open_ = several and self.course.has_time
+        open_ = several and self.course.has_time(self.course.depth)
         self._looks[line] += open_
         return open_ and self._looks[line] <= LOOKS
 

@@ -15,7 +15,7 @@ from alignment_checks.fingerprints import setup_digest
 from alignment_checks.judgement import Status
 from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import AlignmentViolation, Inconclusive, Verdict
-from pytest_alignment.envelope import LONGEST, Envelope, identified
+from pytest_alignment.envelope import LONGEST, NUMBERS, Envelope, identified
 from pytest_alignment.judged import Judged
 from pytest_alignment.ledger import Ledger
 from pytest_alignment.portable import plain
@@ -57,7 +57,8 @@ class Noted:
     def outcome(self) -> Outcome:
         """Remember the result, and return what to hand to the user; a dry pass leaves nothing behind."""
         options = [self._option(finding) for finding in self._found]
-        replay = f"pytest '{self._quoted}' {options[0]}" if options else None
+        test = self.ledger.shown(self.key.nodeid).replace("'", "'\"'\"'")  # within single quotes of a shell
+        replay = f"pytest '{test}' {options[0]}" if options else None
         verdict = replace(self.verdict, replay=replay, replay_others=tuple(options[1:]))
         error, instead = self._error(verdict)
         if self.ledger.is_dry:
@@ -71,7 +72,7 @@ class Noted:
         return Judged(
             self._result(verdict, instead),
             error,
-            self._enveloped() if self._found else None,
+            (lambda: self._envelope(*self._found).to_dict()) if self._found else None,
             self._shown(verdict) if self.ledger.options.report else None,
             0.0 if verdict.nearest is None else verdict.nearest.severity,
         )
@@ -120,20 +121,13 @@ class Noted:
     def _option(self, finding: Finding) -> str:
         return f"--alignment-replay={identified(self.key, plain(finding.perturbation))}"
 
-    @property
-    def _quoted(self) -> str:
-        return self.ledger.shown(self.key.nodeid).replace("'", "'\"'\"'")
-
-    def _enveloped(self) -> Callable[[], dict[str, Any]]:
-        return lambda: self._envelope(*self._found).to_dict()
-
     def _envelope(self, finding: Finding, *others: Finding) -> Envelope:
         return Envelope(
             key=self.key,
             statement=self.verdict.statement[:LONGEST],
             setup=setup_digest(self.setup),
             perturbation=plain(finding.perturbation),
-            numbers={name: _plain(getattr(finding, name)) for name in ("reference", "value", "deviation", "allowed")},
+            numbers={name: value for name, value in finding.to_dict().items() if name in NUMBERS},
             versions=_versions(self.verdict),
             level=None if self.verdict.p_value is None else self.level,
             others=[plain(other.perturbation) for other in others],
@@ -151,10 +145,6 @@ def unjudged(key: Key, steps: int, note: str) -> Verdict:
         steps=steps,
         notes=(note,),
     )
-
-
-def _plain(value: float) -> float | str:
-    return value if abs(value) < float("inf") else str(value)
 
 
 def _versions(verdict: Verdict) -> dict[str, str]:

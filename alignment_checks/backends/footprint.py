@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -59,11 +59,10 @@ class Footprint:
 
 def footprint(run: Realization) -> Footprint:
     """Take one gradient at θ(0) and see what it needs."""
-    trial = _Trial(run)
     with seeding.isolated(seeding.derive("run", run.seed)), as_found(run.objective):
-        branches, changed = trial.called()
-        loss = trial.watched(branches=branches)
-        stateful, keeps = changed()
+        trial = _Trial(run)
+        loss = trial.watched()
+        stateful, keeps = trial.changes_the_objective(), trial.changes_the_model()
         keeps = keeps or trial.is_set_by_its_first_call() or trial.heeds_its_first_call()
         convolves = any("Convolution" in operation for operation in operations(loss))
         gradient = torch.autograd.grad(loss, list(trial.parameters.values()), allow_unused=True)
@@ -77,13 +76,16 @@ def footprint(run: Realization) -> Footprint:
         stateful=stateful or keeps,
         convolves=convolves,
         minibatch=0.0 if run.batch_size is None else run.batch_size / run.examples,
-        writes=branches or trial.writes.seen,
-        branches=branches,
+        writes=trial.branches or trial.writes.seen,
+        branches=trial.branches,
     )
 
 
 class _Trial:
-    """A run at θ(0) of its own, called twice: what is kept from the first call on, such as a cache, is no state."""
+    """A run at θ(0) of its own, called twice: what is kept from the first call on, such as a cache, is no state.
+
+    It is called for the first time as it is made.
+    """
 
     def __init__(self, run: Realization) -> None:
         self.run, self.module = run, copied(run.module)
@@ -93,33 +95,21 @@ class _Trial:
         weights = {**self.parameters, **self.constants}
         self.writes = Writes(value for name, value in weights.items() if name not in buffers)
         self.saved: dict[int, int] = {}
-        self.held, self.first = self.holds(), torch.empty(0)
-        self.altered = False
-        self.left: Left | None = None
+        self.held, self.objective_held = self.holds(), inner_state(run.objective)
+        loss = self.loss(self.parameters, self.constants)
+        self.first, self.branches = loss.detach(), has_branches(loss)
+        self.altered = not all(equal(value, run.parameters[name]) for name, value in self.parameters.items())
+        self.held_since, self.objective_held_since = inner_state(self.module), inner_state(run.objective)
+        self.left, self.left_in_the_objective = Left(self.module), Left(run.objective)
 
     def loss(self, parameters: Tensors, constants: Tensors) -> Tensor:
         outputs = functional_call(self.module, {**parameters, **constants}, self.run.inputs)
         return loss_of(self.run)(outputs, self.run.targets, parameters)
 
-    def called(self) -> tuple[bool, Callable[[], tuple[bool, bool]]]:
-        """Call it, and return whether it branches, and what tells later if the objective and it have changed since."""
-        objective, before = self.run.objective, inner_state(self.run.objective)  # which all runs share
-        loss = self.loss(self.parameters, self.constants)
-        self.first, branches = loss.detach(), has_branches(loss)
-        self.altered = not all(equal(value, self.run.parameters[name]) for name, value in self.parameters.items())
-        kept, since, of_model = Left(objective), inner_state(objective), inner_state(self.module)
-        self.left = Left(self.module)
-
-        def changed() -> tuple[bool, bool]:
-            shared = {inner_state(objective), since, before} != {before} or kept.differs()
-            return shared, inner_state(self.module) != of_model
-
-        return branches, changed
-
-    def watched(self, *, branches: bool) -> Tensor:
+    def watched(self) -> Tensor:
         """Call it again, and see what it writes into and what autograd saves; not where it branches."""
         with ExitStack() as seen:
-            if not branches:
+            if not self.branches:
                 seen.enter_context(torch.autograd.graph.saved_tensors_hooks(self.pack, lambda tensor: tensor))
                 seen.enter_context(self.writes)
             return self.loss(self.parameters, self.constants)
@@ -127,6 +117,15 @@ class _Trial:
     def pack(self, tensor: Tensor) -> Tensor:
         self.saved.update({part.data_ptr(): part.nbytes() for part in memory_of(tensor)})
         return tensor
+
+    def changes_the_objective(self) -> bool:
+        """Return whether a call changed what the objective holds: the first one too, since all runs share it."""
+        held = {self.objective_held, self.objective_held_since, inner_state(self.run.objective)}
+        return len(held) > 1 or self.left_in_the_objective.differs()
+
+    def changes_the_model(self) -> bool:
+        """Return whether the second call changed what the model holds."""
+        return inner_state(self.module) != self.held_since
 
     def is_set_by_its_first_call(self) -> bool:
         """Return whether the first call alone wrote into parameters."""
@@ -154,7 +153,7 @@ class _Trial:
 
     def remembers(self, gradient: Sequence[Tensor | None]) -> bool:
         """Return whether calls leave tensors behind that later ones make use of."""
-        return self.left is not None and self.left.differs() and remembers(self.again, self.parameters, gradient)
+        return self.left.differs() and remembers(self.again, self.parameters, gradient)
 
     def again(self, weights: Tensors) -> Tensor:
         """Return L at other weights, with the random numbers that it began with."""

@@ -1,15 +1,20 @@
-"""A run's own instance of its model, on a device: what measuring must leave as it was."""
+"""A run's own instance of its model, on a device, and how it is measured: what measuring must leave as it was."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from alignment_checks import seeding
+from alignment_checks.backends.job import Job
 from alignment_checks.backends.snapshot import Snapshot
+from alignment_checks.backends.writes import Writes
 from alignment_checks.copies import copied
+from alignment_checks.drawing import EVALUATION, Randomness, drawing
 from alignment_checks.placement import placed
 from alignment_checks.realization import Realization
 
@@ -39,7 +44,73 @@ def trainable(module: nn.Module, run: Realization) -> dict[str, nn.Parameter]:
     return {name: named[name] for name in run.parameters}
 
 
-def copy_into(source: nn.Module, target: nn.Module) -> None:
+class Observed:
+    """The model at θ(t) in the setup's dtype, as measuring calls it.
+
+    Parameters
+    ----------
+    job : Job
+    run : Realization
+        What the job trains, with its data on the device.
+    trained : nn.Module
+        Its instance that steps move.
+    writes, keeps : bool or None
+        See `loop.train`.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        run: Realization,
+        trained: nn.Module,
+        device: torch.device,
+        *,
+        writes: bool | None,
+        keeps: bool | None,
+    ) -> None:
+        self.job, self.trained = job, trained
+        self.module = trained if run.dtype is None else instance(run, device)
+        self.apart = self.module is not trained
+        self.parameters = trainable(self.module, run)
+        self.buffered = any(True for _ in trained.buffers())
+        self.writes = True if job.branches else writes
+        self.keeps = False if self.apart else keeps  # of two instances each holds its own
+        self.seed = job.seed(device)
+
+    @property
+    def is_as_in_a_step(self) -> bool:
+        """Whether measuring does what a step on the whole dataset does, and leaves its gradient in the parameters."""
+        return not (self.apart or self.buffered or self.writes or self.keeps or self.job.random)
+
+    @contextmanager
+    def unchanged(self) -> Iterator[nn.Module]:
+        """Give the module, in eval mode where the training mode draws at random; calls change nothing of the run."""
+        held, written = self.keeps is not False, self.writes is not False
+        if not (self.apart or self.buffered or written or held or self.job.random):
+            yield self.module
+            return
+        if self.apart:
+            _copy_into(self.trained, self.module)
+        hidden = self.job.randomness is Randomness.HIDDEN
+        aside = seeding.isolated(seeding.derive("evaluation", self.job.train.seed)) if hidden else nullcontext()
+        kept = [*self.module.buffers(), *(self.module.parameters() if held or written else ())]
+        unchanged = _Unchanged(self.module, kept, training=not self.job.random, held=held)
+        with aside, unchanged, drawing(self.seed, EVALUATION):
+            yield self.module
+        self.keeps = unchanged.differed if self.keeps is None else self.keeps
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """See, if nobody has yet, whether a call within this context writes into parameters."""
+        if self.writes is not None:
+            yield
+            return
+        with Writes(self.module.parameters()) as watch:
+            yield
+        self.writes = watch.seen
+
+
+def _copy_into(source: nn.Module, target: nn.Module) -> None:
     """Copy weights and buffers from one instance of a model to another, of another dtype."""
     with torch.no_grad():
         pairs = zip([*source.parameters(), *source.buffers()], [*target.parameters(), *target.buffers()], strict=True)
@@ -47,7 +118,7 @@ def copy_into(source: nn.Module, target: nn.Module) -> None:
             place.copy_(value)
 
 
-class Unchanged:
+class _Unchanged:
     """Evaluate in the given mode, and leave these tensors and the training mode as they were.
 
     So are attributes, unless nothing is `held` by them that calls change. Afterwards `differed` says whether any was.

@@ -11,8 +11,7 @@ never been called.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -21,11 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from alignment_checks import seeding
-from alignment_checks.backends.instances import Unchanged, copy_into, instance, on_device, trainable
+from alignment_checks.backends.instances import Observed, instance, on_device, trainable
 from alignment_checks.backends.job import Job, Record, as_lost, learning_rates, must_be_given, needs_closure, on_host
 from alignment_checks.backends.minibatches import disturbed, minibatches, noise
-from alignment_checks.backends.writes import Writes
-from alignment_checks.drawing import EVALUATION, STEP, Randomness, drawing
+from alignment_checks.drawing import STEP, drawing
 from alignment_checks.heartbeat import beat
 from alignment_checks.objectives import Tensors, as_found
 from alignment_checks.placement import made_on, placed, told_of
@@ -76,21 +74,21 @@ class _Measured(NamedTuple):
     gradient: list[Tensor | None]
 
 
-class _Kept:
-    """Which scores of a run have not diverged yet."""
+class _Diverged:
+    """Under which scores a run has diverged."""
 
     def __init__(self, scores: int) -> None:
-        self.gone = [False] * scores
+        self.scores = [False] * scores
         self.bounds: tuple[list[float], float] | None = None
 
-    def lost(self, base: Sequence[float], mesa: float) -> bool:
+    def look(self, base: Sequence[float], mesa: float) -> bool:
         """Look at L under each score, and at G, of the next t; return whether the run has diverged under every one."""
         if self.bounds is None:
             self.bounds = [float(bound(value)) for value in base], float(bound(mesa))
         bounds, aimless = self.bounds[0], not abs(mesa) <= self.bounds[1]
-        columns = zip(self.gone, base, bounds, strict=True)
-        self.gone = [aimless or gone or not abs(value) <= most for gone, value, most in columns]
-        return all(self.gone)
+        columns = zip(self.scores, base, bounds, strict=True)
+        self.scores = [aimless or gone or not abs(value) <= most for gone, value, most in columns]
+        return all(self.scores)
 
 
 class _Loop:
@@ -100,31 +98,28 @@ class _Loop:
         self.losses = [None if score is None else _Loss(on_device(score, device), device) for score in job.scores]
         self.wanted, self.descended = _Loss(self.whole, device), _Loss(self.train, device)
         self.module = instance(self.train, device, self.train.dtype)
-        self.observed = self.module if self.train is self.whole else instance(self.whole, device)
-        self.parameters, self.measuring = (trainable(one, self.train) for one in (self.module, self.observed))
-        self.buffered = any(True for _ in self.module.buffers())
-        self.writes = True if job.branches else writes
-        self.keeps = keeps if self.train is self.whole else False  # of two instances each holds its own
+        self.parameters = trainable(self.module, self.train)
+        self.observed = Observed(job, self.whole, self.module, device, writes=writes, keeps=keeps)
         self.pursued = placed(self.train.setup.mesa, device)
         self.optimizer = self.train.optimizer(list(self.parameters.values()))
         self.scheduler = self.train.scheduler(self.optimizer) if self.train.scheduler else None
-        self.where, self.as_it_is = made_on(device), nullcontext(self.module)
-        self.closure = needs_closure(self.optimizer)
-        self.batches = minibatches(self.train, device)
+        self.where, self.closure = made_on(device), needs_closure(self.optimizer)
+        self.minibatches = minibatches(self.train, device)
         self.seed = job.seed(device)
         self.noises = [noise([self.train], which, device) for which in range(len(self.train.noise))]
 
     def record(self, reason: str | None, visit: Visitor | None) -> Record:
         steps, mesa, columns = self.job.steps, self.pursued, self.job.columns
         base, pursued = np.full((len(self.losses), len(columns)), np.nan), np.full(len(columns), np.nan)
-        step, here, kept, end = _NOWHERE, _NOWHERE, _Kept(len(self.losses)), End(_NOWHERE, _NOWHERE, ())
+        step, here, diverged, end = _NOWHERE, _NOWHERE, _Diverged(len(self.losses)), End(_NOWHERE, _NOWHERE, ())
         for t in range(steps + 1):
             beat(t, steps)
             at, rates = columns.get(t), learning_rates(self.optimizer)
             found = self.measured() if at is not None else None
-            if at is not None and found is not None:
+            if found is not None:
                 losses = [float(found.loss if loss is None else self.scored(loss)) for loss in self.losses]
-                push = self.pushed(self.filled(found.gradient), self.now()) if mesa.of == "gradient" else np.nan
+                gradient = _filled(found.gradient, self.observed.parameters)
+                push = self.pushed(gradient, self.now()) if mesa.of == "gradient" else np.nan
                 if visit is not None:
                     visit(self.copied(), {name: buffer.clone() for name, buffer in self.module.named_buffers()})
             here = self.copied() if mesa.of == "step" or t >= steps - 1 else _NOWHERE
@@ -136,7 +131,7 @@ class _Loop:
             if at is not None:
                 push = self.pushed(step, here) if mesa.of == "step" else push
                 base[:, at], pursued[at] = losses, push
-                if kept.lost(losses, push):
+                if diverged.look(losses, push):
                     end = End(as_lost(self.now()), as_lost(self.now()), rates)
                     break
         return Record(base, pursued, on_host(end), "loop", reason)
@@ -153,80 +148,48 @@ class _Loop:
 
     def measured(self) -> _Measured:
         """Return L and its gradient over the whole dataset at θ(t)."""
-        with self.evaluating() as module:
-            for parameter in self.measuring.values():
+        parameters = self.observed.parameters
+        with self.observed.unchanged() as module:
+            for parameter in parameters.values():
                 parameter.grad = None
-            loss = self.wanted(module, self.measuring) if self.writes is not None else self.watched(module)
+            with self.observed.watched():
+                loss = self.wanted(module, parameters)
             loss.backward()  # type: ignore[no-untyped-call]
-        return _Measured(loss.detach(), [parameter.grad for parameter in self.measuring.values()])
-
-    def watched(self, module: nn.Module) -> Tensor:
-        """Return L at θ(0), having seen whether taking it writes into the parameters; until then it is taken to."""
-        with Writes(module.parameters()) as watch:
-            loss = self.wanted(module, self.measuring)
-        self.writes = watch.seen
-        return loss
+        return _Measured(loss.detach(), [parameter.grad for parameter in parameters.values()])
 
     def scored(self, loss: _Loss) -> Tensor:
         """Return L under another realization at θ(t)."""
-        with torch.no_grad(), self.evaluating() as module:
-            return loss(module, self.measuring)
+        with torch.no_grad(), self.observed.unchanged() as module:
+            return loss(module, self.observed.parameters)
 
     def pushed(self, push: Tensors, parameters: Tensors) -> float:
         """Return G of a gradient at θ(t), or of a step."""
         with self.where:
             return float(self.pursued(push, parameters))
 
-    def filled(self, gradient: list[Tensor | None]) -> Tensors:
-        """Return the gradient of L by name, 0 for a parameter that L does not use."""
-        return _filled(gradient, self.measuring)
-
-    def evaluating(self) -> AbstractContextManager[nn.Module]:
-        """Give the module at θ(t) in the setup's dtype, in eval mode where the training mode draws at random."""
-        changes = self.buffered or self.writes is not False or self.keeps is not False or self.job.random
-        return self.aside() if changes or self.observed is not self.module else self.as_it_is
-
-    @contextmanager
-    def aside(self) -> Iterator[nn.Module]:
-        """Give it so that evaluating changes nothing of it, nor any random state."""
-        if self.observed is not self.module:
-            copy_into(self.module, self.observed)
-        hidden = self.job.randomness is Randomness.HIDDEN
-        aside = seeding.isolated(seeding.derive("evaluation", self.train.seed)) if hidden else nullcontext()
-        held = self.keeps is not False
-        kept = [*self.observed.buffers(), *(self.observed.parameters() if held or self.writes is not False else ())]
-        unchanged = Unchanged(self.observed, kept, training=not self.job.random, held=held)
-        with aside, unchanged, drawing(self.seed, EVALUATION):
-            yield self.observed
-        self.keeps = unchanged.differed if self.keeps is None else self.keeps
-
     def advance(self, t: int, found: _Measured | None) -> None:
         """Take one optimizer step. Where it is the plain step on the whole dataset, its gradient may be at hand."""
-        batch = next(self.batches)
+        examples = next(self.minibatches)
         if self.closure:
-            loss: Tensor = self.optimizer.step(partial(self.backward, t, batch))  # type: ignore[arg-type, assignment]
+            loss: Tensor = self.optimizer.step(partial(self.backward, t, examples))  # type: ignore[arg-type, assignment]
         else:
-            loss = self.backward(t, batch) if found is None or self.differs(batch) else self.given(t, found)
+            at_hand = found if examples is None and self.observed.is_as_in_a_step else None
+            loss = self.backward(t, examples) if at_hand is None else self.given(t, at_hand)
             self.optimizer.step()
         if self.scheduler is not None:
             self.scheduler.step(*[float(loss)] if must_be_given(self.scheduler.step) else [])
-
-    def differs(self, batch: Tensor | None) -> bool:
-        """Return whether the step's own forward pass does anything that measuring L(t) has not done."""
-        apart = self.observed is not self.module or self.buffered or self.writes or self.keeps
-        return bool(apart) or batch is not None or self.job.random
 
     def given(self, t: int, found: _Measured) -> Tensor:
         """Step by the gradient that measuring has left in the parameters."""
         self.disturb(t)
         return found.loss
 
-    def backward(self, t: int, batch: Tensor | None) -> Tensor:
-        """Leave the gradient of one batch, None for the whole dataset, in the parameters."""
+    def backward(self, t: int, examples: Tensor | None) -> Tensor:
+        """Leave the gradient of L on some examples, None for the whole dataset, in the parameters."""
         with torch.enable_grad():
             self.optimizer.zero_grad()
             with drawing(self.seed, STEP, t):
-                loss = self.descended(self.module, self.parameters, batch)
+                loss = self.descended(self.module, self.parameters, examples)
             loss.backward()  # type: ignore[no-untyped-call]
         self.disturb(t)
         return loss.detach()
@@ -248,10 +211,10 @@ class _Loss:
         self.inputs, self.targets, self.loss = run.inputs, run.targets, loss_of(run, device)
         self.where = made_on(device)
 
-    def __call__(self, module: nn.Module, parameters: Tensors, batch: Tensor | None = None) -> Tensor:
+    def __call__(self, module: nn.Module, parameters: Tensors, examples: Tensor | None = None) -> Tensor:
         inputs, targets = self.inputs, self.targets
-        if batch is not None:
-            inputs, targets = tuple(part[batch] for part in inputs), None if targets is None else targets[batch]
+        if examples is not None:
+            inputs, targets = tuple(part[examples] for part in inputs), None if targets is None else targets[examples]
         with self.where:
             return self.loss(module(*inputs), targets, parameters)
 

@@ -27,7 +27,9 @@ def pursues_gradient(run: Realization) -> bool:
         return True
     random = seeding.generator("descent")
     shapes = [value.shape for value in run.parameters.values()]
-    pushes = [[torch.randn(shape, generator=random, dtype=torch.float64) for shape in shapes] for _ in range(3)]
+    pushes = [
+        [torch.randn(shape, generator=random, dtype=torch.float64, device="cpu") for shape in shapes] for _ in range(3)
+    ]
     try:
         rests = all(not bool(move.any()) for move in _moves(run, [[0 * g for g in push] for push in pushes]))
         small, large = (_moves(run, [[scale * g for g in push] for push in pushes]) for scale in _SCALES)
@@ -43,7 +45,9 @@ def _moves(run: Realization, pushes: Sequence[Sequence[Tensor]]) -> list[Tensor]
     """Return how far each parameter moves under a sequence of gradients, from a place that is 0 nowhere."""
     random = seeding.generator("descent", "start")
     shapes = [value.shape for value in run.parameters.values()]
-    parameters = [nn.Parameter(1 + torch.rand(shape, generator=random, dtype=torch.float64)) for shape in shapes]
+    parameters = [
+        nn.Parameter(1 + torch.rand(shape, generator=random, dtype=torch.float64, device="cpu")) for shape in shapes
+    ]
     before = [parameter.detach().clone() for parameter in parameters]
     optimizer = run.optimizer(parameters)
     for push in pushes:

@@ -257,7 +257,7 @@ def _spectrum(product: Function, size: int) -> tuple[Tensor, Tensor]:
 
     A Ritz value is never below the least eigenvalue, so one that is negative proves that there is a way down.
     """
-    basis = torch.eye(size, dtype=torch.float64) if size <= DENSE else _krylov(product, size)
+    basis = torch.eye(size, dtype=torch.float64, device="cpu") if size <= DENSE else _krylov(product, size)
     images = torch.stack([product(vector) for vector in basis])
     matrix = basis @ images.T
     values, vectors = torch.linalg.eigh(0.5 * (matrix + matrix.T))
@@ -266,7 +266,7 @@ def _spectrum(product: Function, size: int) -> tuple[Tensor, Tensor]:
 
 def _krylov(product: Function, size: int) -> Tensor:
     """Return an orthonormal basis of a Krylov space of a random vector (Lanczos, fully reorthogonalized)."""
-    vector = torch.randn(size, dtype=torch.float64, generator=seeding.generator("lanczos"))
+    vector = torch.randn(size, dtype=torch.float64, device="cpu", generator=seeding.generator("lanczos"))
     basis: Tensor = (vector / vector.norm())[None]
     while len(basis) < KRYLOV:
         image = product(basis[-1])

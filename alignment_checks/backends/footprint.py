@@ -143,7 +143,7 @@ class _Trial:
         if self.holds() == self.held or self.run.examples < 2:
             return False
         self.module = copied(self.run.module)
-        others = tuple(part[torch.arange(len(part)) // 2] for part in self.run.inputs)
+        others = tuple(part[torch.arange(len(part), device=part.device) // 2] for part in self.run.inputs)
         try:
             with seeding.isolated(seeding.derive("run", self.run.seed)), torch.no_grad():
                 functional_call(self.module, {**self.parameters, **_copies(self.run.constants)}, others)

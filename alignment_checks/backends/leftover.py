@@ -51,8 +51,8 @@ def differs_left_over(operation: Any, args: tuple[Any, ...], named: dict[str, An
         if tensor.ndim == 0:
             return tensor
         values = tensor.detach().expand(shape).reshape(-1)
-        values = values[torch.arange(_ROWS * _VECTOR) % len(values)].reshape(_ROWS, _VECTOR)
-        factors = 0.5 + torch.rand(values.shape, generator=random, dtype=torch.float64)
+        values = values[torch.arange(_ROWS * _VECTOR, device="cpu") % len(values)].reshape(_ROWS, _VECTOR)
+        factors = 0.5 + torch.rand(values.shape, generator=random, dtype=torch.float64, device="cpu")
         return values * factors.to(values.dtype) if values.is_floating_point() else values
 
     def one_by_one(tensor: Tensor) -> Tensor:

@@ -30,7 +30,9 @@ def together(runs: Sequence[Realization], device: torch.device) -> Iterator[Tens
         if size is None:
             yield None
         else:
-            orders = torch.stack([torch.randperm(examples, generator=random) for random in randoms]).to(device)
+            orders = torch.stack([torch.randperm(examples, generator=random, device="cpu") for random in randoms]).to(
+                device
+            )
             yield from (orders[:, start : start + size] for start in range(0, examples, size))
 
 

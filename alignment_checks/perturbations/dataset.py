@@ -41,9 +41,9 @@ def _flip_labels(run: Realization, delta: Perturbation) -> Realization:
     if len(classes) < 2:
         raise ValueError("label_noise needs at least two classes; the targets hold one")
     random = delta.generator()
-    flipped = torch.rand(labels.shape, generator=random, dtype=torch.float64) < (delta.magnitude or 0.0)
+    flipped = torch.rand(labels.shape, generator=random, dtype=torch.float64, device="cpu") < (delta.magnitude or 0.0)
     flipped &= labels != IGNORED
-    by = torch.randint(1, len(classes), labels.shape, generator=random)
+    by = torch.randint(1, len(classes), labels.shape, generator=random, device="cpu")
     index = torch.searchsorted(classes, labels)
     return _relabelled(run, torch.where(flipped, classes[(index + by) % len(classes)], labels))
 
@@ -69,10 +69,10 @@ def label_permutation(max_fraction: float) -> SearchStrategy[Perturbation]:
 
 def _swap_labels(run: Realization, delta: Perturbation) -> Realization:
     targets = _data(run, delta)[-1]
-    order = torch.randperm(len(targets), generator=delta.generator())
+    order = torch.randperm(len(targets), generator=delta.generator(), device="cpu")
     pairs = int((delta.magnitude or 0.0) * len(targets) / 2)
     left, right = order[0 : 2 * pairs : 2], order[1 : 2 * pairs : 2]
-    source = torch.arange(len(targets))
+    source = torch.arange(len(targets), device="cpu")
     source[left], source[right] = right, left
     return _with_targets(run, targets[source])
 
@@ -109,7 +109,7 @@ def _add_noise(run: Realization, delta: Perturbation) -> Realization:
 def _noisy(part: Tensor, sigma: float, random: torch.Generator) -> Tensor:
     if not part.is_floating_point():
         return part
-    noise = torch.randn(part.shape, generator=random, dtype=torch.float64)
+    noise = torch.randn(part.shape, generator=random, dtype=torch.float64, device="cpu")
     spread = part.double().std(0, correction=0)
     return (part.double() + sigma * spread * noise).to(part.dtype)
 
@@ -140,7 +140,7 @@ def subsample(max_fraction: float) -> SearchStrategy[Perturbation]:
 
 def _leave_out(run: Realization, delta: Perturbation) -> Realization:
     data = _data(run, delta)
-    u = torch.rand(len(data[0]), generator=delta.generator(), dtype=torch.float64)
+    u = torch.rand(len(data[0]), generator=delta.generator(), dtype=torch.float64, device="cpu")
     kept = u >= (delta.magnitude or 0.0)
     kept[u.argmax()] = True
     return run if bool(kept.all()) else replace(run, data=tuple(part[kept] for part in data))
@@ -187,8 +187,11 @@ def _take_from_pool(run: Realization, delta: Perturbation) -> Realization:
             f"{[tuple(p.shape[1:]) for p in data]}, got {[tuple(p.shape[1:]) for p in pool]}"
         )
     n, m = len(data[0]), len(pool[0])
-    u = torch.rand(n, generator=random, dtype=torch.float64)
-    source = torch.randperm(m, generator=random)[:n] if m >= n else torch.randint(m, (n,), generator=random)
+    u = torch.rand(n, generator=random, dtype=torch.float64, device="cpu")
+    if m >= n:
+        source = torch.randperm(m, generator=random, device="cpu")[:n]
+    else:
+        source = torch.randint(m, (n,), generator=random, device="cpu")
     taken = u < (delta.magnitude or 0.0)
     return replace(run, data=tuple(_taken(a, b.to(a.dtype)[source], taken) for a, b in zip(data, pool, strict=True)))
 
@@ -226,7 +229,7 @@ def _classes(run: Realization, delta: Perturbation) -> tuple[Tensor, Tensor]:
     assert original is not None, "a run has data only where its setup has"  # noqa: S101
     targets = original[-1]
     width = targets.shape[-1] if _is_one_hot(targets) else None
-    every = torch.arange(width) if width else torch.unique(_labels(targets, delta))
+    every = torch.arange(width, device="cpu") if width else torch.unique(_labels(targets, delta))
     return labels, every[every != IGNORED]
 
 

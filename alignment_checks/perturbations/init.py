@@ -51,7 +51,7 @@ def _jitter(run: Realization, delta: Perturbation) -> Realization:
 
 
 def _jittered(value: Tensor, sigma: float, random: torch.Generator) -> Tensor:
-    noise = torch.randn(value.shape, generator=random, dtype=torch.float64)
+    noise = torch.randn(value.shape, generator=random, dtype=torch.float64, device="cpu")
     scale = sigma * value.double().norm() / max(1, value.numel()) ** 0.5
     moved: Tensor = value.double() + scale * noise
     return moved.to(value.dtype)

@@ -6,6 +6,7 @@ from cases.accelerated import MODELS, WEIGHTS, assert_alike, setup
 from torch.nn.functional import cross_entropy
 
 import alignment_checks as ac
+from alignment_checks import perturbations as pt
 from alignment_checks import placement
 
 
@@ -56,3 +57,28 @@ def test_numbers_that_an_objective_holds_are_not_gone_through_one_by_one(monkeyp
     assert there["weight"].device.type == "meta"
     assert there["log"] == held["log"]
     assert len(asked) < 10
+
+
+def built_on_the_host():
+    with torch.device("cpu"):
+        return MODELS["dropout"]()
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("backend", ["lanes", "loop"])
+def test_where_a_user_has_tensors_made_by_default_is_no_matter(there, backend, device):
+    """`torch.set_default_device` is for what names no device: what is drawn for a run is drawn on the host."""
+    where, more = device if there else "cpu", {"backend": backend, "examples": 4}
+    deltas = [
+        pt.Perturbation(name, 0.2, 1.0, 1) for name in ("label_noise", "subsample", "init_jitter", "feature_noise")
+    ]
+    plain = setup(model=built_on_the_host, batch_size=7, steps=5)
+    expected = ac.run(plain, deltas, backend=backend, device=where)
+    try:
+        torch.set_default_device(device)
+        found = ac.run(plain, deltas, backend=backend, device=where)
+        verdict = ac.check_capability_robust(plain, under=pt.label_noise(max_rate=0.3), rtol=9, device=where, **more)
+    finally:
+        torch.set_default_device(None)
+    assert_alike(found, expected, rtol=0)
+    assert verdict.status == "pass"

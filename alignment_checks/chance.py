@@ -41,7 +41,7 @@ class Chance:
         p_value = min(1.0, judgement.p_value * among / already)
         told = f"more steps would tell{_as_many(judgement.p_value, self.level * already / among)}"
         if judgement.p_value <= already * LEVELS[-1]:
-            told = "and none smaller is told of one run: several seeds, or fewer examples, would tell"
+            told = "and one run shows none smaller: several seeds, or fewer examples, would tell"
         return _at_level(judgement, p_value, self.level, f"picked among {among}, {told}")
 
 

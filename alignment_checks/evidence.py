@@ -149,7 +149,7 @@ def _more_steps(evidence: Sequence[Evidence]) -> str:
     outside = [one.narrower for one in evidence if one.low + one.high > 0]
     times = min(outside) if outside else max(one.narrower for one in evidence)
     if not times < MOST_TIMES:
-        return "more steps, how many is not told: the tolerance is in the middle of the limit's interval"
+        return "more steps; how many is unknown, since the tolerance is in the middle of the limit's interval"
     squared = any(one.random for one in evidence)
     many = f", about {_short(max(times, 1.05) ** 2)} times as many of them" if squared else ""
     return f"more steps: the limit's interval would have to be {_short(max(times, 1.05))} times narrower{many}"

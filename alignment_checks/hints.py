@@ -14,15 +14,16 @@ from alignment_checks.realization import Realization
 PARAMETERS = "It is called with a list of the model's parameters: optimizer=partial(torch.optim.SGD, lr=0.1)"
 OPTIMIZER = "It is called with an optimizer: scheduler=partial(torch.optim.lr_scheduler.StepLR, step_size=100)"
 UNCOPIED = (
-    "Tensors that were computed are copied by none: keep them as parameters or buffers, or compute them in `forward`. "
-    "torch.nn.utils.weight_norm is to be torch.nn.utils.parametrizations.weight_norm"
+    "Computed tensors cannot be copied: keep them as parameters or buffers, or compute them in `forward`. Use "
+    "torch.nn.utils.parametrizations.weight_norm in place of torch.nn.utils.weight_norm"
 )
 ELSEWHERE = (
-    "A setup is tried on the CPU before it is trained anywhere: make tensors where those are that come in "
-    "(device=x.device), and give others to the model as buffers, to an objective by functools.partial: they are moved"
+    "A setup is tried on the CPU before it is trained anywhere: make new tensors on the device of the inputs "
+    "(device=x.device), and pass others to the model as buffers or to the objective with functools.partial: those are "
+    "moved"
 )
 TARGETS = (
-    "Targets are the last tensor of `data`: class labels are int64, one for each example; those of a regression are "
+    "Targets are the last tensor of `data`: class labels are int64, one for each example; regression targets are "
     "floats in the shape of the outputs"
 )
 

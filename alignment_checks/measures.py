@@ -215,8 +215,8 @@ def refusal(trajectory: Trajectory, row: int, of: Side) -> str:
         )
     if first > run.infimum:
         return (
-            f"the dimensionless form needs an infimum L* of the objective; stated is L* = {run.infimum:g}, and L was "
-            f"seen at {np.nanmin(trajectory.base[row]):g} under {run.base}. Correct objective_infimum, or judge the "
+            f"the dimensionless form needs an infimum L* of the objective; L* = {run.infimum:g} is stated, but L "
+            f"reached {np.nanmin(trajectory.base[row]):g} under {run.base}. Correct objective_infimum, or judge the "
             "literal form: normalized=False"
         )
     return (

@@ -227,7 +227,7 @@ def _check_seeds(random_seed: int, seeds: int | Sequence[int]) -> None:
         raise ValueError(f"`seeds` must be ints from 0, at least one; got {seeds!r:.60}")
     if isinstance(seeds, Sequence) and len(set(seeds)) < len(seeds):
         raise ValueError(
-            f"`seeds` must differ: a run that is repeated is no further evidence; got {seeds!r:.60}. Name each once"
+            f"`seeds` must be distinct: repeating a run is no further evidence; got {seeds!r:.60}. Name each once"
         )
 
 

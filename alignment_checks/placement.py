@@ -161,13 +161,13 @@ def is_of_two_devices(error: Exception) -> bool:
 
 
 _ELSEWHERE = (
-    "The setup is trained on {device}, and its model, objective or optimizer uses a tensor of another device. Give it "
-    "to the model as a buffer or an attribute, to the objective by functools.partial; or train on the CPU, by "
-    "device='cpu' or --alignment-device=cpu"
+    "The setup is trained on {device}, but its model, objective or optimizer uses a tensor on another device. Make it "
+    "a buffer or an attribute of the model, or pass it to the objective with functools.partial; or train on the CPU, "
+    "with device='cpu' or --alignment-device=cpu"
 )
 _FAILED = (
-    "{device} failed, and this process can use it no more. What raised this may be an earlier operation: "
-    "CUDA_LAUNCH_BLOCKING=1 tells which, and device='cpu' or --alignment-device=cpu mostly says what was wrong with it"
+    "{device} failed, and this process can no longer use it. The cause may be an earlier operation: "
+    "CUDA_LAUNCH_BLOCKING=1 shows which, and device='cpu' or --alignment-device=cpu usually shows what is wrong with it"
 )
 
 

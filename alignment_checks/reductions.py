@@ -35,9 +35,9 @@ def check_reduction(run: Realization, outputs: object, value: Tensor) -> None:
             return
     if isinstance(twice, Tensor) and twice.ndim == 0 and bool(value) and torch.allclose(twice, 2 * value, rtol=1e-3):
         raise ValueError(
-            "`objective` sums over the examples (reduction='sum'); expected a loss for each of them, or their mean, "
-            "lest L and each step grow with how many there are. Leave `reduction` out: plain gradient descent takes "
-            "the same steps at a learning rate that is as many times as large"
+            "`objective` sums over the examples (reduction='sum'), so L and each step would grow with their number; "
+            "expected a loss for each example, or their mean. Leave `reduction` out, and multiply the learning rate of "
+            "plain gradient descent by the number of examples for the same steps"
         )
 
 

@@ -64,17 +64,15 @@ def _listed(name: str, values: Sequence[T]) -> list[T]:
     return list(values)
 
 
-_TRAINS = (
-    "One perturbation goes in a list; what a strategy draws is trained by a check: check_capability_robust(under=…)"
-)
-_INSTEAD = {"perturbations": _TRAINS, "base": _TRAINS, "seeds": "So many seeds are range(n), a single one is [seed]"}
+_TRAINS = "Put a single perturbation in a list; to search a strategy, use a check: check_capability_robust(under=…)"
+_INSTEAD = {"perturbations": _TRAINS, "base": _TRAINS, "seeds": "n seeds are range(n), a single one is [seed]"}
 
 
 def _check_base_side(mesa: Perturbation, base: Perturbation) -> None:
     vain = base.kinds & {"init", "optimizer"}
     if vain and base != mesa:
         raise ValueError(
-            f"{base} cannot be scored under without training under it: on the base side alone, a perturbation of kind "
+            f"{base} cannot score a run that was not trained under it: on the base side alone, a perturbation of kind "
             f"{', '.join(sorted(vain))} cannot change L's value. Use a dataset or objective family there, or train "
             "under it as well"
         )

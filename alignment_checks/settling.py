@@ -40,9 +40,8 @@ def outlook_line(quantity: Quantity, reading: Reading, runs: Trajectory) -> str:
     limit = reading if isinstance(reading, LimitReading) else at_limit(reading, runs, 0)
     found, least = quantity.read(limit), _least_settled(quantity, limit)
     if math.isnan(found.value):
-        return (
-            f"not settled, and none in sight: {limit.unsettled(quantity.name, quantity.of) or quantity.missing(limit)}"
-        )
+        why = limit.unsettled(quantity.name, quantity.of) or quantity.missing(limit)
+        return f"not settled, and no limit in sight: {why}"
     half, size = 0.5 * (found.high - found.low), abs(found.value)
     named = "; ".join(filter(None, (least.regime.name.lower(), least.remark)))
     symbol = replace(quantity, horizon="limit").symbol()
@@ -106,5 +105,5 @@ def _by_decay(series: Vector, resolution: float, times: float, steps: int) -> fl
 
 def _words(steps: float) -> str:
     if not math.isfinite(steps):
-        return "how many more steps would tell is not in sight"
-    return f"{more_steps(steps)} would tell it to {100 * SETTLED:g} %"
+        return "how many more steps that would take is not in sight"
+    return f"{more_steps(steps)} would settle it to {100 * SETTLED:g} %"

@@ -37,10 +37,10 @@ class Sides:
             )
 
 
-_TRAINED = "What changes init or optimizer is trained under: `under=` or `mesa_under=` of what is robust"
+_TRAINED = "Init and optimizer families go to `under=` or `mesa_under=` of the robustness checks"
 _BELONGS = {
-    "objective": "Another objective goes to `to=` of what generalizes, or to `under=` of what is robust",
-    "dataset": "Other data go to `under=` of what is robust or, to be scored alone, `base_under=`",
+    "objective": "Objective families go to `to=` of the generalization checks, or to `under=` of the robustness checks",
+    "dataset": "Dataset families go to `under=` of the robustness checks or, for scoring alone, to `base_under=`",
     "init": _TRAINED,
     "optimizer": _TRAINED,
 }

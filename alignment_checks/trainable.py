@@ -90,7 +90,7 @@ def _check_factory(first: Realization, second: nn.Module) -> None:
     if second is first.module or shared:
         named = f" (it shares {', '.join(shared[:3])})" if shared else ""
         raise ValueError(
-            f"`model()` returned the same weights twice{named}, so runs would train one another. Expected a new "
+            f"`model()` returned the same weights twice{named}, so runs would overwrite one another's. Expected a new "
             "module at each call: build it inside the factory, model=lambda: nn.Sequential(...)"
         )
 
@@ -99,9 +99,9 @@ def _check_hooks(module: nn.Module) -> None:
     hooked = [name for name, p in module.named_parameters() if p._backward_hooks or p._post_accumulate_grad_hooks]
     if hooked:
         raise ValueError(
-            f"a hook is registered on the gradient of {', '.join(hooked[:3])}, which copies of the model do not have, "
-            "so that runs would train without it. Change gradients where they are used: in the optimizer, by "
-            "register_step_pre_hook, or register a full backward hook on the module"
+            f"a hook is registered on the gradient of {', '.join(hooked[:3])}; copies of the model do not have it, so "
+            "runs would train without it. Change gradients in the optimizer, with register_step_pre_hook, or register "
+            "a full backward hook on the module"
         )
 
 
@@ -117,8 +117,8 @@ def _survey(first: Realization) -> Surveyed:
     written = [index for index, copy in enumerate(copies) if copy._version != versions[index]]
     if written:
         raise ValueError(
-            f"the model or the objective writes into data[{written[0]}] in place, so that each step would train on "
-            "other data than the one before. Use what returns a new tensor (inplace=False), or clone what is given"
+            f"the model or the objective writes into data[{written[0]}] in place, so each step would train on other "
+            "data than the one before. Use an operation that returns a new tensor (inplace=False), or clone the input"
         )
     _check_losses(value, outputs, first.examples)
     check_reduction(run, outputs, value)
@@ -143,8 +143,8 @@ def _check_losses(value: Tensor, outputs: object, n: int) -> None:
         )
     if not value.requires_grad:
         raise ValueError(
-            "`objective` must depend on the model's parameters by what torch can differentiate; what it returned has "
-            "no gradient. Leave argmax, comparisons, detach(), item() and NumPy out of it, and out of the model"
+            "`objective` must be a differentiable function of the model's parameters; what it returned has no "
+            "gradient. Leave argmax, comparisons, detach(), item() and NumPy out of the objective and the model"
         )
 
 
@@ -155,13 +155,13 @@ def _check_dependence(value: Tensor, original: nn.Module, weights: Mapping[str, 
     if theirs:
         raise ValueError(
             f"a copy of what `model()` builds computes with the weights of the original ({', '.join(theirs[:3])}), so "
-            "that nothing would train them: a function that the model holds, as its `forward`, a hook or an attribute, "
-            "encloses the module. Write it as a method of the model's class, which is given the copy as `self`"
+            "nothing would train them: a function that the model holds as its `forward`, a hook or an attribute closes "
+            "over the module. Write it as a method of the model's class, whose `self` is the copy"
         )
     if used.isdisjoint(map(id, weights.values())) and not has_functions(value):
         raise ValueError(
-            f"`objective` must depend on the model's parameters; it depends on none of {', '.join([*weights][:3])} but "
-            "on others, which are no part of the model. Make the modules that `forward` calls attributes of it"
+            f"`objective` must depend on the model's parameters; it depends on none of {', '.join([*weights][:3])}, "
+            "only on tensors that are not part of the model. Make the modules that `forward` calls attributes of it"
         )
 
 
@@ -178,7 +178,7 @@ def _check_optimizer(first: Realization) -> None:
     if held and held.isdisjoint(map(id, given)) and not _moves(made, given):
         raise ValueError(
             f"`optimizer(params)` must return an optimizer of `params`; got {type(made).__name__} of other parameters, "
-            "which would train nothing. Pass them on: optimizer=lambda params: torch.optim.SGD(params, lr=0.1)"
+            "which would train nothing. Pass `params` on: optimizer=lambda params: torch.optim.SGD(params, lr=0.1)"
         )
     _check_scheduler(first, made)
 
@@ -189,9 +189,7 @@ def _check_scheduler(first: Realization, optimizer: Optimizer) -> None:
     with explained("`scheduler(optimizer)` cannot be called", OPTIMIZER):
         made: object = first.scheduler(optimizer)
     if not callable(getattr(made, "step", None)):
-        raise TypeError(
-            f"`scheduler(optimizer)` must return a scheduler of torch; got {type(made).__name__}. {OPTIMIZER}"
-        )
+        raise TypeError(f"`scheduler(optimizer)` must return a torch scheduler; got {type(made).__name__}. {OPTIMIZER}")
 
 
 def _check_mesa(first: Realization) -> None:

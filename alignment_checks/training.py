@@ -241,14 +241,14 @@ def _checked_data(data: Sequence[Tensor] | None) -> tuple[Tensor, ...] | None:
         kinds = ", ".join(_described(part) for part in parts) or "an empty sequence"
         raise TypeError(
             f"TrainingSetup: `data` must be tensors, such as (x, y), or None; got {kinds}. "
-            "torch.as_tensor turns an array into one; stack what a Dataset has: batch_size= draws minibatches"
+            "torch.as_tensor converts an array; stack the examples of a Dataset, and batch_size= draws minibatches"
         )
     lengths = [part.shape[0] if part.ndim else None for part in parts]
     if None in lengths or len(set(lengths)) > 1 or lengths[0] == 0:
         shapes = ", ".join(str(tuple(part.shape)) for part in parts)
         raise ValueError(
-            f"TrainingSetup: the first axis of each tensor in `data` must be the example, as many in each and "
-            f"at least one; got shapes {shapes}"
+            f"TrainingSetup: the first axis of each tensor in `data` must be the example, with the same number (at "
+            f"least one) in each; got shapes {shapes}"
         )
     return tuple(map(_kept, parts))
 

@@ -30,7 +30,7 @@ MOST = 5
 
 def one_run(asked: int) -> str:
     """Return the note of a setup that does not depend on its seed."""
-    return f"one run says it all: {asked} seeds were asked for, and training does not depend on the seed"
+    return f"one run is enough: {asked} seeds were asked for, but training does not depend on the seed"
 
 
 def points(curve: Curve) -> tuple[Point, ...]:
@@ -104,7 +104,7 @@ def _chance(judgement: Judgement, reading: Reading) -> list[str]:
     seeds = len(reading.base)
     if seeds > 1:
         return [f"p = {judgement.p_value:.2g}, on {seeds} seeds that took no part in finding it"]
-    return [f"p = {judgement.p_value:.2g}, of limits estimated from one run each, allowing for all that were searched"]
+    return [f"p = {judgement.p_value:.2g}, of limits estimated from one run each, corrected for the number searched"]
 
 
 def _placed(sides: Sides) -> str:
@@ -152,13 +152,13 @@ def doubts(result: Searched, status: Status) -> list[str]:
     notes = _shortened(result)
     for delta, judgement in result.unconfirmed[:MOST]:
         why = f" ({judgement.needs})" if judgement.needs and status is not Status.FAIL else ""
-        notes.append(f"failed once, and not when trained afresh: {acting(delta).described()}{why}")
+        notes.append(f"failed once, but not when trained afresh: {acting(delta).described()}{why}")
     notes += _looked_again(result.looked_again)
     if result.undecided is not None and status is not Status.FAIL:
         delta, judgement = result.undecided
         doubtful = judgement.p_value is not None  # its interval is outside, but one of so many may be by chance
         why = judgement.note or ("it may be chance" if doubtful else "its interval straddles the tolerance")
-        others = f"{result.open - 1} {'more is' if result.open == 2 else 'more are'} open" * (result.open > 1)
+        others = f"{result.open - 1} {'more is' if result.open == 2 else 'more are'} undecided" * (result.open > 1)
         told = f"not judged under {acting(delta).described()}: {why}", judgement.needs, others
         notes.append("; ".join(filter(None, told)))
     return notes
@@ -171,9 +171,9 @@ def _looked_again(looked: Sequence[Judged]) -> list[str]:
 
 
 _AGAIN = {
-    Status.FAIL: "open on the seeds of the search, failing on others, and not made smaller",
-    Status.PASS: "open on the seeds of the search, and holding on others",
-    Status.INCONCLUSIVE: "open on the seeds of the search, and on others too",
+    Status.FAIL: "undecided on the seeds of the search, fails on others (not shrunk)",
+    Status.PASS: "undecided on the seeds of the search, holds on others",
+    Status.INCONCLUSIVE: "undecided on the seeds of the search, and on others too",
 }
 
 
@@ -192,7 +192,7 @@ def caveats(setup: TrainingSetup) -> list[str]:
     """Return what has to be known to read L and G of this setup."""
     notes = []
     if setup.record_every > 1:
-        notes.append(f"L and G are recorded every {setup.record_every} steps, and taken to be linear in between")
+        notes.append(f"L and G are recorded every {setup.record_every} steps, and assumed linear in between")
     if not pursues_gradient(checked(setup)):
         notes.append(f"{setup.mesa.name} is not this optimizer's own objective (G); ac.step_l1 is, for any optimizer")
     return notes

@@ -141,7 +141,7 @@ def test_what_no_level_of_one_run_is_small_enough_for_is_not_said_to_need_more_s
     """The least level times 10,000 is 1.5e-5: a share of the level that is smaller is not reached by any one run."""
     found = Chance(1e-6, 10_000).allowing(failing(LEVELS[-1]), 10_000)
     assert found.status is INCONCLUSIVE
-    assert "picked among 10000, and none smaller is told of one run: several seeds, or fewer examples" in found.needs
+    assert "picked among 10000, and one run shows none smaller: several seeds, or fewer examples" in found.needs
     assert "more steps" not in found.needs
 
 

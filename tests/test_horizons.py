@@ -146,7 +146,7 @@ def test_training_that_does_not_depend_on_the_seed_takes_one_and_carries_no_p_va
     assert verdict.status == "fail"
     assert verdict.minimal.seeds == (0,)
     assert verdict.minimal.p_value is None
-    assert "one run says it all: 5 seeds were asked for" in str(verdict)
+    assert "one run is enough: 5 seeds were asked for" in str(verdict)
 
 
 def test_minibatches_depend_on_the_seed_though_the_init_does_not():
@@ -160,10 +160,10 @@ def test_minibatches_depend_on_the_seed_though_the_init_does_not():
 
     fixed = replace(fixed, model=same)
     verdict = ac.check_capability_robust(fixed, under=GAIN, rtol=100, examples=2, seeds=4)
-    assert "one run says it all" not in str(verdict)
+    assert "one run is enough" not in str(verdict)
     whole = replace(fixed, batch_size=None)
     verdict = ac.check_capability_robust(whole, under=GAIN, rtol=100, examples=2, seeds=4)
-    assert "one run says it all" in str(verdict)
+    assert "one run is enough" in str(verdict)
 
 
 def test_alignment_is_undefined_where_the_mesa_capability_is_lost_in_its_scatter():
@@ -205,7 +205,7 @@ def test_a_limit_of_one_random_run_fails_where_it_is_clear_of_all_that_were_sear
     )
     assert at_limit.status == "fail"
     assert 1e-3 < at_limit.p_value <= 0.05
-    assert "of limits estimated from one run each, allowing for all that were searched" in str(at_limit)
+    assert "of limits estimated from one run each, corrected for the number searched" in str(at_limit)
     assert finite.p_value is None
     assert strict.status == "inconclusive"
     assert "it may be chance" in str(strict)

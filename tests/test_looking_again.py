@@ -154,7 +154,8 @@ def test_it_is_told_how_many_are_open():
     result, _ = looked(dict.fromkeys(DELTAS[:3], NAMED), {})
     assert result.open == 3
     assert doubts(result, INCONCLUSIVE) == [
-        "not judged under label_noise(rate=0.05, seed=0): undefined; about 12 seeds would decide it; 2 more are open"
+        "not judged under label_noise(rate=0.05, seed=0): undefined; about 12 seeds would decide it; "
+        "2 more are undecided"
     ]
     (one,) = doubts(looked({DELTAS[0]: NAMED}, {})[0], INCONCLUSIVE)
     assert one.endswith("would decide it")
@@ -164,10 +165,10 @@ def test_what_became_of_a_second_look_is_a_line_for_each_outcome():
     before, after = dict.fromkeys(DELTAS[:4], OPEN), {DELTAS[1]: OPEN, DELTAS[2]: OPEN}
     held, open_, *_ = doubts(looked(before, after)[0], INCONCLUSIVE)
     names = [delta.described() for delta in DELTAS]
-    assert held == f"open on the seeds of the search, and holding on others: {names[0]}, {names[3]}"
-    assert open_ == f"open on the seeds of the search, and on others too: {names[1]}, {names[2]}"
+    assert held == f"undecided on the seeds of the search, holds on others: {names[0]}, {names[3]}"
+    assert open_ == f"undecided on the seeds of the search, and on others too: {names[1]}, {names[2]}"
     (failed,) = doubts(looked({DELTAS[0]: OPEN}, {DELTAS[0]: failing(0.01)})[0], FAIL)
-    assert failed.endswith(f"failing on others, and not made smaller: {names[0]}")
+    assert failed.endswith(f"fails on others (not shrunk): {names[0]}")
 
 
 def test_what_comes_to_the_same_run_is_looked_at_once():
@@ -272,6 +273,6 @@ SHAKEN = pt.custom("shaken", shaken, max_magnitude=1.0)
 def test_one_wild_seed_under_one_perturbation_does_not_leave_a_property_open():
     verdict = ac.check_capability_robust(SETUP, under=SHAKEN, rtol=0.2, seeds=8, examples=3)
     assert verdict.status == "pass", str(verdict)
-    (line,) = [note for note in verdict.notes if note.startswith("open on the seeds of the search")]
-    assert ", and holding on others: shaken(magnitude=" in line
+    (line,) = [note for note in verdict.notes if note.startswith("undecided on the seeds of the search")]
+    assert ", holds on others: shaken(magnitude=" in line
     assert verdict.runs > 8 * verdict.searched, "those of the other seeds are counted"

@@ -182,7 +182,7 @@ def test_the_infimum_of_a_divergence_stays_one_where_that_is_a_difference_of_muc
 
 def test_what_l_was_seen_below_is_no_infimum_whoever_states_it():
     below, at = recorded([[1.0, 0.5, -0.1]], [[1.0, 1.0, 1.0]]), recorded([[1.0, 0.5, -1e-17]], [[1.0, 1.0, 1.0]])
-    with pytest.raises(ValueError, match=r"stated is L\* = 0, and L was seen at -0\.1 under identity\. Correct"):
+    with pytest.raises(ValueError, match=r"L\* = 0 is stated, but L reached -0\.1 under identity\. Correct"):
         ac.capability(below, normalized=True)
     assert ac.capability(at, normalized=True) == pytest.approx(-0.75)
     assert ac.capability(below) == pytest.approx(-0.8)
@@ -202,7 +202,7 @@ def test_a_limit_is_not_held_above_what_l_was_seen_below():
         saddle, under=pt.init_gain(max_log2=0.01), rtol=0.5, normalized=True, examples=3
     )
     assert verdict.status == "inconclusive"
-    assert "L was seen at -0.25" in str(verdict)
+    assert "L reached -0.25" in str(verdict)
 
 
 def test_the_dimensionless_form_of_the_mesa_objective_needs_a_gradient_to_start_with():

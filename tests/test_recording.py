@@ -146,7 +146,7 @@ def test_strong_alignment_has_to_see_every_step():
 
 
 def test_a_verdict_says_what_its_means_are_of():
-    note = "L and G are recorded every 4 steps, and taken to be linear in between"
+    note = "L and G are recorded every 4 steps, and assumed linear in between"
     gain = Perturbation("init_gain", 0.01, 1.0, 0)
     some, whole = (ac.check_capability_robust(replace(BOWL, record_every=k), delta=gain, rtol=0.5) for k in (4, 1))
     assert note in some.notes

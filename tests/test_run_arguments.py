@@ -51,11 +51,11 @@ def test_a_custom_perturbation_of_the_init_is_no_base_side_either(blobs):
     [
         ({"perturbations": []}, ValueError, "expected at least one perturbation; got none. perturbations=None is the"),
         ({"perturbations": NOISE}, TypeError, "`perturbations` must be a sequence; got Perturbation"),
-        ({"perturbations": pt.init_seed()}, TypeError, "what a strategy draws is trained by a check: check_"),
+        ({"perturbations": pt.init_seed()}, TypeError, "to search a strategy, use a check: check_"),
         ({"perturbations": [0.1]}, TypeError, "`perturbations` must be a sequence of Perturbation; got float"),
         ({"base": [0.1]}, TypeError, "`base` must be a sequence of Perturbation; got float"),
         ({"base": [NOISE, NOISE]}, ValueError, "`base` must be as long as `perturbations`, 1; got 2"),
-        ({"seeds": 3}, TypeError, "`seeds` must be a sequence; got int 3. So many seeds are range(n)"),
+        ({"seeds": 3}, TypeError, "`seeds` must be a sequence; got int 3. n seeds are range(n)"),
         ({"seeds": []}, ValueError, "`seeds` must be ints from 0, at least one; got []"),
         ({"seeds": [-1]}, ValueError, "`seeds` must be ints from 0, at least one; got [-1]. None is the setup's own"),
         ({"seeds": [0.5]}, ValueError, "`seeds` must be ints from 0, at least one; got [0.5]"),

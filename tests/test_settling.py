@@ -55,7 +55,7 @@ def test_more_steps_do_settle_it():
 
 def test_what_drifts_is_said_not_to_be_in_sight():
     (line,) = outlook(bowl(lr=0.001, steps=50))
-    assert "none in sight: drifting" in line
+    assert "no limit in sight: drifting" in line
 
 
 def test_what_is_open_at_the_limit_says_of_both_sides_how_many_more_steps_would_tell():

@@ -41,7 +41,7 @@ from alignment_checks.trainable import checked
         ({"dtype": "float64"}, TypeError, "`dtype` must be a floating torch.dtype or None", "got 'float64'"),
         ({"data": 5}, TypeError, "`data` must be tensors, such as (x, y), or None", "got int 5"),
         ({"data": ()}, TypeError, "`data` must be tensors", "got an empty sequence"),
-        ({"data": (torch.ones(2, 3), np.zeros(2))}, TypeError, "torch.as_tensor turns an array into one", "ndarray"),
+        ({"data": (torch.ones(2, 3), np.zeros(2))}, TypeError, "torch.as_tensor converts an array", "ndarray"),
         (
             {"data": (torch.ones(8, 3), torch.zeros(7, 1))},
             ValueError,
@@ -49,7 +49,7 @@ from alignment_checks.trainable import checked
             "got shapes (8, 3), (7, 1)",
         ),
         ({"data": (torch.ones(8, 3), torch.tensor(1.0))}, ValueError, "the first axis of each tensor", "(8, 3), ()"),
-        ({"data": (torch.ones(0, 3), torch.ones(0, 1))}, ValueError, "and at least one", "(0, 3), (0, 1)"),
+        ({"data": (torch.ones(0, 3), torch.ones(0, 1))}, ValueError, "(at least one) in each", "(0, 3), (0, 1)"),
         ({"batch_size": 0}, ValueError, "must be an int from 1 to the 8 examples, or None", "got 0"),
         ({"batch_size": 9}, ValueError, "must be an int from 1 to the 8 examples, or None", "got 9"),
         ({"batch_size": 4, "data": None}, ValueError, "`batch_size` needs `data`", "got data=None"),
@@ -140,7 +140,7 @@ def test_a_class_of_objectives_is_refused():
 
 def test_a_loader_is_named_and_not_run_through():
     loader = DataLoader(TensorDataset(torch.ones(8, 3), torch.ones(8, 1)), batch_size=4)
-    with pytest.raises(TypeError, match=r"got DataLoader.*stack what a Dataset has: batch_size= draws minibatches"):
+    with pytest.raises(TypeError, match=r"got DataLoader.*stack the examples of a Dataset, and batch_size= draws"):
         regression(data=loader)
 
 

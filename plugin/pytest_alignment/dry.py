@@ -52,8 +52,8 @@ def foreseen(item: pytest.Function, course: Course, say: Callable[[str], None]) 
         return
     if not hasattr(handle, "inner_test") or not all(hasattr(test, name) for name in (SETTINGS, SEED)):
         say(
-            f"Hypothesis {hypothesis.__version__} does not let its draws be foreseen: under @given, each is trained "
-            "by itself"
+            f"Hypothesis {hypothesis.__version__} does not let its draws be seen in advance: under @given, each "
+            "example is trained by itself"
         )
         course.collecting = False
         yield
@@ -66,13 +66,14 @@ def foreseen(item: pytest.Function, course: Course, say: Callable[[str], None]) 
             _look_ahead(item, test, course)
         except Hidden:
             say(
-                f"what decorates {item.name} above @given hides what that left on it: each example is trained by itself"
+                f"a decorator above @given hides from {item.name} what @given left on it: each example is trained by "
+                "itself"
             )
         course.begin_run()
         if not course.recognized:
             say(
-                f"the setup that {item.name} builds is another one at each call, as far as can be seen, so that each "
-                "example is trained by itself. Build it once, in a fixture; or from functions, plain data and tensors"
+                f"{item.name} seems to build a different setup at each call, so each example is trained by itself. "
+                "Build it once, in a fixture; or from functions, plain data and tensors"
             )
         with _ended_in_time(test, course):
             yield

@@ -92,7 +92,7 @@ class Envelope:
             Says what is wrong with it.
         """
         if len(value) > LARGEST:
-            raise UnreadableError(f"is no stored failure: {len(value)} bytes, expected at most {LARGEST}")
+            raise UnreadableError(f"is not a stored failure: {len(value)} bytes, expected at most {LARGEST}")
         try:
             return cls.from_dict(json.loads(value.decode(), parse_constant=_refused))
         except UnreadableError:
@@ -121,7 +121,9 @@ class Envelope:
             backend=_backend(fields),
         )
         if fields.get("id") != envelope.id:
-            raise UnreadableError(f"is corrupt: its id is {fields.get('id')!a:.20}, its content's {envelope.id}")
+            raise UnreadableError(
+                f"is corrupt: its id is {fields.get('id')!a:.20}, but that of its content {envelope.id}"
+            )
         return envelope
 
 
@@ -140,7 +142,7 @@ def _refused(name: str) -> float:
 
 def _ours(plain: object) -> Plain:
     if not isinstance(plain, dict) or plain.get("format") != FORMAT:
-        raise UnreadableError("is foreign: it is no failure stored by alignment-checks")
+        raise UnreadableError("is foreign: it was not stored by alignment-checks")
     version = plain.get("version")
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
         raise UnreadableError(f"is corrupt: its version is {version!a:.20}, expected {VERSION}")
@@ -242,7 +244,7 @@ def _option(pair: object) -> list[Any]:
     value = pair[1] if isinstance(pair, list) and named else {}
     plain = value is None or isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
     if not (plain or (isinstance(value, str) and is_text(value))):
-        raise UnreadableError(f"is corrupt: its option {pair!a:.40} is no name with plain data")
+        raise UnreadableError(f"is corrupt: its option {pair!a:.40} is not a name with plain data")
     return [pair[0], value] if isinstance(pair, list) else []
 
 

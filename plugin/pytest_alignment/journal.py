@@ -74,7 +74,7 @@ class Journal:
                 self._write(key, batch)
         except OSError as error:
             self._works = False
-            self._say(f"cannot be written ({error}): if this process dies, nobody will know what it was training")
+            self._say(f"cannot be written ({error}): if this process dies, what it was training is lost")
 
     def _write(self, key: Key, batch: Sequence[Plain]) -> None:
         file = self._opened()
@@ -131,7 +131,7 @@ def crashes(folder: Path) -> Iterator[Crash | str]:
     for path in sorted(folder.glob("*.jsonl")) if fcntl is not None else ():
         try:
             if not stat.S_ISREG(path.lstat().st_mode):
-                raise UnreadableError("is no file")
+                raise UnreadableError("is not a regular file")
             lines = _left(path)
             yield from (_crash(path, line) for line in lines)
         except FileNotFoundError:  # its process has ended meanwhile
@@ -161,7 +161,7 @@ def _crash(path: Path, line: str) -> Crash:
     except (ValueError, RecursionError):
         raise UnreadableError("is corrupt: it is not JSON") from None
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
-        raise UnreadableError("is foreign: it is no journal of alignment-checks")
+        raise UnreadableError("is foreign: it is not a journal of alignment-checks")
     batch = fields.get("batch")
     if not isinstance(batch, list) or not 0 < len(batch) <= MOST:
         raise UnreadableError(f"is corrupt: its batch is {batch!a:.40}, expected a list of 1 to {MOST} perturbations")

@@ -16,12 +16,12 @@ REPORTS = (".html", ".md", ".json")
 
 _HELP = {
     "alignment_device": "device that alignment assertions train on: auto, cpu, cuda, cuda:1, ... (default: auto)",
-    "alignment_examples": "perturbations that an alignment assertion draws (default: 100)",
-    "alignment_max_time": "seconds that an alignment assertion may take, to within one batch (default: no limit)",
-    "alignment_replay": "replay the stored failing perturbation of that id alone, or all; needs the equals sign",
+    "alignment_examples": "number of perturbations that each alignment assertion draws (default: 100)",
+    "alignment_max_time": "time limit of each alignment assertion, kept to within one batch (default: no limit)",
+    "alignment_replay": "rerun only the stored failure with this id, or all of them; the equals sign is required",
     "alignment_report": "write the verdicts of all alignment assertions to this file",
-    "alignment_inconclusive": "what a property does that could not be judged: fail, skip or warn (default: fail)",
-    "alignment_level": "how often chance may make any test of this run fail whose property holds (default: 0.05)",
+    "alignment_inconclusive": "outcome of a test that could not be judged: fail, skip or warn (default: fail)",
+    "alignment_level": "probability that chance alone fails any test of the run whose property holds (default: 0.05)",
 }
 _METAVARS = {"device": "DEVICE", "examples": "N", "max_time": "SECONDS", "replay": "ID|all", "report": "PATH"}
 _METAVARS |= {"inconclusive": "fail|skip|warn", "level": "P"}
@@ -46,9 +46,9 @@ class Options:
     seed : str or None
         The value of --hypothesis-seed.
     inconclusive : {"fail", "skip", "warn"}
-        What a property does that could not be judged.
+        Outcome of a test whose property could not be judged.
     level : float
-        Of all tests together: how often chance may make any fail whose property holds.
+        Of all tests together: the probability that chance alone fails any whose property holds.
     """
 
     device: str

@@ -31,7 +31,7 @@ def recovered(crash: Crash, name: str, train: Callable[[Perturbation], None], sa
         crash.forget()
         died = f"the process died while it trained {batch[0].described()}"
         say(f"{died}   {name}", "crash")
-        return f"{died}; it was not tried again, and nothing else was. The next run tries everything"
+        return f"{died}; neither it nor anything else was tried this time. The next run tries everything"
     say(f"a process died while it trained {len(batch)} perturbations at once; trying them one by one   {name}", "crash")
     for delta in batch:
         train(delta)

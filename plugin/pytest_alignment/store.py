@@ -81,7 +81,7 @@ class Store:
             left = self._fetched()
             reason = "" if keep is None or keep in left else "it is read-only"
             if keep is None and set(drop) & set(left):
-                self.say("what no longer fails stays stored where the store is read-only, and is tried first again")
+                self.say("the store is read-only: what no longer fails stays in it, and is tried first again")
         except Exception as error:
             reason = str(error)
         if reason:

@@ -45,7 +45,7 @@ class Summary:
             return results.decoded(text)
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             return [], [
-                (f"what came from {nodeid} cannot be read ({type(error).__name__}), and is left out", "results")
+                (f"the results of {nodeid} cannot be read ({type(error).__name__}) and are left out", "results")
             ]
 
     def _store(self, found: list[Result]) -> None:
@@ -62,7 +62,7 @@ class Summary:
         try:
             self.ledger.archive.store.keep(envelope)
         except UnreadableError as error:
-            self.ledger.say(f"the failure of {nodeid} cannot be stored, since it {error}")
+            self.ledger.say(f"the failure of {nodeid} cannot be stored: it {error}")
 
     def pytest_sessionfinish(self) -> None:
         """Write the report file, if one was asked for and there is something to write."""

@@ -31,7 +31,7 @@ def test_a_device_that_failed_is_an_error_at_once_that_says_so(backend, device, 
     with pytest.raises(torch.AcceleratorError, match="device-side assert") as caught:
         ac.run(setup(optimizer=Asserting), seeds=range(8), device=device, backend=backend)
     (note,) = caught.value.__notes__
-    assert "sim failed, and this process can use it no more" in note
+    assert "sim failed, and this process can no longer use it" in note
     assert "CUDA_LAUNCH_BLOCKING=1" in note
     assert len(began) == 1
 
@@ -60,13 +60,13 @@ class Naming(torch.nn.Linear):
 
 
 def test_a_model_that_names_a_device_is_told_what_to_do_instead(device):
-    with pytest.raises(ValueError, match=r"the model cannot be called .* same device.*make tensors where .*x\.device"):
+    with pytest.raises(ValueError, match=r"the model cannot be called .* same device.*make new tensors on .*x\.device"):
         ac.run(setup(model=lambda: Naming(36, 3)), device=device)
 
 
 def test_an_objective_that_encloses_a_tensor_of_the_device_is_told_what_to_do_instead(device):
     weight = WEIGHTS.to(device)
-    with pytest.raises(ValueError, match=r"`objective\(outputs, targets\)` cannot be called .*by functools\.partial"):
+    with pytest.raises(ValueError, match=r"`objective\(outputs, targets\)` cannot be called .*with functools\.partial"):
         ac.run(setup(objective=lambda o, t: cross_entropy(o, t, weight=weight)), device=device)
 
 

@@ -146,7 +146,7 @@ def test_a_journal_that_is_no_file_is_said(tmp_path):
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
-    assert said == [f"{name}.jsonl is no file. Skipped; delete it" for name in ("link", "pipe")]
+    assert said == [f"{name}.jsonl is not a regular file. Skipped; delete it" for name in ("link", "pipe")]
 
 
 SENT = {
@@ -179,7 +179,7 @@ def test_what_a_worker_sends_and_cannot_be_read_is_left_out_and_said(suite, run,
     result = run("-W", "ignore")
     result.assert_outcomes(passed=1)
     (line,) = section(result)
-    assert line.startswith("results: what came from test_it.py::test_plain cannot be read")
+    assert line.startswith("results: the results of test_it.py::test_plain cannot be read")
 
 
 def test_a_failure_sent_that_cannot_be_stored_is_said(suite, run, pytester, section):

@@ -61,7 +61,7 @@ def test_what_is_fixed_but_cannot_be_forgotten_is_said(suite, run, pytester, sec
     result = run("-W", "ignore")
     result.assert_outcomes(passed=1)
     assert [line.split(" ")[0] for line in section(result)] == ["fixed:", "fixed:", "store:"]  # to either side
-    assert "stays stored where the store is read-only" in section(result)[2]
+    assert "the store is read-only: what no longer fails stays in it" in section(result)[2]
     assert len(values(pytester.path / "shared")) == 1
 
 

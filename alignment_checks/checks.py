@@ -82,7 +82,16 @@ def check_alignment_robust(
     delta: Perturbation | None = None,
     **judging: Unpack[Judging],
 ) -> Verdict:
-    """Check Definition 3 for alignment: α(𝓛₁, 𝓛₂) ≈ α(𝓛₁ + δ₁, 𝓛₂ + δ₂). Arguments: `check_capability_robust`."""
+    """Check Definition 3 for alignment: α(𝓛₁, 𝓛₂) ≈ α(𝓛₁ + δ₁, 𝓛₂ + δ₂). Arguments: `check_capability_robust`.
+
+    Examples
+    --------
+    >>> import torch, alignment_checks as ac
+    >>> bowl = ac.landscape(lambda x: x.square().sum(), [1.0], optimizer=torch.optim.SGD, steps=20)
+    >>> gain = ac.perturbations.init_gain(max_log2=1)
+    >>> ac.check_alignment_robust(bowl, under=gain, rtol=0.1, examples=10).status.value
+    'fail'
+    """
     options = Options.of_keywords(judging).undivided(ALPHA).alone(delta)
     strategy, sides, words = under_sides(under, mesa_under, base_under, delta, options.beside)
     quantity = Quantity("alignment", "base", bool(options.normalized), shortest(setup), options.horizon)
@@ -110,6 +119,14 @@ def check_capability_generalizes(
         One drawn perturbation instead.
     **judging
         See `alignment_checks.options.Judging`. Dimensionless unless `normalized=False`.
+
+    Examples
+    --------
+    >>> import torch, alignment_checks as ac
+    >>> bowl = ac.landscape(lambda x: x.square().sum(), [1.0], optimizer=torch.optim.SGD, steps=20)
+    >>> penalty = ac.perturbations.l2_penalty(max_weight=0.01)
+    >>> ac.check_capability_generalizes(bowl, to=penalty, rtol=0.1, examples=10).status.value
+    'pass'
     """
     options = Options.of_keywords(judging).alone(delta)
     strategy, words = to_strategy(to, delta, options.beside)
@@ -205,6 +222,13 @@ def check_strongly_aligned(
     **judging
         See `alignment_checks.options.Judging`; `rtol` and `atol` say by how much L may be above those bounds: nothing,
         unless said.
+
+    Examples
+    --------
+    >>> import torch, alignment_checks as ac
+    >>> bowl = ac.landscape(lambda x: x.square().sum(), [1.0], optimizer=torch.optim.SGD, steps=20)
+    >>> ac.check_strongly_aligned(bowl, worst=1.0, within=20).status.value
+    'pass'
     """
     check_number("worst", worst)
     if isinstance(within, bool) or not isinstance(within, int) or not 1 <= within <= shortest(setup):
@@ -244,6 +268,14 @@ def check_more_capable(a: TrainingSetup, *, than: TrainingSetup, **judging: Unpa
     a, than : TrainingSetup
     **judging
         See `alignment_checks.options.Judging`; `rtol` and `atol` say by how much a has to be ahead.
+
+    Examples
+    --------
+    >>> import torch, alignment_checks as ac
+    >>> bowl = ac.landscape(lambda x: x.square().sum(), [1.0], optimizer=torch.optim.SGD, steps=20)
+    >>> faster = ac.landscape(lambda x: x.square().sum(), [1.0], optimizer=torch.optim.Rprop, steps=20)
+    >>> ac.check_more_capable(faster, than=bowl).status.value
+    'pass'
     """
     options, steps = Options.of_keywords(judging).one_sided(AHEAD), shortest(a, than)
     normalized = different(a, than) if options.normalized is None else options.normalized

@@ -65,7 +65,14 @@ def capability(trajectory: Trajectory, *, of: Side = "base", normalized: bool = 
 
 
 def improvement(trajectory: Trajectory, *, of: Side = "base", normalized: bool = False) -> Series:
-    """Return −C_T of each run: positive where the objective improved. Arguments are those of `capability`."""
+    """Return −C_T of each run: positive where the objective improved. Arguments are those of `capability`.
+
+    Examples
+    --------
+    >>> import torch, alignment_checks as ac
+    >>> improvement(ac.run(ac.landscape(torch.sum, [1.0], optimizer=torch.optim.SGD, steps=3))).round(6)
+    array([0.002])
+    """
     return -capability(trajectory, of=of, normalized=normalized)
 
 
@@ -88,6 +95,13 @@ def alignment_factor(trajectory: Trajectory, *, normalized: bool = False) -> Ser
     ------
     ValueError
         As `capability`.
+
+    Examples
+    --------
+    >>> import torch, alignment_checks as ac
+    >>> bowl = ac.landscape(lambda x: x.square().sum(), [3.0], optimizer=torch.optim.SGD, steps=2)
+    >>> alignment_factor(ac.run(bowl)).round(3)
+    array([2.995])
     """
     base = capability(trajectory, normalized=normalized)
     mesa = capability(trajectory, of="mesa", normalized=normalized)
@@ -100,10 +114,26 @@ def correlation(trajectory: Trajectory, *, of: Literal["levels", "increments"] =
 
     Levels correlate through their trend alone; increments X(t+1) − X(t) do not.
 
+    Parameters
+    ----------
+    trajectory : Trajectory
+    of : {"levels", "increments"}
+
+    Returns
+    -------
+    ndarray of float64, shape (runs,)
+
     Raises
     ------
     ValueError
         If `of` is neither.
+
+    Examples
+    --------
+    >>> import torch, alignment_checks as ac
+    >>> bowl = ac.landscape(lambda x: x.square().sum(), [1.0], optimizer=torch.optim.SGD, steps=20)
+    >>> correlation(ac.run(bowl)).round(4)
+    array([1.])
     """
     if of not in ("levels", "increments"):
         raise ValueError(f"`of` must be 'levels' (X(t)) or 'increments' (X(t+1) − X(t)); got {of!r}")

@@ -99,6 +99,12 @@ class MesaObjective:
         as its infimum. `push` is the whole-dataset gradient, or the step Δθ(t) = θ(t+1) − θ(t).
     of : {"gradient", "step"}
         Which of the two `push` is.
+
+    Examples
+    --------
+    >>> largest = MesaObjective("largest", lambda push, _: torch.stack([g.abs().max() for g in push.values()]).max())
+    >>> largest({"w": torch.tensor([1.0, -3.0])}, {})
+    tensor(3.)
     """
 
     name: str
@@ -239,11 +245,9 @@ class _Kept:
 
     def __init__(self, part: object) -> None:
         self.part, self.slots = part, slots(part)
-        module = isinstance(part, nn.Module)
-        found = (getattr(part, name, None) for name in (["__dict__", "_buffers"] if module else ["__dict__"]))
-        self.names = [
-            (one, dict(one)) for one in found if isinstance(one, dict)
-        ]  # a class has none, nor what is scripted
+        names = ("__dict__", "_buffers") if isinstance(part, nn.Module) else ("__dict__",)
+        found = [getattr(part, name, None) for name in names]
+        self.names = [(one, dict(one)) for one in found if isinstance(one, dict)]  # no class or script has any
         self.values = {name: getattr(part, name) for name in self.slots if hasattr(part, name)}
         buffers = part.buffers(recurse=False) if isinstance(part, nn.Module) else ()
         self.buffers = [(one, one.clone()) for one in buffers if is_writable(one)]

@@ -63,6 +63,15 @@ class TrainingSetup:
     TypeError, ValueError
         If an argument is not of the form above. What shows only at θ(0) (a NaN loss, a model without trainable
         parameters) is raised by whatever trains the setup, before anything is trained.
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> from torch.nn.functional import mse_loss
+    >>> x = torch.linspace(-1, 1, 8).unsqueeze(1)
+    >>> optimizer = partial(torch.optim.SGD, lr=0.1)
+    >>> TrainingSetup(partial(nn.Linear, 1, 1), (x, 2 * x), mse_loss, optimizer, steps=5).recorded
+    (0, 1, 2, 3, 4, 5)
     """
 
     model: ModelFactory

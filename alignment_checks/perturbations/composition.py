@@ -83,6 +83,13 @@ def custom(name: str, apply: Effect, max_magnitude: float) -> SearchStrategy[Per
         draws its randomness from `generator` alone, the same draws at every magnitude. Never called at magnitude 0.
     max_magnitude : float above 0
         Magnitudes are drawn from [0, max_magnitude].
+
+    Examples
+    --------
+    >>> def shorten(run, magnitude, generator):
+    ...     return replace(run, data=tuple(part[: round((1 - magnitude) * len(part))] for part in run.data))
+    >>> custom("shorten", shorten, max_magnitude=0.5)
+    shorten(max_magnitude=0.5)
     """
     limit = positive("custom", "max_magnitude", max_magnitude)
     if not isinstance(name, str) or not name.isidentifier():

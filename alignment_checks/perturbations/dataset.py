@@ -134,6 +134,15 @@ def subsample(max_fraction: float) -> SearchStrategy[Perturbation]:
     ----------
     max_fraction : float in (0, 1]
         Largest probability that an example is left out.
+
+    Examples
+    --------
+    >>> import alignment_checks as ac
+    >>> from torch.nn.functional import mse_loss
+    >>> x = torch.zeros(37, 1)
+    >>> setup = ac.TrainingSetup(lambda: torch.nn.Linear(1, 1), (x, x), mse_loss, torch.optim.SGD, steps=1)
+    >>> round(Perturbation("subsample", 0.05, 0.5, seed=0).achieved(setup), 3)
+    0.027
     """
     return up_to(SUBSAMPLE, "max_fraction", max_fraction)
 
@@ -162,6 +171,11 @@ def redraw(max_fraction: float, pool: Sequence[Tensor]) -> SearchStrategy[Pertur
     pool : sequence of tensors
         As `data`: same number of tensors, shapes and dtypes, but for the number of examples. Examples are taken without
         repetition where the pool has as many as the dataset.
+
+    Examples
+    --------
+    >>> redraw(max_fraction=0.5, pool=(torch.zeros(4, 2), torch.zeros(4)))
+    redraw(max_fraction=0.5, pool=4c1cf70d233e)
     """
     limit = positive("redraw", "max_fraction", max_fraction, most=REDRAW.most)
     parts = _checked_pool(pool)

@@ -91,6 +91,11 @@ def init_interpolation(other: Mapping[str, Tensor] | int) -> SearchStrategy[Pert
     ----------
     other : state dict, or int
         θ′: the model's `state_dict()` form, or the seed under which its factory builds it.
+
+    Examples
+    --------
+    >>> init_interpolation(other=1)
+    init_interpolation(other=1)
     """
     option: int | str
     payload: dict[str, Tensor] | None = None

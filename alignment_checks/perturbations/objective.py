@@ -36,6 +36,12 @@ def objective_mix(
         L′: `other(outputs, targets)` gives per-example losses or their mean, as `objective` does.
     infimum : float or None
         A lower bound that L′ approaches, for the dimensionless forms; None if none is known.
+
+    Examples
+    --------
+    >>> from alignment_checks import brier
+    >>> objective_mix(brier)
+    objective_mix(other=brier)
     """
     if not callable(other):
         raise TypeError(f"objective_mix: `other` must be a function of (outputs, targets); got {other!r:.60}")

@@ -201,7 +201,15 @@ IDENTITY = Perturbation("identity", 0.0, 0.0, seed=0)
 
 
 def reattached(delta: Perturbation, donors: Iterable[Perturbation]) -> Perturbation:
-    """Return δ with the objects that its repr could only name, found again among perturbations that hold them."""
+    """Return δ with the objects that its repr could only name, found again among perturbations that hold them.
+
+    Examples
+    --------
+    >>> held = Perturbation("objective_mix", 0.5, 1.0, seed=0, options=(("other", "loss"),), payload=max)
+    >>> read = eval(repr(held))
+    >>> read.is_whole, reattached(read, [held]).is_whole
+    (False, True)
+    """
     known = {(p.family, p.options): p.payload for donor in donors for p in donor.parts if p.payload is not None}
     parts = [replace(part, payload=known.get((part.family, part.options), part.payload)) for part in delta.parts]
     return replace(delta, components=tuple(parts)) if delta.components else parts[0]

@@ -20,7 +20,8 @@ from alignment_checks.backends.rewriting import (
 from alignment_checks.fingerprints import content
 
 OPTIONS = {"compile_threads": 1, "layout_optimization": False}  # layouts are for `channels_last` to choose
-Run = Callable[[list[Tensor]], list[Tensor]]
+Flat = Callable[[list[Tensor]], list[Tensor]]
+"""What a graph computes, called with all of its inputs as one list."""
 
 
 class Traced:
@@ -39,7 +40,7 @@ class Traced:
 
 
 @lru_cache(maxsize=64)
-def compiled(traced: Traced) -> Run:
+def compiled(traced: Traced) -> Flat:
     """Return a graph as code.
 
     Compiled once in a process; TorchInductor keeps the code on disk for the next one.

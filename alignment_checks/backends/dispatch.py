@@ -12,7 +12,7 @@ from alignment_checks.backends import batches, loop, plan
 from alignment_checks.backends.footprint import Footprint, footprint
 from alignment_checks.backends.graphs import Graphs
 from alignment_checks.backends.job import Job, Record
-from alignment_checks.backends.layouts import consecutive, placed, structure
+from alignment_checks.backends.layouts import at_own_slots, consecutive, structure
 from alignment_checks.backends.remembering import leaves_tensors
 from alignment_checks.backends.reproducible import noted, remarks
 from alignment_checks.backends.slots import layout, slots_matter
@@ -138,7 +138,7 @@ class _Group:
             jobs,
             self.need,
             self.device,
-            (placed if matter else consecutive)(jobs, self.width),
+            (at_own_slots if matter else consecutive)(jobs, self.width),
             self.graphs(),
             self.processes,
             self.chunk,

@@ -24,7 +24,7 @@ from torch._guards import TracingContext, tracing
 from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from alignment_checks.backends.compiled import Run, Traced, compiled, layouts
+from alignment_checks.backends.compiled import Flat, Traced, compiled, layouts
 from alignment_checks.backends.simplified import direct, simplified
 
 AUDITED = 128
@@ -35,9 +35,9 @@ A call of the function takes as long as six of compiled code: 3 % of the time of
 ROUNDING = 64
 """How many epsilons, times the root of a tensor's size and the largest value of its lane, compiled code may be off."""
 
-Tensors = list[Tensor]
-Function = Callable[..., tuple[Tensors, Tensors]]
-"""Returns tensors with an axis of lanes: values of one magnitude, and others each of its own."""
+Outputs = tuple[list[Tensor], list[Tensor]]
+"""Tensors with an axis of lanes: values of one magnitude, and others each of its own."""
+Function = Callable[..., Outputs]
 Pairs = list[tuple[Tensor, Tensor]]
 Form = tuple[tuple[Hashable, ...] | None, ...]
 """Of each argument: the keys of a dict, None for a tensor."""
@@ -90,7 +90,7 @@ class Arguments:
 
     def __init__(self, *given: Any) -> None:
         self.given = given
-        self.values: Tensors = []
+        self.values: list[Tensor] = []
         form: list[tuple[Hashable, ...] | None] = []
         for argument in given:
             if isinstance(argument, Tensor):
@@ -128,7 +128,7 @@ class Graph:
         """Compare again from the next step on."""
         self.calls.clear()
 
-    def __call__(self, function: Function, arguments: Arguments, calls: int = 1) -> tuple[Tensors, Tensors]:
+    def __call__(self, function: Function, arguments: Arguments, calls: int = 1) -> Outputs:
         """Return what the function does; so many calls make a step, and all of them are compared or none.
 
         Raises
@@ -150,14 +150,14 @@ class Graph:
         self.calls[key] += 1
         return found
 
-    def _compare(self, found: tuple[Tensors, Tensors], expected: tuple[Tensors, Tensors], values: Tensors) -> None:
+    def _compare(self, found: Outputs, expected: Outputs, values: list[Tensor]) -> None:
         if _agree(found, expected, exactly=not self.compiles and _is_on_cpu(values)):
             return
         if self.compiles:  # it may be rounding that a step of these runs makes much of: the graph itself will tell
             raise NotCompiled("what was compiled differs from what the model computes by more than rounding")
         raise NotTraced("what was traced is not what the model computes: its code takes more than one path")
 
-    def _code(self, function: Function, values: Tensors, form: Form) -> _Code:
+    def _code(self, function: Function, values: list[Tensor], form: Form) -> _Code:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the tracer's own making
             graph, count = _traced(function, values, form)
@@ -169,7 +169,7 @@ class Graph:
 class _Code(NamedTuple):
     """What is called, and how many of the tensors that it returns are of one magnitude."""
 
-    run: Run
+    run: Flat
     measured: int
 
 
@@ -184,10 +184,10 @@ def _formed(values: Iterable[Tensor], form: Form) -> list[Any]:
     return arguments
 
 
-def _traced(function: Function, values: Tensors, form: Form) -> tuple[fx.GraphModule, int]:
+def _traced(function: Function, values: list[Tensor], form: Form) -> tuple[fx.GraphModule, int]:
     counts: list[int] = []
 
-    def flat(*given: Tensor) -> Tensors:
+    def flat(*given: Tensor) -> list[Tensor]:
         found, others = function(*_formed(given, form))
         counts[:] = [len(found)]
         return [*found, *others]
@@ -200,7 +200,7 @@ def _traced(function: Function, values: Tensors, form: Form) -> tuple[fx.GraphMo
     return graph, counts[0]
 
 
-def _compiled(graph: fx.GraphModule, values: list[Tensor]) -> Run:
+def _compiled(graph: fx.GraphModule, values: list[Tensor]) -> Flat:
     try:
         return compiled(Traced(graph, values))
     except Exception as error:
@@ -215,7 +215,7 @@ def _is_on_cpu(values: Sequence[Tensor]) -> bool:
     return all(value.device.type == "cpu" for value in values)
 
 
-def _agree(found: tuple[Tensors, Tensors], expected: tuple[Tensors, Tensors], *, exactly: bool) -> bool:
+def _agree(found: Outputs, expected: Outputs, *, exactly: bool) -> bool:
     """Return whether a graph's values are those of the function, exactly or but for rounding, in all lanes.
 
     The largest of a lane's loss and gradient is the measure of rounding in both: a gradient that is 0 but for rounding,
@@ -254,7 +254,7 @@ def _surely_agree(values: Pairs, others: Pairs, *, exactly: bool) -> bool:
     return bool((a - b).abs().amax() <= allowed)
 
 
-def _pairs(found: Tensors, expected: Tensors) -> Pairs:
+def _pairs(found: list[Tensor], expected: list[Tensor]) -> Pairs:
     both = zip(found, expected, strict=True)
     return [(a.flatten(1), b.flatten(1)) if a.ndim > 1 else (a[:, None], b[:, None]) for a, b in both if a.numel()]
 

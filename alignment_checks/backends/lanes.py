@@ -20,7 +20,7 @@ from alignment_checks.backends.allocation import keep_freed
 from alignment_checks.backends.graphs import Graphs, NotCompiled, NotTraced
 from alignment_checks.backends.job import Job, Record, as_lost, is_lost, on_host
 from alignment_checks.backends.lost import Lost
-from alignment_checks.backends.minibatches import disturbed, noise, together
+from alignment_checks.backends.minibatches import disturbed, noise, stacked_minibatches
 from alignment_checks.backends.reproducible import noted, remarks
 from alignment_checks.backends.scores import Scores
 from alignment_checks.backends.stacking import Batch, Found
@@ -119,7 +119,7 @@ class _Lanes:
         self.graphs = graphs
         if graphs.traces:
             self.trace(graphs)
-        self.batches = together(runs, device)
+        self.minibatches = stacked_minibatches(runs, device)
         self.noises = [noise(runs, which, device) for which in range(len(self.run.noise))]
         self.dtype = None if self.run.dtype is None else next(iter(self.run.parameters.values())).dtype
         self.stepper = stepper_of(runs, self.weights.now(), way, unused, idle)
@@ -179,7 +179,7 @@ class _Lanes:
 
     def descended(self, t: int, found: Found | None) -> Found:
         """Return the gradient that a step takes, its loss, and the buffers after it; what was measured may be it."""
-        examples = next(self.batches)
+        examples = next(self.minibatches)
         if found is None or examples is not None or not self.one:
             found = self.stepped.on(examples).gradient(self.weights, t)
         gradient = found.gradient

@@ -27,7 +27,7 @@ def consecutive(group: Sequence[Job], width: int) -> list[Slots]:
     return [[*batch, *[None] * (width - len(batch))] for batch in batches]
 
 
-def placed(group: Sequence[Job], width: int) -> list[Slots]:
+def at_own_slots(group: Sequence[Job], width: int) -> list[Slots]:
     """Return batches in which each job has the slot that its content decides on."""
     return at_slots([digest(job.train) % width for job in group], width)
 

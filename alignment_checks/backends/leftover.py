@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from alignment_checks import seeding
-from alignment_checks.backends.stepping.aligned import Kernels, are_left_over, together
+from alignment_checks.backends.stepping.aligned import Kernels, are_left_over, broadcast_shape
 from alignment_checks.modes import DispatchMode
 
 _ROWS, _VECTOR = 128, 16
@@ -38,13 +38,13 @@ class Leftover(DispatchMode):  # type: ignore[no-untyped-call]
 
 def _leaves_over(args: tuple[Any, ...], named: dict[str, Any]) -> bool:
     tensors = [one for one in tree_leaves((args, named)) if isinstance(one, Tensor)]
-    return are_left_over(tensors, together(tensors).numel())
+    return are_left_over(tensors, broadcast_shape(tensors).numel())
 
 
 def differs_left_over(operation: Any, args: tuple[Any, ...], named: dict[str, Any]) -> bool:
     """Return whether an operation gives numbers like its arguments other bits by vectors than one by one."""
     tensors = [one for one in tree_leaves((args, named)) if isinstance(one, Tensor)]
-    shape = together(tensors)
+    shape = broadcast_shape(tensors)
     random = seeding.generator("left over", 0)
 
     def like(tensor: Tensor) -> Tensor:

@@ -19,11 +19,11 @@ def minibatches(run: Realization, device: torch.device) -> Iterator[Tensor | Non
 
     The last minibatch of an epoch is short where the examples do not divide.
     """
-    for batch in together([run], device):
-        yield None if batch is None else batch[0]
+    for examples in stacked_minibatches([run], device):
+        yield None if examples is None else examples[0]
 
 
-def together(runs: Sequence[Realization], device: torch.device) -> Iterator[Tensor | None]:
+def stacked_minibatches(runs: Sequence[Realization], device: torch.device) -> Iterator[Tensor | None]:
     """Yield the minibatches of runs with as many examples each side by side, shape (runs, size)."""
     randoms, size, examples = [seeding.generator("batches", r.seed) for r in runs], runs[0].batch_size, runs[0].examples
     while True:

@@ -18,7 +18,7 @@ from alignment_checks import seeding
 from alignment_checks.backends.job import Job
 from alignment_checks.backends.layouts import structure
 from alignment_checks.backends.leftover import Leftover
-from alignment_checks.backends.minibatches import disturbed, noise, together
+from alignment_checks.backends.minibatches import disturbed, noise, stacked_minibatches
 from alignment_checks.backends.stacking import Batch, Found
 from alignment_checks.backends.weights import Weights
 from alignment_checks.realization import Realization
@@ -72,7 +72,7 @@ def _values(found: Found) -> Iterator[Tensor]:
 def _first_and_last(runs: Sequence[Realization], device: torch.device) -> list[Tensor | None]:
     """Return the first minibatch of an epoch and, where that is shorter, the last; None is all examples."""
     size, examples = runs[0].batch_size, runs[0].examples
-    epoch = list(islice(together(runs, device), 1 if size is None else -(-examples // size)))
+    epoch = list(islice(stacked_minibatches(runs, device), 1 if size is None else -(-examples // size)))
     return epoch[:1] if size is None or examples % size == 0 else [epoch[0], epoch[-1]]
 
 

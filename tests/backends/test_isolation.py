@@ -178,6 +178,6 @@ def test_runs_that_differ_in_their_optimizer_alone_have_slots_of_their_own(blobs
     rates = [Perturbation("learning_rate", m, 1.0, 0).applied(realize(blobs, 0)) for m in np.linspace(-0.9, 1, 16)]
     noises = [replace(realize(blobs, 0), noise=(GradientNoise(0.1, seed),)) for seed in range(16)]
     for runs_of_one_structure in (rates, noises):
-        placed = layouts.placed([Job(run, (None,)) for run in runs_of_one_structure], 16)
+        placed = layouts.at_own_slots([Job(run, (None,)) for run in runs_of_one_structure], 16)
         assert len(placed) < 8
-        assert placed == layouts.placed([Job(run, (None,)) for run in runs_of_one_structure], 16)
+        assert placed == layouts.at_own_slots([Job(run, (None,)) for run in runs_of_one_structure], 16)

@@ -83,11 +83,11 @@ def _is_tagged(name: str, overload: str) -> bool:
 
 
 def are_left_over(tensors: Iterable[Tensor], size: int) -> bool:
-    """Return whether elements of tensors that are taken together, so many each, are left over by a kernel."""
+    """Return whether elements of tensors that are broadcast to so many each are left over by a kernel."""
     return any(size * tensor.element_size() % VECTORS for tensor in tensors)
 
 
-def together(tensors: Sequence[Tensor]) -> torch.Size:
+def broadcast_shape(tensors: Sequence[Tensor]) -> torch.Size:
     """Return the shape that tensors are broadcast to."""
     shape: torch.Size = torch.broadcast_shapes(*(one.shape for one in tensors))  # type: ignore[no-untyped-call]
     return shape
@@ -101,7 +101,7 @@ def aligned(operation: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any
             found = one_by_one(name, args, named)
         return None if found is None else list(found)
     tensors = [one for one in tree_leaves((args, named)) if isinstance(one, Tensor) and one.ndim > 0]
-    shape = together(tensors)
+    shape = broadcast_shape(tensors)
     if not tensors or not (are_left_over(tensors, shape.numel()) or any(_is_strided(one, shape) for one in tensors)):
         return operation(*args, **named)
     return _of_copies(operation, args, named, shape)

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.overrides import TorchFunctionMode
 
-from alignment_checks.backends.stepping.kept import Kept, unknown
 from alignment_checks.backends.stepping.numbers import LaneNumbers, of_lanes
 from alignment_checks.backends.stepping.refusal import StepRefused
 from alignment_checks.backends.stepping.single import Single
 from alignment_checks.backends.stepping.state import paired
+from alignment_checks.backends.stepping.unread import UnreadState, unread
 from alignment_checks.objectives import known_by
 from alignment_checks.realization import Realization
 from alignment_checks.training import OptimizerFactory
@@ -135,7 +135,7 @@ class Hyperparameters:
 
     def __init__(self, runs: Sequence[Realization], weights: Mapping[str, Tensor]) -> None:
         starts = [{name: value[lane] for name, value in weights.items()} for lane in range(len(runs))]
-        self.singles = [Single(run, start, kept=Kept) for run, start in zip(runs, starts, strict=True)]
+        self.singles = [Single(run, start, state=UnreadState) for run, start in zip(runs, starts, strict=True)]
         plain = made(runs[0].setup.optimizer, runs[0])
         self.own = frozenset(name for each in self._with_and_without_scheduler(runs) for name in _changed(each, plain))
         self._check(runs, starts)
@@ -201,7 +201,7 @@ class Hyperparameters:
 
     def _schedule(self, losses: list[float]) -> None:
         for lane, single in enumerate(self.singles):
-            with unknown(single.optimizer):
+            with unread(single.optimizer):
                 single.schedule(losses[lane] if losses else None)
 
     def put(self, optimizer: Optimizer, names: Iterable[Name] | None = None) -> None:

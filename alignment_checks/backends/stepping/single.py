@@ -20,7 +20,7 @@ Gradient = Mapping[str, Tensor | None]
 class Single:
     """An optimizer over one lane's own parameters, and its scheduler, unless that is stepped elsewhere.
 
-    Its state is held in a dict of the type `kept`, where one is given.
+    Its state is held in a dict of the type `state`, where one is given.
     """
 
     def __init__(
@@ -29,12 +29,12 @@ class Single:
         start: Mapping[str, Tensor],
         *,
         scheduled: bool = True,
-        kept: type[defaultdict[Any, Any]] | None = None,
+        state: type[defaultdict[Any, Any]] | None = None,
     ) -> None:
         self.parameters = {name: nn.Parameter(value.detach().clone()) for name, value in start.items()}
         self.optimizer: Optimizer = run.optimizer(list(self.parameters.values()))
-        if kept is not None:
-            self.optimizer.state = kept(dict, self.optimizer.state)
+        if state is not None:
+            self.optimizer.state = state(dict, self.optimizer.state)
         self.scheduler: Any = run.scheduler(self.optimizer) if run.scheduler and scheduled else None
         self.looks_at_loss = self.scheduler is not None and must_be_given(self.scheduler.step)
 

@@ -12,17 +12,17 @@ from torch.optim import Optimizer
 from alignment_checks.backends.stepping.refusal import StepRefused
 
 
-class Kept(defaultdict[Any, Any]):
-    """An optimizer's state, in place of the one that it made itself; it can be read while it is not `unknown`."""
+class UnreadState(defaultdict[Any, Any]):
+    """An optimizer's state, in place of the one that it made itself; within `unread` it cannot be read."""
 
-    unknown = False
+    refuses = False
 
 
 def _refusing(name: str) -> Callable[..., Any]:
     method = getattr(defaultdict, name)
 
-    def read(self: Kept, *args: Any, **named: Any) -> Any:
-        if self.unknown:
+    def read(self: UnreadState, *args: Any, **named: Any) -> Any:
+        if self.refuses:
             raise StepRefused("its scheduler looks at the optimizer's state")
         return method(self, *args, **named)
 
@@ -34,15 +34,15 @@ __getitem__ __setitem__ __delitem__ __contains__ __iter__ __reversed__ __len__ _
 __repr__ __copy__ __reduce__ __missing__ get keys values items copy pop popitem setdefault update clear
 """
 for _name in _READS.split():
-    setattr(Kept, _name, _refusing(_name))
+    setattr(UnreadState, _name, _refusing(_name))
 
 
 @contextmanager
-def unknown(optimizer: Optimizer) -> Iterator[None]:
+def unread(optimizer: Optimizer) -> Iterator[None]:
     """Refuse, within this context, whatever reads the state of an optimizer, also by a reference held since before."""
     state: Any = optimizer.state
-    state.unknown = True
+    state.refuses = True
     try:
         yield
     finally:
-        state.unknown = False
+        state.refuses = False

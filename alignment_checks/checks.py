@@ -5,10 +5,12 @@ The keywords that are common to all of them are those of `alignment_checks.optio
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Unpack
 
 from hypothesis import strategies as st
 
+from alignment_checks.arguments import is_int
 from alignment_checks.comparison import compared, different
 from alignment_checks.judgement import Judgement
 from alignment_checks.judging import bearable, close, either, high
@@ -18,7 +20,7 @@ from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.properties import Property, robust
 from alignment_checks.quantities import Quantity
 from alignment_checks.readings import Reading
-from alignment_checks.sides import BOTH, RESCORED, RETRAINED, Sides
+from alignment_checks.sides import BOTH, RESCORED, RETRAINED
 from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import Verdict
 
@@ -181,7 +183,7 @@ def check_inner_aligned(
     """
     options = Options.of_keywords(judging).undivided(ALPHA).alone(delta)
     strategy, sides, words = under_sides(under, mesa_under, base_under, delta, options.beside)
-    sides = Sides(sides.mesa, sides.base, frozenset({"dataset", "custom"}))
+    sides = replace(sides, kinds=frozenset({"dataset", "custom"}))
     quantity = Quantity("alignment", "base", bool(options.normalized), shortest(setup), options.horizon)
     tolerance = options.tolerance
     check_number("floor", floor)
@@ -231,7 +233,7 @@ def check_strongly_aligned(
     'pass'
     """
     check_number("worst", worst)
-    if isinstance(within, bool) or not isinstance(within, int) or not 1 <= within <= shortest(setup):
+    if not is_int(within) or not 1 <= within <= shortest(setup):
         raise ValueError(f"`within` must be an int from 1 to the setup's {setup.steps} steps; got {within!r}")
     if setup.record_every > 1:
         raise ValueError(

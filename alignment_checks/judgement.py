@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from alignment_checks.arguments import is_number
 from alignment_checks.evidence import Evidence, decisive, jackknifed, scattered
 from alignment_checks.readings import Ratio, at_each_level
 
@@ -44,7 +45,7 @@ class Tolerance:
     def __post_init__(self) -> None:
         for name in ("rtol", "atol"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+            if not is_number(value) or not 0 <= value < math.inf:
                 raise ValueError(f"`{name}` must be a finite number, at least 0; got {value!r}")
         if self.side not in ("both", "worse"):
             raise ValueError(f"`side` must be 'both' or 'worse' (count deterioration only); got {self.side!r}")

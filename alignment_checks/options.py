@@ -10,6 +10,7 @@ from typing import TypedDict
 
 from hypothesis.strategies import SearchStrategy
 
+from alignment_checks.arguments import described, is_int, is_number
 from alignment_checks.chance import LEVEL
 from alignment_checks.horizons import HORIZONS, Horizon
 from alignment_checks.judgement import Direction, Tolerance
@@ -127,15 +128,13 @@ class Options:
         for name, (values, wanted) in _CHOICES.items():
             if getattr(self, name) not in values:
                 raise ValueError(f"`{name}` must be {wanted}; got {getattr(self, name)!r}")
-        if isinstance(self.examples, bool) or not isinstance(self.examples, int) or self.examples < 0:
+        if not is_int(self.examples) or self.examples < 0:
             raise ValueError(f"`examples` must be an int, at least 0; got {self.examples!r}")
-        if not isinstance(self.resolution, (int, float)) or not 0 < self.resolution < 1:
+        if not is_number(self.resolution) or not 0 < self.resolution < 1:
             raise ValueError(f"`resolution` must be a number between 0 and 1; got {self.resolution!r}")
-        if self.max_time is not None and (
-            isinstance(self.max_time, bool) or not isinstance(self.max_time, (int, float)) or not self.max_time > 0
-        ):
+        if self.max_time is not None and not (is_number(self.max_time) and self.max_time > 0):
             raise ValueError(f"`max_time` must be a number of seconds above 0, or None; got {self.max_time!r}")
-        if isinstance(self.level, bool) or not isinstance(self.level, (int, float)) or not 0 < self.level <= 0.5:
+        if not is_number(self.level) or not 0 < self.level <= 0.5:
             raise ValueError(f"`level` must be a number above 0, at most 0.5; got {self.level!r}")
         _check_seeds(self.random_seed, self.seeds)
         Tolerance(0.0 if self.rtol is None else self.rtol, self.atol, self.side)
@@ -217,10 +216,10 @@ def _meant(name: str, known: list[str]) -> str:
 
 
 def _check_seeds(random_seed: int, seeds: int | Sequence[int]) -> None:
-    if isinstance(random_seed, bool) or not isinstance(random_seed, int):
+    if not is_int(random_seed):
         raise ValueError(f"`random_seed` must be an int; got {random_seed!r}")
     if isinstance(seeds, (bool, str)) or not isinstance(seeds, (int, Sequence)):
-        raise TypeError(f"`seeds` must be an int, or a sequence of seeds; got {type(seeds).__name__} {seeds!r:.60}")
+        raise TypeError(f"`seeds` must be an int, or a sequence of seeds; got {described(seeds)}")
     if isinstance(seeds, int) and seeds < 1:
         raise ValueError(f"`seeds` must be at least 1, or a sequence of seeds; got {seeds!r}")
     if isinstance(seeds, Sequence) and not (seeds and all(isinstance(seed, int) and seed >= 0 for seed in seeds)):
@@ -240,5 +239,5 @@ def shortest(*setups: TrainingSetup) -> int:
 
 def check_number(name: str, value: float) -> None:
     """Raise ValueError if an argument is no number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+    if not is_number(value) or math.isnan(value):
         raise ValueError(f"`{name}` must be a number; got {value!r}")

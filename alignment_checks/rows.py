@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from numbers import Integral
 from typing import TypeVar
 
+from alignment_checks.arguments import described
 from alignment_checks.fingerprints import fingerprint
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.realization import Realization, realize, sharing
@@ -59,8 +60,7 @@ def rows_of(
 
 def _listed(name: str, values: Sequence[T]) -> list[T]:
     if not isinstance(values, Iterable):
-        came = f"{type(values).__name__} {values!r:.60}"
-        raise TypeError(f"run: `{name}` must be a sequence; got {came}. {_INSTEAD[name]}")
+        raise TypeError(f"run: `{name}` must be a sequence; got {described(values)}. {_INSTEAD[name]}")
     return list(values)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
+from alignment_checks.arguments import described, is_int
 from alignment_checks.brief import brief
 from alignment_checks.objectives import BaseObjective, MesaObjective, Tensors, gradient_l1
 
@@ -115,7 +116,7 @@ class TrainingSetup:
 def check_setup(setup: object) -> None:
     """Raise TypeError if it is no setup."""
     if not isinstance(setup, TrainingSetup):
-        raise TypeError(f"expected a TrainingSetup; got {_described(setup)}. Build one: ac.TrainingSetup(...)")
+        raise TypeError(f"expected a TrainingSetup; got {described(setup)}. Build one: ac.TrainingSetup(...)")
 
 
 def writes(setup: TrainingSetup) -> tuple[int | None, ...]:
@@ -165,11 +166,11 @@ def landscape(
     (10, None)
     """
     if not isinstance(start, Iterable):
-        raise TypeError(f"landscape: `start` must be a sequence of floats; got {_described(start)}. Pass [{start!r}]")
+        raise TypeError(f"landscape: `start` must be a sequence of floats; got {described(start)}. Pass [{start!r}]")
     try:
         point = tuple(float(value) for value in start)
     except (TypeError, ValueError):
-        raise TypeError(f"landscape: `start` must be a flat sequence of floats; got {_described(start)}") from None
+        raise TypeError(f"landscape: `start` must be a flat sequence of floats; got {described(start)}") from None
     if not point:
         raise ValueError("landscape: `start` is empty; expected at least one float")
     same.setdefault("dtype", torch.float64)
@@ -190,7 +191,7 @@ class _Landscape(nn.Module):
     def forward(self) -> Tensor:
         value = self.function(self.point)
         if not isinstance(value, Tensor):
-            raise TypeError(f"landscape: `function` must return a tensor, a scalar; got {_described(value)}")
+            raise TypeError(f"landscape: `function` must return a tensor, a scalar; got {described(value)}")
         return value.reshape(()) if value.numel() == 1 else value
 
 
@@ -202,7 +203,7 @@ def _check_callables(setup: TrainingSetup) -> None:
     for name in ("model", "objective", "optimizer", "scheduler", "mesa_objective"):
         value = getattr(setup, name)
         if not callable(value) and not (name == "scheduler" and value is None):
-            raise TypeError(f"TrainingSetup: `{name}` must be callable; got {_described(value)}{_HINTS[name]}")
+            raise TypeError(f"TrainingSetup: `{name}` must be callable; got {described(value)}{_HINTS[name]}")
     if isinstance(setup.objective, type) and issubclass(setup.objective, nn.Module):
         name = setup.objective.__name__
         raise TypeError(
@@ -211,7 +212,7 @@ def _check_callables(setup: TrainingSetup) -> None:
         )
     if isinstance(setup.model, nn.Module):
         raise TypeError(
-            f"TrainingSetup: `model` must build a new module at each call; got {_described(setup.model)} itself. "
+            f"TrainingSetup: `model` must build a new module at each call; got {described(setup.model)} itself. "
             "Pass a factory: model=lambda: nn.Sequential(...)"
         )
 
@@ -228,9 +229,9 @@ _HINTS = {
 def _check_numbers(setup: TrainingSetup) -> None:
     for name in ("steps", "record_every"):
         value = getattr(setup, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if not is_int(value) or value < 1:
             raise ValueError(f"TrainingSetup: `{name}` must be an int, at least 1; got {value!r}")
-    if isinstance(setup.seed, bool) or not isinstance(setup.seed, int) or not 0 <= setup.seed < 2**63:
+    if not is_int(setup.seed) or not 0 <= setup.seed < 2**63:
         raise ValueError(f"TrainingSetup: `seed` must be an int in [0, 2**63); got {setup.seed!r}")
     infimum = setup.objective_infimum
     if infimum is not None and not (isinstance(infimum, (int, float)) and math.isfinite(infimum)):
@@ -247,7 +248,7 @@ def _checked_data(data: Sequence[Tensor] | None) -> tuple[Tensor, ...] | None:
     single = isinstance(data, (Tensor, Dataset, DataLoader)) or not isinstance(data, Iterable)
     parts: tuple[Any, ...] = (data,) if single else tuple(data)
     if not parts or not all(isinstance(part, Tensor) for part in parts):
-        kinds = ", ".join(_described(part) for part in parts) or "an empty sequence"
+        kinds = ", ".join(described(part) for part in parts) or "an empty sequence"
         raise TypeError(
             f"TrainingSetup: `data` must be tensors, such as (x, y), or None; got {kinds}. "
             "torch.as_tensor converts an array; stack the examples of a Dataset, and batch_size= draws minibatches"
@@ -273,7 +274,7 @@ def _check_batch_size(batch_size: int, data: Sequence[Tensor] | None) -> None:
     most = None if data is None else data[0].shape[0]
     if most is None:
         raise ValueError("TrainingSetup: `batch_size` needs `data`; got data=None. Leave batch_size=None")
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or not 1 <= batch_size <= most:
+    if not is_int(batch_size) or not 1 <= batch_size <= most:
         raise ValueError(
             f"TrainingSetup: `batch_size` must be an int from 1 to the {most} examples, or None for all of them; "
             f"got {batch_size!r}"
@@ -284,7 +285,3 @@ def _is_said(setup: TrainingSetup, one: Field[Any]) -> bool:
     """Return whether a field has no default, or another value than that; a landscape's objective is its function."""
     value = getattr(setup, one.name)
     return value is not _value and (one.default is MISSING or value != one.default)
-
-
-def _described(value: object) -> str:
-    return f"{type(value).__name__} {' '.join(repr(value).split()):.60}"

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from alignment_checks.arguments import described
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.training import TrainingSetup
 
@@ -125,8 +126,7 @@ class Trajectory:
 def check_trajectory(trajectory: object) -> None:
     """Raise TypeError if it is no trajectory."""
     if not isinstance(trajectory, Trajectory):
-        came = f"{type(trajectory).__name__} {trajectory!r:.60}"
-        raise TypeError(f"expected a Trajectory; got {came}. Train one: ac.run(setup)")
+        raise TypeError(f"expected a Trajectory; got {described(trajectory)}. Train one: ac.run(setup)")
 
 
 def settled(base: Series, mesa: Series, t: Steps | None = None) -> tuple[Series, Series, tuple[Outcome, ...]]:

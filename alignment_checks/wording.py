@@ -87,7 +87,7 @@ def _details(sides: Sides, quantity: Quantity, judgement: Judgement, reference: 
         lines = [f"{form.symbol()} = {shown(form, reading)}" for form in forms]
     else:
         judged = _is_judged(quantity, judgement, reference, reading)
-        most = [judgement.allowed if judged else math.nan, *[math.nan] * (len(forms) - 1)]
+        most = [judgement.allowed if judged and form is quantity else math.nan for form in forms]
         lines = [_pair(sides, *one, reference, reading) for one in zip(forms, most, strict=True)]
         lines[0] += f", allowed {_allowed(judgement)}" if judged else ""
     lines += [judgement.note] * bool(judgement.note)

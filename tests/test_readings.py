@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import alignment_checks as ac
-from alignment_checks.decomposition import decomposition
+from alignment_checks.comparison import decomposition
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.readings import Ratio, readings
 

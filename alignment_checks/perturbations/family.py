@@ -11,6 +11,7 @@ from weakref import WeakSet
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
+from alignment_checks.arguments import is_number
 from alignment_checks.perturbations.value import LARGEST_SEED, Perturbation, Plain
 from alignment_checks.realization import Realization
 
@@ -121,7 +122,7 @@ def positive(family: str, argument: str, value: float, *, most: float = math.inf
     ------
     ValueError
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= most or math.isinf(value):
+    if not is_number(value) or not 0 < value <= most or math.isinf(value):
         upper = "" if math.isinf(most) else f", at most {most:g}"
         raise ValueError(f"{family}: `{argument}` must be a number above 0{upper}; got {value!r}")
     return float(value)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from torch import Tensor
 
+from alignment_checks.arguments import is_int
 from alignment_checks.fingerprints import content
 from alignment_checks.perturbations.family import LARGEST_LOG2, Family, Named, as_asked, drawn, up_to
 from alignment_checks.perturbations.value import Perturbation
@@ -99,7 +100,7 @@ def init_interpolation(other: Mapping[str, Tensor] | int) -> SearchStrategy[Pert
     """
     option: int | str
     payload: dict[str, Tensor] | None = None
-    if isinstance(other, int) and not isinstance(other, bool):
+    if is_int(other):
         option = other
     elif isinstance(other, Mapping) and all(isinstance(value, Tensor) for value in other.values()):
         payload = {name: value.detach().cpu().clone() for name, value in other.items()}

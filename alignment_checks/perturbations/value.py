@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from alignment_checks import seeding
+from alignment_checks.arguments import is_int
 from alignment_checks.realization import Realization, realize
 from alignment_checks.training import TrainingSetup
 
@@ -57,7 +58,7 @@ class Perturbation:
     payload: Any = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+        if not is_int(self.seed):
             raise ValueError(f"{self.family}: `seed` must be an int; got {self.seed!r}")
         if self.components:
             if self.magnitude is not None or self.limit is not None:

@@ -47,34 +47,21 @@ def foreseen(item: pytest.Function, course: Course, say: Callable[[str], None]) 
     """Run the test dry, once for each assertion of its body and once more; then it is run with the same draws."""
     test = innermost(getattr(item.obj, "__func__", item.obj))
     handle = getattr(test, "hypothesis", None)
-    if not course.collecting:
-        yield
-        return
-    if not hasattr(handle, "inner_test") or not all(hasattr(test, name) for name in (SETTINGS, SEED)):
+    shown = hasattr(handle, "inner_test") and all(hasattr(test, name) for name in (SETTINGS, SEED))
+    if course.collecting and not shown:
+        course.collecting = False
         say(
             f"Hypothesis {hypothesis.__version__} does not let its draws be seen in advance: under @given, each "
             "example is trained by itself"
         )
-        course.collecting = False
+    if not course.collecting:
         yield
         return
     for what in _not_shown(handle):
         say(f"Hypothesis {hypothesis.__version__} does not show {what}")
     seed = getattr(test, SEED)
     try:
-        try:
-            _look_ahead(item, test, course)
-        except Hidden:
-            say(
-                f"a decorator above @given hides from {item.name} what @given left on it: each example is trained by "
-                "itself"
-            )
-        course.begin_run()
-        if not course.recognized:
-            say(
-                f"{item.name} seems to build a different setup at each call, so each example is trained by itself. "
-                "Build it once, in a fixture; or from functions, plain data and tensors"
-            )
+        _look_ahead(item, test, course, say)
         with _ended_in_time(test, course):
             yield
     finally:
@@ -117,15 +104,26 @@ def _ended_in_time(test: Any, course: Course) -> Iterator[None]:
         test.hypothesis.inner_test, course.ends = inner, False
 
 
-def _look_ahead(item: pytest.Function, test: Any, course: Course) -> None:
-    """Run the test dry until a pass has met nothing new."""
-    for _ in range(MOST):
-        course.begin_pass()
-        _run_dry(item, test, course)
-        if getattr(test, SEED) is None:
-            setattr(test, SEED, getattr(test, GENERATED, None))
-        if not course.end_pass():
-            return
+def _look_ahead(item: pytest.Function, test: Any, course: Course, say: Callable[[str], None]) -> None:
+    """Run the test dry until a pass has met nothing new; say what keeps its examples from being trained together."""
+    try:
+        for _ in range(MOST):
+            course.begin_pass()
+            _run_dry(item, test, course)
+            if getattr(test, SEED) is None:
+                setattr(test, SEED, getattr(test, GENERATED, None))
+            if not course.end_pass():
+                break
+    except Hidden:
+        say(
+            f"a decorator above @given hides from {item.name} what @given left on it: each example is trained by itself"
+        )
+    course.begin_run()
+    if not course.recognized:
+        say(
+            f"{item.name} seems to build a different setup at each call, so each example is trained by itself. Build "
+            "it once, in a fixture; or from functions, plain data and tensors"
+        )
 
 
 def _run_dry(item: pytest.Function, test: Any, course: Course) -> None:

@@ -88,8 +88,7 @@ def _viewed(node: fx.Node) -> fx.Node:
 
 
 def _writes(node: fx.Node) -> bool:
-    schema = getattr(node.target, "_schema", None)
-    return schema is not None and schema.is_mutable
+    return isinstance(node.target, OpOverload) and node.target._schema.is_mutable
 
 
 def _same(node: fx.Node) -> fx.Node:
@@ -103,8 +102,7 @@ def _same(node: fx.Node) -> fx.Node:
 
 def _is_view(node: fx.Node) -> bool:
     """Return whether a node gives the memory of its first argument in another form."""
-    schema = getattr(node.target, "_schema", None)
-    views = schema is not None and len(schema.returns) == 1 and schema.returns[0].alias_info is not None
+    views = isinstance(node.target, OpOverload) and node.target.is_view
     return (views or node.target is _aten._unsafe_view.default) and isinstance(node.meta["val"], torch.Tensor)
 
 

@@ -53,8 +53,14 @@ def never_rounds(operation: Any) -> bool:
 
 def name_of(operation: Any) -> str:
     """Return what an operation is called, be it in place or of lists of tensors."""
-    name: str = operation._schema.name.partition("::")[2]
+    name: str = operation.overloadpacket.__name__
     return name.removeprefix("_foreach_").removesuffix("_")
+
+
+def is_of_lists(operation: Any) -> bool:
+    """Return whether an operation takes lists of tensors, `torch._foreach_add` say, and gives what each would."""
+    found: bool = operation.overloadpacket.__name__.startswith("_foreach_")
+    return found
 
 
 def is_pointwise(operation: Any) -> bool:
@@ -68,13 +74,12 @@ def _forms(operation: Any) -> list[tuple[str, str]]:
 
     Those forms are tagged more completely.
     """
-    space, _, name = operation._schema.name.partition("::")
-    if space != "aten":
+    if operation.namespace != "aten":
         return []
-    if name.startswith("_foreach_"):
-        single = name.removeprefix("_foreach_").removesuffix("_")
+    single = name_of(operation)
+    if is_of_lists(operation):
         return [(single, overload) for overload in ("default", "Tensor", "Tensor_Tensor")]
-    return [(name.removesuffix("_"), operation._overloadname)]
+    return [(single, operation._overloadname)]
 
 
 def _is_tagged(name: str, overload: str) -> bool:
@@ -95,10 +100,9 @@ def broadcast_shape(tensors: Sequence[Tensor]) -> torch.Size:
 
 def aligned(operation: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
     """Return what a pointwise operation gives, of copies that are filled up where elements would be left over."""
-    name = operation._schema.name.removeprefix("aten::")
-    if name.startswith("_foreach_"):
+    if is_of_lists(operation):
         with Aligned():
-            found = one_by_one(name, args, named)
+            found = one_by_one(operation.overloadpacket.__name__, args, named)
         return None if found is None else list(found)
     tensors = [one for one in tree_leaves((args, named)) if isinstance(one, Tensor) and one.ndim > 0]
     shape = broadcast_shape(tensors)

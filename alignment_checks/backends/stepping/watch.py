@@ -73,8 +73,8 @@ def keeps_elements_apart(operation: OpOverload) -> bool:
     """Return whether an operation treats each element alone: pointwise, an allocation, a copy, or of no tensor."""
     if torch.Tag.nondeterministic_seeded in operation.tags:
         return False
-    space, _, name = operation._schema.name.partition("::")
-    return space == "profiler" or (space == "aten" and name in _HARMLESS) or is_pointwise(operation)
+    harmless = operation.namespace == "aten" and operation.overloadpacket.__name__ in _HARMLESS
+    return operation.namespace == "profiler" or harmless or is_pointwise(operation)
 
 
 _ALLOCATIONS = """

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from alignment_checks.backends.stepping.aligned import Aligned
+from alignment_checks.backends.stepping.foreach import is_narrow
 from alignment_checks.backends.stepping.hyperparameters import Hyperparameters
 from alignment_checks.backends.stepping.refusal import StepRefused
 from alignment_checks.backends.stepping.single import Gradient, Single, flat, lane_of
@@ -30,8 +31,6 @@ State = tuple[object, Mapping[str, Tensor]]
 
 WINDOW = 16
 """Steps that one lane is followed for. Longer is cheaper; shorter looks at more lanes."""
-_WIDE = 4
-"""Bytes of a number of which another rounding of the last bit is told from another step."""
 
 
 class Audit:
@@ -64,10 +63,9 @@ class Audit:
         self.single = Single(run, {name: value[0] for name, value in weights.items()}, scheduled=own is None)
         self.at: Callable[[int], Tensor] = partial(flat, weights)
         self.here = self.at(0).clone()
-        narrow = self.here.device.type == "cpu" and min(value.element_size() for value in weights.values()) < _WIDE
-        self.alike: Callable[[], AbstractContextManager[object]] = (
-            Aligned if narrow and state is not None else nullcontext
-        )
+        # of narrow numbers another rounding of the last bit could not be told from another step
+        narrow = state is not None and any(map(is_narrow, weights.values()))
+        self.alike: Callable[[], AbstractContextManager[object]] = Aligned if narrow else nullcontext
         self.wrong, self.other = torch.zeros(2, dtype=torch.bool, device=self.here.device)
         self.gradient: Gradient = {}
 
@@ -94,13 +92,14 @@ class Audit:
         """Keep the followed lane's gradient, which the batch's step may write into."""
         self.gradient = lane_of(gradient, self.lane)
 
-    def after(self, loss: Callable[[int], float]) -> None:
+    def after(self, loss: float | None = None) -> None:
         """Step the followed lane and compare. Nothing is read back from the device, except at the end of a window.
 
-        Until each lane of other hyperparameters was followed once, a window is one step.
+        Its loss is given where its scheduler looks at it. Until each lane of other hyperparameters was followed once, a
+        window is one step.
         """
         with self.alike():
-            self.single.step(self.gradient, loss(self.lane) if self.single.looks_at_loss else None)
+            self.single.step(self.gradient, loss)
         there, own = self.at(self.lane), flat(self.single.parameters)
         if _same(there, own):
             self.here = own

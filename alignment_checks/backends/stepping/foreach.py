@@ -41,9 +41,13 @@ _WITHOUT_RULE = frozenset({Tensor.lerp_, Tensor.addcmul_, Tensor.addcdiv_})
 
 def _scaled(target: Tensor, by: Any) -> Tensor:
     """Multiply in place as a list does it: on a CPU it rounds a number to the dtype of the tensor first."""
-    narrow = target.device.type == "cpu" and target.is_floating_point() and target.element_size() < 4
-    factor = torch.full_like(target, by) if narrow and not isinstance(by, Tensor) else by
+    factor = torch.full_like(target, by) if is_narrow(target) and not isinstance(by, Tensor) else by
     return target.copy_(torch.mul(target, factor))
+
+
+def is_narrow(tensor: Tensor) -> bool:
+    """Return whether a CPU calculates with a tensor's numbers in float32 and rounds them back: float16 and bfloat16."""
+    return tensor.device.type == "cpu" and tensor.is_floating_point() and tensor.element_size() < 4
 
 
 def _in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:

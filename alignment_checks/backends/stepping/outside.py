@@ -23,8 +23,8 @@ class Outside:
     def __init__(self, *owners: object) -> None:
         classes = {cls for owner in owners for cls in type(owner).__mro__ if cls is not object}
         self.before = [(cls, dict(vars(cls))) for cls in classes]
-        self.marks = [(cls, name, _mark(value)) for cls, held in self.before for name, value in held.items()]
-        self.marks = [(cls, name, mark) for cls, name, mark in self.marks if mark is not None]
+        marks = ((cls, name, _mark(value)) for cls, held in self.before for name, value in held.items())
+        self.marks = [(cls, name, mark) for cls, name, mark in marks if mark is not None]
         self.random = _generators()
 
     def check(self) -> None:
@@ -32,13 +32,11 @@ class Outside:
         for cls, before in self.before:
             now = vars(cls)
             if now != before:
-                changed = [name for name in now if now[name] is not before.get(name)]
-                raise StepRefused(
-                    f"the optimizer changes {cls.__name__}.{(changed or ['...'])[0]}, which all lanes share"
-                )
+                name = next((name for name in now if now[name] is not before.get(name)), "...")
+                raise _changed(cls, name)
         for cls, name, mark in self.marks:
             if _mark(vars(cls)[name]) != mark:
-                raise StepRefused(f"the optimizer changes {cls.__name__}.{name}, which all lanes share")
+                raise _changed(cls, name)
 
     def check_random(self) -> None:
         """Raise `StepRefused` if the global random generators are not as they were."""
@@ -53,6 +51,10 @@ class Outside:
         except StepRefused:
             self.check_random()
             raise
+
+
+def _changed(cls: type, name: str) -> StepRefused:
+    return StepRefused(f"the optimizer changes {cls.__name__}.{name}, which all lanes share")
 
 
 def _mark(value: object) -> object:

@@ -50,7 +50,7 @@ class PerLane:
             for name, weight in self.weights.items():
                 rows = torch.stack([single.parameters[name] for single in self.singles.values()])
                 weight.index_copy_(0, self.moved, rows)
-        self.audit.after(lambda lane: float(values[lane]))
+        self.audit.after(values[0] if values else None)
 
     def parts(self, gradient: Tensor | None) -> Sequence[Tensor | None]:
         """Return each lane's gradient, in memory of its own: as where it stands may matter to a product's bits."""

@@ -63,7 +63,7 @@ class Vmapped:
         """Move the weights of all lanes by one step, given their gradients and losses at θ(t)."""
         self.audit.before(gradient)
         self._mapped(self._stepped, {name: g for name, g in gradient.items() if g is not None})
-        self.audit.after(float)
+        self.audit.after()
         self.audit.advance(self.optimizer, losses)
 
     def _mapped(self, function: Callable[..., None], *inputs: Mapping[str, Tensor]) -> None:

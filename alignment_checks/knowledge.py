@@ -9,7 +9,7 @@ from itertools import islice
 from alignment_checks.chance import Chance
 from alignment_checks.judgement import Judgement, Status
 from alignment_checks.perturbations import Perturbation
-from alignment_checks.perturbations.composition import active
+from alignment_checks.perturbations.composition import active, working
 from alignment_checks.progress import Budget, Judged, OutOfTimeError, Progress, Watch
 
 Evaluate = Callable[[Sequence[Perturbation]], Sequence[Judgement]]
@@ -146,7 +146,7 @@ class Knowledge:
 
     def kind(self, delta: Perturbation) -> Kind:
         """Return what fails: the families at work, and the side of the deviation."""
-        return frozenset((p.family, p.options) for p in active(delta)), self.known[delta].deviation > 0
+        return frozenset((p.family, p.options) for p in working(delta)), self.known[delta].deviation > 0
 
     def doubt(self, delta: Perturbation, judgement: Judgement) -> None:
         """Know a run as it was judged afresh, under whatever name it is known."""
@@ -161,7 +161,7 @@ class Knowledge:
 
 def order(delta: Perturbation) -> tuple[int, float]:
     """Return what smaller perturbations are smaller in: how many parts do something, then the size."""
-    return len(active(delta)), delta.size
+    return len(working(delta)), delta.size
 
 
 def line_of(delta: Perturbation) -> tuple[object, ...]:

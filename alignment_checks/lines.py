@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from alignment_checks.judgement import Judgement, Status
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.perturbations.composition import assembled
+from alignment_checks.perturbations.value import FAINT
 
 ALL = -1
 """The move that makes all parts smaller together."""
@@ -60,8 +61,10 @@ class Line:
 
     @classmethod
     def at(cls, delta: Perturbation, severity: float) -> Line:
-        """Return the line of which nothing has been tried yet."""
-        return cls(delta, severity, {i: Bound() for i, part in enumerate(delta.parts) if part.continuous})
+        """Return the line of which nothing has been tried yet; beside others, what is as good as 0 is left there."""
+        movable = [i for i, part in enumerate(delta.parts) if part.continuous]
+        worth_it = [i for i in movable if not delta.parts[i].is_faint]
+        return cls(delta, severity, {i: Bound() for i in worth_it or movable})
 
     def moved(self, fractions: Mapping[int, float]) -> Perturbation:
         """Return the perturbation with some parts at a fraction of their magnitude; ALL is every continuous part."""
@@ -107,6 +110,13 @@ class Line:
         together = ladder(self.together, self.severity, resolution, left) if wide else []
         return [*path, *moves, *({ALL: fraction} for fraction in together)]
 
+    def lowered(self, least: Callable[[Perturbation], float]) -> list[dict[int, float]]:
+        """Return the moves of one part to its least magnitude, or as good as 0, where nothing is known to hold yet."""
+        untried = [(i, self.delta.parts[i]) for i, bound in self.low.items() if bound == Bound()]
+        floors = {i: math.nextafter(least(part) / abs(part.magnitude or 1.0), 1.0) for i, part in untried}
+        alone = len(self.delta.parts) == 1  # as good as 0, it is the identity
+        return [{i: max(FAINT, floor)} for i, floor in floors.items() if (FAINT if alone else 0.0) < floor < 1]
+
     def below(self, resolution: float, count: int) -> list[dict[int, float]]:
         """Return so many moves from where the line is expected to cease to fail down to where it is known not to.
 
@@ -141,12 +151,14 @@ class Line:
     def stepped(self, fractions: Mapping[int, float], severity: float) -> Line:
         """Return the line at a smaller perturbation that fails too; what held stays a bound, stale if others moved."""
         whole = fractions.get(ALL, 1.0)
+        delta = self.moved(fractions)
         after = {i: fractions.get(i, whole) for i in self.low}
         moved = {i for i, fraction in after.items() if fraction < 1}
-        low = {i: _beside(bound, after[i], moved - {i}) for i, bound in self.low.items()}
+        left = {i: bound for i, bound in self.low.items() if not delta.parts[i].is_faint}
+        low = {i: _beside(bound, after[i], moved - {i}) for i, bound in left.items()}
         together = _beside(self.together, whole, ()) if ALL in fractions else Bound()
         toward = {i: fraction / after[i] for i, fraction in self.toward.items() if fraction < after[i]}
-        return Line(self.moved(fractions), severity, low, together, toward)
+        return Line(delta, severity, low, together, toward)
 
 
 def _highest(bounds: Sequence[Bound]) -> Bound:
@@ -191,7 +203,7 @@ def _through(lower: tuple[float, float], upper: tuple[float, float]) -> list[flo
     """
     (x, at_x), (y, at_y) = lower, upper
     straight = x + (y - x) * (1 - at_x) / (at_y - at_x)
-    grows = math.log(at_y / at_x) if x > 0 and at_x > 0 else 0.0
+    grows = math.log(at_y / at_x) if x > FAINT and at_x > 0 else 0.0
     if not grows > 0:
         return [straight]
     logarithm = math.log(x) - math.log(y / x) * math.log(at_x) / grows

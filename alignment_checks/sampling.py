@@ -80,6 +80,10 @@ class Domain:
         least, largest = self.ranges.get(which, (0.0, math.inf))
         return least <= abs(part.magnitude or 0.0) <= largest
 
+    def least(self, part: Perturbation) -> float:
+        """Return the least |magnitude| that was drawn of a single perturbation's family, to its side of 0."""
+        return self.ranges.get((kind_of(part), (part.magnitude or 0.0) < 0), (0.0, math.inf))[0]
+
     def ends(self, part: Perturbation) -> tuple[float, float]:
         """Return the ends of a single perturbation's domain in units of its limit: (−1 or 0, 1)."""
         return (-1.0 if kind_of(part) in self.signed else 0.0), 1.0

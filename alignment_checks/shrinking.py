@@ -188,7 +188,11 @@ class Shrinking:
         share = (self.plan.width - beside) // max(1, len(going))
         if any(self._reseedable(line.delta) for line in going):
             share = min(share, self.plan.rungs, self._left_by_seeds(going))
-        return [(line, self._rungs(line, share)) for line in lines]
+        return [(line, [*self._lowered(line), *self._rungs(line, share)]) for line in lines]
+
+    def _lowered(self, line: Line) -> list[dict[int, float]]:
+        """Return the moves of one part to the least magnitude that was drawn: a filter may ask for no less."""
+        return [] if self.domain.whole else self._allowed(line, line.lowered(self.domain.least))
 
     def _left_by_seeds(self, going: Sequence[Line]) -> int:
         """Return how many rungs may be tried before all seeds were, which tell where the least of them fails.

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from alignment_checks import perturbations as pt
 from alignment_checks.lines import Bound, Line, crossings, ladder
 from alignment_checks.perturbations import Perturbation
+from alignment_checks.perturbations.composition import assembled
+from alignment_checks.perturbations.value import FAINT
 from alignment_checks.rounds import FRUGAL, WIDE
 from alignment_checks.sampling import Domain, corners, lattice, places, shape, spread
 from alignment_checks.search import drawn
@@ -173,6 +175,25 @@ def test_a_part_that_cannot_be_scaled_stays_as_it_is():
     line = Line.at(delta, 2.0)
     assert set(line.low) == {1}
     assert line.moved({-1: 0.5}).components[0] == delta.components[0]
+
+
+def test_beside_others_a_part_that_is_as_good_as_0_is_moved_no_more():
+    gain, noise = Perturbation("init_gain", -0.4, 1.0, 0), Perturbation("label_noise", 0.3, 0.5, 0)
+    line = Line.at(assembled([noise, gain]), 2.0)
+    assert line.lowered(lambda part: 0.0) == [{0: FAINT}, {1: FAINT}]
+    smaller = line.stepped({1: FAINT}, 1.5)
+    assert smaller.delta.parts == (noise, gain.at(-0.4 * FAINT))
+    assert smaller.low.keys() == Line.at(smaller.delta, 1.5).low.keys() == {0}
+    assert smaller.expected() < smaller.delta.size
+    assert str(smaller.delta) == "compose(label_noise(rate=0.3), init_gain(log2=0))"
+
+
+@given(size=st.floats(1e-6, 0.5), fraction=st.floats(1e-12, 1 - 1e-12))
+def test_a_move_goes_down_to_the_least_that_was_drawn_and_not_below(size, fraction):
+    line, least = Line.at(Perturbation("label_noise", size, 0.5, 0), 2.0), size * fraction
+    (move,) = line.lowered(lambda part: least)
+    assert least <= line.moved(move).magnitude <= least * (1 + 1e-15)
+    assert line.lowered(lambda part: size) == line.lowered(lambda part: 0.0) == []
 
 
 def test_where_a_family_was_drawn_at_0_what_is_drawn_of_either_side_reaches_down_to_it():

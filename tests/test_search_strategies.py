@@ -1,7 +1,7 @@
 """Strategies of all sorts are searched as they draw: joined, filtered, mapped; what is none is refused."""
 
 import pytest
-from cases.search import GAIN, NOISE, Planted, beyond, found, magnitude
+from cases.search import GAIN, MOST_LAUNCHES, NOISE, Planted, beyond, found, magnitude
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -50,6 +50,23 @@ def test_of_a_filtered_union_a_part_is_dropped_where_what_is_left_was_drawn():
         some, lambda delta: any(abs(p.magnitude or 0.0) > 0.2 for p in delta.parts if p.family == "init_gain")
     )
     assert result.minimal[0].family == "init_gain"
+
+
+@pytest.mark.parametrize("random_seed", range(3))
+def test_of_a_part_that_a_filter_may_ask_for_no_more_is_kept_than_that_it_is_there(random_seed):
+    """Nor are runs spent on making it smaller and smaller."""
+    both = pt.compose(NOISE, GAIN).filter(lambda delta: all(part.magnitude != 0 for part in delta.parts))
+    result, evaluate = found(
+        both,
+        lambda delta: any(p.family == "label_noise" and p.magnitude > 0.1 for p in delta.parts),
+        random_seed=random_seed,
+    )
+    noise, gain = result.minimal[0].parts
+    assert noise.magnitude <= 0.1 / 0.99
+    assert gain.magnitude != 0
+    assert str(result.minimal[0]).endswith("init_gain(log2=0))")
+    assert len(evaluate.batches) <= MOST_LAUNCHES
+    assert all(part.magnitude != 0 for delta in evaluate.seen if not delta.is_identity for part in delta.parts)
 
 
 def test_of_joined_families_each_is_shrunk_by_itself():
@@ -120,3 +137,11 @@ def test_an_objective_with_two_infima_is_two():
     both = st.one_of(*[pt.objective_mix(ac.brier, infimum=infimum) for infimum in (0.0, None)])
     with pytest.raises(ValueError, match=r"both go by the name alignment_checks\.objectives:brier"):
         drawn(both, 20, 0)
+
+
+def test_what_fails_however_little_of_it_is_tried_is_told_as_it_is():
+    both = st.one_of(NOISE, GAIN).filter(lambda delta: delta.magnitude != 0)
+    result, _ = found(both, lambda delta: delta.size > 0)
+    reported = [delta for delta, _ in (result.minimal, *result.others)]
+    assert {delta.family for delta in reported} == {"label_noise", "init_gain"}
+    assert all("=0)" not in str(delta) for delta in reported)

@@ -66,6 +66,11 @@ def active(delta: Perturbation) -> list[Perturbation]:
     return [part for part in delta.parts if part.magnitude != 0]
 
 
+def working(delta: Perturbation) -> list[Perturbation]:
+    """Return the parts that do something worth the name: not those as good as 0, unless all are."""
+    return [part for part in active(delta) if not part.is_faint] or active(delta)
+
+
 def acting(delta: Perturbation) -> Perturbation:
     """Return δ without the parts that do nothing; itself where none does anything."""
     return delta if delta.is_identity else assembled(active(delta))

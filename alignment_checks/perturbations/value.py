@@ -16,6 +16,8 @@ from alignment_checks.training import TrainingSetup
 
 Plain = str | int | float | bool | None
 LARGEST_SEED = 2**16 - 1
+FAINT = 2.0**-54
+"""A part of a limit that is lost beside it in float64."""
 
 if TYPE_CHECKING:
     from alignment_checks.perturbations.family import Family
@@ -75,6 +77,12 @@ class Perturbation:
     def __str__(self) -> str:
         return self.described(seed=False)
 
+    def _shown(self) -> tuple[Perturbation, ...]:
+        """Return the components for people to read: what is as good as 0 as 0, beside one that is not."""
+        if all(part.is_faint for part in self.components):
+            return self.components
+        return tuple(part.at(0.0) if part.is_faint else part for part in self.components)
+
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002
         """Print as its repr, which evals back, also in what Hypothesis says of a failing example, and in IPython."""
         printer.text(repr(self))
@@ -82,7 +90,7 @@ class Perturbation:
     def described(self, *, seed: bool = True, digits: int = 4) -> str:
         """Return δ for people to read, with the seed of its randomness unless told otherwise."""
         if self.components:
-            return f"compose({', '.join(part.described(seed=seed, digits=digits) for part in self.components)})"
+            return f"compose({', '.join(part.described(seed=seed, digits=digits) for part in self._shown())})"
         if self.family == "identity":
             return "identity"
         known, options = _family(self), dict(self.options)
@@ -113,6 +121,11 @@ class Perturbation:
     def continuous(self) -> bool:
         """Whether a single perturbation's magnitude can take any value up to its limit."""
         return self.magnitude not in (None, 0) and _family(self).continuous
+
+    @property
+    def is_faint(self) -> bool:
+        """Whether a single perturbation's magnitude is lost beside its limit in float64: as good as 0, if not 0."""
+        return not self.components and abs(self.magnitude or 0.0) <= FAINT * (self.limit or 0.0)
 
     @property
     def scalable(self) -> bool:

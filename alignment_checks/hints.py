@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from alignment_checks.placement import is_of_two_devices
-from alignment_checks.realization import Realization
 
+MODEL = "It is called without arguments: model=lambda: nn.Sequential(...)"
 PARAMETERS = "It is called with a list of the model's parameters: optimizer=partial(torch.optim.SGD, lr=0.1)"
 OPTIMIZER = "It is called with an optimizer: scheduler=partial(torch.optim.lr_scheduler.StepLR, step_size=100)"
+REALIZATION = "It returns a changed copy of the realization: dataclasses.replace(realization, data=…)"
 UNCOPIED = (
     "Computed tensors cannot be copied: keep them as parameters or buffers, or compute them in `forward`. Use "
     "torch.nn.utils.parametrizations.weight_norm in place of torch.nn.utils.weight_norm"
@@ -36,12 +37,12 @@ def target_hint(outputs: object) -> str:
     return f"The model returns a {came}: let the objective take what it needs of it, or wrap the model"
 
 
-def input_hint(run: Realization) -> str:
+def input_hint(inputs: tuple[Tensor, ...], parameters: Mapping[str, Tensor]) -> str:
     """Return what the model may have expected instead of the inputs that it got."""
-    if not run.inputs:
+    if not inputs:
         return "Look at what it raised: it is called at θ(0), with nothing but its parameters"
-    theirs = {value.dtype for value in run.parameters.values()}
-    floats = {value.dtype for value in run.inputs if value.is_floating_point()}
+    theirs = {value.dtype for value in parameters.values()}
+    floats = {value.dtype for value in inputs if value.is_floating_point()}
     if floats - theirs:
         return f"Its parameters are {_listed(theirs)}: dtype=torch.float64 (or float32) casts model and data alike"
     return "It is called with one argument for each tensor of `data` but the last, the example first"
@@ -49,16 +50,20 @@ def input_hint(run: Realization) -> str:
 
 @contextmanager
 def explained(what: str, hint: str) -> Iterator[None]:
-    """Raise what is raised within again, saying what was called with what; out of memory it stays what it is."""
+    """Raise what is raised within again, saying what was called with what; out of memory it stays what it is.
+
+    A warning is raised where the user's filters make errors of warnings.
+    """
     try:
         yield
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError, Warning) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        said = str(error).strip().partition("\n")[0].rstrip(".!")
+        first = str(error).strip().partition("\n")[0].rstrip(".!")
+        said = f"{type(error).__name__}: {first}" if first else type(error).__name__
         hint = ELSEWHERE if is_of_two_devices(error) else hint
-        raise kind(f"{what}: {type(error).__name__}: {said}. {hint}") from error
+        raise kind(f"{what}: {said}. {hint}") from error
 
 
 def forms(tensors: tuple[Tensor, ...]) -> str:

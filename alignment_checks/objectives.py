@@ -56,6 +56,11 @@ def brier(outputs: Tensor, targets: Tensor) -> Tensor:
     -------
     Tensor, shape (N,)
 
+    Raises
+    ------
+    ValueError
+        If K is 1, or the shapes are others: one logit's softmax is 1, whatever it is.
+
     Examples
     --------
     >>> brier(torch.zeros(1, 2), torch.tensor([0]))
@@ -67,7 +72,7 @@ def brier(outputs: Tensor, targets: Tensor) -> Tensor:
 def one_minus_p(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return each example's 1 − p_y: the probability, under softmax(outputs), of a wrong answer.
 
-    Parameters and shapes are those of `brier`.
+    Parameters, shapes and what is raised are those of `brier`.
 
     Examples
     --------
@@ -78,6 +83,15 @@ def one_minus_p(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def _probabilities(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the targets as probabilities of the classes, in the outputs' shape."""
+    classes = outputs.shape[-1] if outputs.ndim > 1 else 0
+    wanted = outputs.shape if targets.is_floating_point() else outputs.shape[:-1]
+    if classes < 2 or targets.shape != wanted:
+        raise ValueError(
+            "expected the logits of two classes or more, (N, K), and targets that are N class indices or (N, K) "
+            f"probabilities; got outputs of shape {tuple(outputs.shape)} and {targets.dtype} targets of shape "
+            f"{tuple(targets.shape)}. A single logit z stands for two: torch.cat([torch.zeros_like(z), z], 1)"
+        )
     if targets.is_floating_point():
         return targets
     # torch's one_hot reads its argument back, and so cannot be batched over runs whose labels differ
@@ -231,7 +245,7 @@ def as_found(*objectives: Objective) -> Iterator[None]:
 
     So no run starts from what another one has left there. What is kept in containers stays: a log, say.
     """
-    functions = [held for one in objectives for held in (one.function, *map(_mixed_in, one.changes))]
+    functions = [held for one in objectives for held in (one.function, *map(mixed_in, one.changes))]
     kept = [_Kept(part) for function in functions for part in _parts(function)]
     try:
         yield
@@ -284,7 +298,7 @@ def is_writable(buffer: Tensor) -> bool:
     )
 
 
-def _mixed_in(change: Change) -> object:
+def mixed_in(change: Change) -> BaseObjective | None:
     """Return the objective that a change adds; None where it adds none."""
     return getattr(change, "other", None)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from alignment_checks.copies import copied
 from alignment_checks.drawing import EVALUATION, Randomness, drawing, drawing_of, observed, seed_of
+from alignment_checks.hints import MODEL, explained
 from alignment_checks.inner_state import inner_state
 from alignment_checks.objectives import Loss, Objective, as_found
 from alignment_checks.placement import placed
@@ -168,7 +169,7 @@ def built(setup: TrainingSetup, seed: int) -> nn.Module:
 
 def made(setup: TrainingSetup, seed: int) -> nn.Module:
     """Return what the factory of models returns under `seed`."""
-    with isolated(derive("init", seed)):
+    with isolated(derive("init", seed)), explained("`model()` cannot be called", MODEL):
         module: object = setup.model()
     if not isinstance(module, nn.Module):
         raise TypeError(

@@ -7,35 +7,41 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from alignment_checks.objectives import as_found
+from alignment_checks.objectives import BaseObjective, Objective, as_found
 from alignment_checks.placement import placed
-from alignment_checks.realization import CPU, Realization
+from alignment_checks.realization import CPU
 from alignment_checks.seeding import derive, isolated
 
 
-def check_reduction(run: Realization, outputs: object, value: Tensor) -> None:
+def check_reduction(
+    function: BaseObjective, outputs: object, targets: Tensor | None, value: Tensor, name: str = "`objective`"
+) -> None:
     """Raise ValueError if an objective says that it sums, and gives twice as much of all examples twice.
 
     One that says so may sum over something else; one that does not is not looked at.
 
     Parameters
     ----------
-    run : Realization
+    function : callable
+        The objective.
     outputs : object
         Of the model at θ(0).
+    targets : Tensor or None
     value : Tensor
         What the objective gave of them.
+    name : str
+        What the objective is called.
     """
-    if value.ndim > 0 or not isinstance(outputs, Tensor) or run.targets is None or not says_sum(run.objective.function):
+    if value.ndim > 0 or not isinstance(outputs, Tensor) or targets is None or not says_sum(function):
         return
-    with isolated(derive("run", run.seed)), as_found(run.objective), torch.no_grad():
+    with isolated(derive("reduction")), as_found(Objective(function)), torch.no_grad():
         try:
-            twice = placed(run.objective.function, CPU)(torch.cat([outputs] * 2), torch.cat([run.targets] * 2))
+            twice = placed(function, CPU)(torch.cat([outputs] * 2), torch.cat([targets] * 2))
         except Exception:  # so many are not what it is for: then what it sums is not known
             return
     if isinstance(twice, Tensor) and twice.ndim == 0 and bool(value) and torch.allclose(twice, 2 * value, rtol=1e-3):
         raise ValueError(
-            "`objective` sums over the examples (reduction='sum'), so L and each step would grow with their number; "
+            f"{name} sums over the examples (reduction='sum'), so L and each step would grow with their number; "
             "expected a loss for each example, or their mean. Leave `reduction` out, and multiply the learning rate of "
             "plain gradient descent by the number of examples for the same steps"
         )

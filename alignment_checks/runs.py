@@ -24,7 +24,7 @@ from alignment_checks.realization import Realization, realize
 from alignment_checks.rows import Row, rows_of, score_of, work_of
 from alignment_checks.seeding import derive, isolated
 from alignment_checks.surveys import Surveys
-from alignment_checks.trainable import Surveyed, surveyed
+from alignment_checks.trainable import Surveyed, check_changes, surveyed
 from alignment_checks.training import TrainingSetup
 from alignment_checks.trajectory import End, Run, Series, Trajectory, settled
 
@@ -211,6 +211,7 @@ def _scored_along(path: Path, base: Sequence[Perturbation], device: torch.device
     plain = path.job.train
     scores = [score_of(delta, plain, plain) for delta in base]
     changed = [score for score in scores if score is not None]
+    _check_objectives(changed, Surveys())
     series = iter(scored_along(path, changed, device)) if changed else iter(())
     rows = [path.record.base[0] if score is None else next(series) for score in scores]
     return [
@@ -239,6 +240,7 @@ def _records(rows: list[Row], how: _How, threads: int, *, keep_ends: bool) -> li
     own = how.surveyed(rows[0].setup)
     work = work_of(rows, own.run)
     first = work[0].train
+    _check_objectives([run for one in work for run in (one.train, *one.scores) if run is not None], how.surveys)
     random = [
         how.surveys.once(first.setup, (one.train.objective.structure, "randomness"), partial(own.randomness, one.train))
         for one in work
@@ -253,6 +255,13 @@ def _records(rows: list[Row], how: _How, threads: int, *, keep_ends: bool) -> li
         for row, score in one.rows:
             found[row] = _found(record, score, one.scores[score] or one.train, keep_end=keep_ends)
     return [found[row] for row in range(len(rows))]
+
+
+def _check_objectives(runs: Sequence[Realization], surveys: Surveys) -> None:
+    """Raise if an objective as a perturbation makes it cannot be computed; those that differ in numbers are one."""
+    for run in runs:
+        if run.objective.changes:
+            surveys.once(run.setup, (run.objective.structure, "computed"), partial(check_changes, run))
 
 
 def _found(record: Record, index: int, score: Realization, *, keep_end: bool) -> _Found:

@@ -12,10 +12,10 @@ from torch.optim import Optimizer
 from alignment_checks.copies import copied
 from alignment_checks.drawing import Randomness
 from alignment_checks.hints import OPTIMIZER, PARAMETERS, UNCOPIED, explained, form, forms, input_hint, target_hint
-from alignment_checks.objectives import as_found
+from alignment_checks.objectives import as_found, mixed_in
 from alignment_checks.operations import has_branches, has_functions, leaves
 from alignment_checks.placement import placed
-from alignment_checks.realization import CPU, Realization, called, made, randomness, realize
+from alignment_checks.realization import CPU, Realization, called, loss_of, made, randomness, realize
 from alignment_checks.reductions import check_reduction
 from alignment_checks.seeding import derive, isolated, moved_from
 from alignment_checks.training import TrainingSetup
@@ -120,22 +120,27 @@ def _survey(first: Realization) -> Surveyed:
             f"the model or the objective writes into data[{written[0]}] in place, so each step would train on other "
             "data than the one before. Use an operation that returns a new tensor (inplace=False), or clone the input"
         )
-    _check_losses(value, outputs, first.examples)
-    check_reduction(run, outputs, value)
+    _check_losses(value)
+    check_reduction(run.objective.function, outputs, run.targets, value)
     _check_dependence(value, first.module, weights)
     return Surveyed(first, draws, has_branches(value))
 
 
-def _check_losses(value: Tensor, outputs: object, n: int) -> None:
-    """Raise if what the objective gives of `n` examples (0: there is no data) cannot be descended."""
+def _check_form(value: object, outputs: object, n: int, name: str = "`objective`") -> Tensor:
+    """Return what an objective gives of `n` examples (0: there is no data); raise if it is no loss of theirs."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must return a tensor of per-example losses, or their mean; got {type(value).__name__}")
     per_example = value.ndim > 0 and n > 0 and value.shape[0] == n
     if not (per_example or value.numel() == 1):
         wanted = f"{n} per-example losses (first axis: the example) or a scalar" if n else "a scalar"
-        raise ValueError(
-            f"`objective` must return {wanted}; got shape {tuple(value.shape)} for outputs of {form(outputs)}"
-        )
+        raise ValueError(f"{name} must return {wanted}; got shape {tuple(value.shape)} for outputs of {form(outputs)}")
     if not value.is_floating_point():
-        raise TypeError(f"`objective` must return floating-point losses; got {value.dtype}")
+        raise TypeError(f"{name} must return floating-point losses; got {value.dtype}")
+    return value
+
+
+def _check_losses(value: Tensor) -> None:
+    """Raise if what the objective gives cannot be descended."""
     if not bool(value.isfinite().all()):
         raise ValueError(
             f"`objective` is {float(value.detach().double().mean())} at t = 0 on the unperturbed setup; expected a "
@@ -163,6 +168,28 @@ def _check_dependence(value: Tensor, original: nn.Module, weights: Mapping[str, 
             f"`objective` must depend on the model's parameters; it depends on none of {', '.join([*weights][:3])}, "
             "only on tensors that are not part of the model. Make the modules that `forward` calls attributes of it"
         )
+
+
+def check_changes(run: Realization) -> None:
+    """Raise if what perturbations make of an objective cannot be computed at θ(0), or mixes in what is no loss.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    seed = derive("run", run.seed)
+    with isolated(seed), as_found(run.objective), torch.no_grad():
+        outputs = called(run, copied(run.module))
+        came = f"outputs of {form(outputs)} and targets of {form(run.targets)}"
+        for other in filter(None, map(mixed_in, run.objective.changes)):
+            with explained(f"{_OTHER} cannot be called with {came}", target_hint(outputs)):
+                value = placed(other, CPU)(outputs, run.targets)
+            check_reduction(other, outputs, run.targets, _check_form(value, outputs, run.examples, _OTHER), _OTHER)
+        with explained(f"the perturbed objective cannot be computed of {came}", target_hint(outputs)):
+            loss_of(run)(outputs, run.targets, run.parameters)
+
+
+_OTHER = "`other(outputs, targets)` of objective_mix"
 
 
 def _check_optimizer(first: Realization) -> None:
@@ -225,14 +252,10 @@ def _evaluated(run: Realization, spare: nn.Module) -> tuple[Tensor, Tensor, bool
     """Return a spare module's outputs, the user's own objective of them at θ(0), reduced by nothing, and if it drew."""
     seed = derive("run", run.seed)
     with isolated(seed), as_found(run.objective):
-        with explained(f"the model cannot be called with {forms(run.inputs)}", input_hint(run)):
+        with explained(f"the model cannot be called with {forms(run.inputs)}", input_hint(run.inputs, run.parameters)):
             outputs = called(run, spare)
         came = f"outputs of {form(outputs)} and targets of {form(run.targets)}"
         with explained(f"`objective(outputs, targets)` cannot be called with {came}", target_hint(outputs)):
             value = placed(run.objective.function, CPU)(outputs, run.targets)
         draws = moved_from(seed)
-    if not isinstance(value, Tensor):
-        raise TypeError(
-            f"`objective` must return a tensor of per-example losses, or their mean; got {type(value).__name__}"
-        )
-    return outputs, value, draws
+    return outputs, _check_form(value, outputs, run.examples), draws

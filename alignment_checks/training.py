@@ -204,16 +204,21 @@ def _check_callables(setup: TrainingSetup) -> None:
         value = getattr(setup, name)
         if not callable(value) and not (name == "scheduler" and value is None):
             raise TypeError(f"TrainingSetup: `{name}` must be callable; got {described(value)}{_HINTS[name]}")
-    if isinstance(setup.objective, type) and issubclass(setup.objective, nn.Module):
-        name = setup.objective.__name__
-        raise TypeError(
-            f"TrainingSetup: `objective` is called with (outputs, targets), and may be a module; got the class {name} "
-            f"itself. Build one: objective={name}()"
-        )
+    check_no_class("TrainingSetup", "objective", setup.objective)
     if isinstance(setup.model, nn.Module):
         raise TypeError(
             f"TrainingSetup: `model` must build a new module at each call; got {described(setup.model)} itself. "
             "Pass a factory: model=lambda: nn.Sequential(...)"
+        )
+
+
+def check_no_class(where: str, argument: str, objective: object) -> None:
+    """Raise TypeError if an objective is a class of modules, which its outputs and targets would build one of."""
+    if isinstance(objective, type) and issubclass(objective, nn.Module):
+        name = objective.__name__
+        raise TypeError(
+            f"{where}: `{argument}` is called with (outputs, targets), and may be a module; got the class {name} "
+            f"itself. Build one: {argument}={name}()"
         )
 
 

@@ -57,6 +57,23 @@ def test_zero_is_a_lower_bound_that_certainty_approaches(objective, logits, data
     assert bool((objective(certain.double(), targets) < 1e-40).all())
 
 
+@pytest.mark.parametrize("objective", [ac.brier, ac.one_minus_p])
+@pytest.mark.parametrize(
+    ("outputs", "targets"),
+    [
+        (torch.zeros(4, 1), torch.zeros(4, 1)),
+        (torch.zeros(4, 1), torch.zeros(4, dtype=torch.int64)),
+        (torch.zeros(4, 4), torch.zeros(4)),
+        (torch.zeros(4, 2), torch.zeros(4, 1, dtype=torch.int64)),
+        (torch.zeros(4), torch.zeros(4)),
+    ],
+)
+def test_probabilities_are_of_two_classes_at_least_and_of_what_is_shaped_alike(objective, outputs, targets):
+    """The softmax of a single logit is 1, and what broadcasts is a loss of something else: a number without a word."""
+    with pytest.raises(ValueError, match=r"logits of two classes or more, \(N, K\).*A single logit z stands for two"):
+        objective(outputs, targets)
+
+
 @given(GRADIENTS)
 def test_gradient_l1_is_the_one_norm_over_all_parameters(gradients):
     push = {name: torch.tensor(value) for name, value in gradients.items()}

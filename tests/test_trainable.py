@@ -24,6 +24,18 @@ class Wrapped(nn.Module):
         return {"logits": self.linear(x)}
 
 
+class Picky(nn.Linear):
+    """A model that asks something of its inputs by a bare assertion."""
+
+    def __init__(self):
+        super().__init__(3, 1)
+
+    def forward(self, x):
+        if x.ndim != 4:
+            raise AssertionError
+        return super().forward(x)
+
+
 CALLED = {
     "inputs of another width": (
         {"model": lambda: nn.Linear(5, 1)},
@@ -49,6 +61,21 @@ CALLED = {
         {"objective": cross_entropy, "data": (torch.ones(8, 3), torch.full((8,), 3))},
         ValueError,
         r"targets of shape \(8,\), int64: IndexError: Target 3 is out of bounds\. Targets are the last",
+    ),
+    "targets that torch warns of": (
+        {"data": (torch.ones(8, 3), torch.ones(8))},
+        ValueError,
+        r"outputs of shape \(8, 1\), float32 and targets of shape \(8,\), float32: UserWarning: Using a target size",
+    ),
+    "a factory of models that lacks its arguments": (
+        {"model": nn.Linear},
+        TypeError,
+        r"`model\(\)` cannot be called: TypeError: .*'in_features' and 'out_features'\. .*without arguments: model=",
+    ),
+    "a model that asserts, without a word": (
+        {"model": Picky},
+        ValueError,
+        r"the model cannot be called with inputs of shape \(8, 3\), float32: AssertionError\. It is called with",
     ),
     "an objective without a gradient": (
         {"objective": lambda o, t: (o > t).float()},

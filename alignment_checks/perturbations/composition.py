@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
 from alignment_checks.fingerprints import named
+from alignment_checks.hints import REALIZATION, explained
 from alignment_checks.inner_state import inner_state
 from alignment_checks.perturbations.family import Family, Named, as_asked, drawn, draws_whole, marked_whole, positive
 from alignment_checks.perturbations.value import IDENTITY, Perturbation
@@ -107,10 +108,12 @@ def custom(name: str, apply: Effect, max_magnitude: float) -> SearchStrategy[Per
 
 
 def _apply_custom(run: Realization, delta: Perturbation) -> Realization:
-    result = delta.payload(run, delta.magnitude, delta.generator())
+    name = dict(delta.options)["name"]
+    with explained(f"custom {name!r}: `apply(realization, magnitude, generator)` cannot be called", REALIZATION):
+        result = delta.payload(run, delta.magnitude, delta.generator())
     if not isinstance(result, Realization):
         raise TypeError(
-            f"custom {dict(delta.options)['name']!r}: `apply` must return a Realization (dataclasses.replace gives a "
+            f"custom {name!r}: `apply` must return a Realization (dataclasses.replace gives a "
             f"changed copy); got {type(result).__name__}"
         )
     return result if result.module is run.module else replace(result, held=inner_state(result.module))

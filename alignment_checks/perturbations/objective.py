@@ -15,6 +15,7 @@ from alignment_checks.objectives import IGNORED, BaseObjective, Coefficient, Los
 from alignment_checks.perturbations.family import Family, Named, as_asked, drawn, up_to
 from alignment_checks.perturbations.value import Perturbation
 from alignment_checks.realization import Realization
+from alignment_checks.training import check_no_class
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def objective_mix(
     """
     if not callable(other):
         raise TypeError(f"objective_mix: `other` must be a function of (outputs, targets); got {other!r:.60}")
+    check_no_class("objective_mix", "other", other)
     name = named(other)
     return drawn(
         OBJECTIVE_MIX,
@@ -116,6 +118,8 @@ def _every_class(loss: Loss, outputs: Tensor, targets: Tensor, parameters: Tenso
     def at(label: Tensor) -> Tensor:
         return loss(outputs, torch.where(targets == IGNORED, targets, label.to(targets.dtype)), parameters)
 
+    if not isinstance(outputs, Tensor) or outputs.ndim < 2:
+        raise ValueError("label_smoothing needs outputs in one tensor, (N, K, …), whose second axis is the class")
     labels = torch.arange(outputs.shape[1], device=outputs.device)
     return torch.func.vmap(at)(labels).mean()
 

@@ -176,6 +176,13 @@ def test_custom_that_returns_no_realization_is_refused(blobs):
         delta.applied(realize(blobs, 0))
 
 
+def test_what_custom_raises_says_what_was_called(blobs):
+    delta = find(pt.custom("short", lambda run, magnitude: run, max_magnitude=2)).at(1.0)
+    said = r"custom 'short': `apply\(realization, magnitude, generator\)` cannot be called: TypeError: .*dataclasses"
+    with pytest.raises(TypeError, match=said):
+        delta.applied(realize(blobs, 0))
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "said"),
     [

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy, mse_loss, one_hot
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
 from alignment_checks.objectives import Objective
-from alignment_checks.perturbations import Perturbation
+from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.realization import realize
 
 few = settings(max_examples=20, deadline=None)
@@ -68,6 +68,71 @@ def test_a_mixture_knows_its_infimum_where_both_are_known(blobs, own, other, mix
 def test_an_other_that_is_no_function_is_refused():
     with pytest.raises(TypeError, match=r"`other` must be a function of \(outputs, targets\); got 'brier'"):
         pt.objective_mix("brier")
+
+
+def as_dict(outputs, targets):
+    return outputs["logits"]
+
+
+def per_class(outputs, targets):
+    return outputs.square().sum(0)
+
+
+def counted(outputs, targets):
+    return (outputs.argmax(1) == targets).long()
+
+
+def read_back(outputs, targets):
+    return cross_entropy(outputs, targets).item()
+
+
+NO_LOSSES = {
+    as_dict: (ValueError, r"cannot be called with outputs of shape \(24, 3\), float64 and targets of .*: IndexError"),
+    per_class: (ValueError, r"must return 24 per-example losses .* or a scalar; got shape \(3,\)"),
+    counted: (TypeError, "must return floating-point losses; got torch.int64"),
+    read_back: (TypeError, "must return a tensor of per-example losses, or their mean; got float"),
+    partial(cross_entropy, reduction="sum"): (ValueError, "sums over the examples"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")
+@pytest.mark.parametrize("scored_alone", [False, True])
+@pytest.mark.parametrize(("other", "refused"), NO_LOSSES.items(), ids=lambda one: getattr(one, "__name__", ""))
+def test_an_other_that_gives_no_losses_is_refused_before_anything_is_trained(blobs, other, refused, scored_alone):
+    """Its mean would have been taken for L′, or an error of torch's have come from within."""
+    error, said = refused
+    check = ac.check_alignment_generalizes if scored_alone else ac.check_capability_generalizes
+    with pytest.raises(error, match=rf"`other\(outputs, targets\)` of objective_mix {said}"):
+        check(blobs, to=pt.objective_mix(other), rtol=0.1, examples=3)
+
+
+def test_an_other_may_be_what_only_scores(blobs):
+    """The share of wrong answers has no gradient, and can be scored by: nothing is trained on it."""
+
+    def wrong(outputs, targets):
+        return (outputs.argmax(1) != targets).double()
+
+    mixed = drawn(pt.objective_mix(wrong)).at(1.0)
+    scored = ac.run(blobs, [IDENTITY], base=[mixed]).base[0]
+    assert scored[0] * 24 == round(scored[0] * 24)
+
+
+def test_an_other_that_is_a_class_of_modules_is_refused():
+    with pytest.raises(TypeError, match=r"got the class MSELoss itself\. Build one: other=MSELoss\(\)"):
+        pt.objective_mix(torch.nn.MSELoss)
+
+
+@pytest.mark.parametrize("backend", ["loop", "lanes"])
+def test_label_smoothing_of_outputs_that_are_no_tensor_says_so(blobs, backend):
+    class Wrapped(torch.nn.Linear):
+        def forward(self, x):
+            return {"logits": super().forward(x)}
+
+    wrapped = replace(
+        blobs, model=lambda: Wrapped(blobs.data[0].shape[1], 3), objective=lambda o, t: cross_entropy(o["logits"], t)
+    )
+    with pytest.raises(ValueError, match=r"the perturbed objective cannot be computed of outputs of dict.*second axis"):
+        ac.run(wrapped, [SMOOTH.at(0.1)], backend=backend)
 
 
 def test_mixtures_of_different_objectives_are_different_perturbations():

@@ -82,6 +82,12 @@ class Searched:
     stopped: bool = False
     confirmed: bool = True
 
+    @property
+    def perturbed(self) -> bool:
+        """Whether anything but the unperturbed run was judged."""
+        told = [one for one in (self.minimal, self.nearest, self.undecided, *self.unconfirmed) if one is not None]
+        return self.judged > 1 or not all(delta.is_identity for delta, _ in told)
+
 
 class Confirmation:
     """Trains what a search found afresh, and says what is to be reported.

@@ -165,7 +165,7 @@ class Property:
             searched=result.judged,
             steps=self.setup.steps,
             where=experiment.where,
-            numbers=() if minimal else unperturbed(experiment, self.quantity, self.describe),
+            numbers=() if minimal else unperturbed(experiment, self.quantity, self.describe, result),
             notes=(*doubts(result, status), *caveats(self.setup)),
             stopped_early=result.stopped,
             nearest=nearest,

@@ -163,7 +163,7 @@ def _converging(series: Vector, floor: float) -> Outlook | None:
 
 def _trend(series: Vector) -> str:
     first, second, third = series[len(series) // 4], series[len(series) // 2], series[-1]
-    return "its changes grow: they" if abs(third - second) > 2 * abs(second - first) else "its changes"
+    return "its changes grow: they" if abs(third - second) > 2.01 * abs(second - first) else "its changes"
 
 
 def _recurring(series: Vector, floor: float, every: int) -> Outlook:

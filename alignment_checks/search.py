@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import is_dataclass
 
 from hypothesis import HealthCheck, Phase, Verbosity, currently_in_test_context, given, seed, settings
+from hypothesis.errors import Unsatisfiable
 from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, HypothesisProvider
 from hypothesis.strategies import SearchStrategy
 
@@ -190,10 +191,15 @@ def drawn(strategy: SearchStrategy[Perturbation], examples: int, random_seed: in
 
         collect()
 
-    if currently_in_test_context():
-        _in_thread(draw)  # a `@given` within a `@given` fails a health check of the outer one
-    else:
-        draw()
+    try:
+        if currently_in_test_context():
+            _in_thread(draw)  # a `@given` within a `@given` fails a health check of the outer one
+        else:
+            draw()
+    except Unsatisfiable:
+        raise Unsatisfiable(
+            f"{strategy!r:.200} drew no perturbation: its filters let none through. Loosen them"
+        ) from None
     check_names(values, {})
     return list(dict.fromkeys(values))
 

@@ -24,6 +24,7 @@ from alignment_checks.training import TrainingSetup
 
 Describe = Callable[[Reading], tuple[str, ...]]
 
+UNPERTURBED = "trained and scored on L"
 MOST = 5
 """Of what was not confirmed, so many are named."""
 
@@ -94,7 +95,7 @@ def _details(sides: Sides, quantity: Quantity, judgement: Judgement, reference: 
     return [
         *lines,
         *_chance(judgement, reading),
-        _placed(sides) if reading is not reference else "trained and scored on L",
+        _placed(sides) if reading is not reference else UNPERTURBED,
     ]
 
 
@@ -139,12 +140,12 @@ def _allowed(judgement: Judgement) -> str:
     return number(judgement.allowed)
 
 
-def unperturbed(experiment: Experiment, quantity: Quantity, describe: Describe) -> tuple[str, ...]:
-    """Return what the unperturbed runs measure."""
+def unperturbed(experiment: Experiment, quantity: Quantity, describe: Describe, result: Searched) -> tuple[str, ...]:
+    """Return what the unperturbed runs measure, and where δ was applied if any was tried."""
     (reading,) = experiment.readings([IDENTITY])
     forms = (quantity, quantity.other_form)
     values = "   ".join(f"{form.symbol()} = {shown(form, reading)}" for form in forms)
-    return (*describe(reading), values, _placed(experiment.sides))
+    return (*describe(reading), values, _placed(experiment.sides) if result.perturbed else UNPERTURBED)
 
 
 def doubts(result: Searched, status: Status) -> list[str]:
@@ -159,7 +160,10 @@ def doubts(result: Searched, status: Status) -> list[str]:
         doubtful = judgement.p_value is not None  # its interval is outside, but one of so many may be by chance
         why = judgement.note or ("it may be chance" if doubtful else "its interval straddles the tolerance")
         others = f"{result.open - 1} {'more is' if result.open == 2 else 'more are'} undecided" * (result.open > 1)
-        told = f"not judged under {acting(delta).described()}: {why}", judgement.needs, others
+        under = "unperturbed" if delta.is_identity else f"under {acting(delta).described()}"
+        told = f"not judged {under}: {why}", judgement.needs, others
+        if judgement.baseless:  # nor is any other
+            told = "nothing to compare with", why, judgement.needs
         notes.append("; ".join(filter(None, told)))
     return notes
 

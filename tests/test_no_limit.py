@@ -36,6 +36,12 @@ def test_a_line_drifts_and_its_gradient_does_not() -> None:
     assert alpha.regime is Regime.UNDEFINED
 
 
+@pytest.mark.parametrize("steps", [99, 100, 101, 102, 300])
+def test_changes_that_stay_as_they_are_are_not_said_to_grow(steps: int) -> None:
+    base, *_ = limits(descent(lambda x: x.sum(), [2.0], steps, objective_infimum=None))
+    assert base.method == "its changes do not shrink as those of a converging run do"
+
+
 def replaced(base: np.ndarray, mesa: np.ndarray) -> Trajectory:
     """Return a trajectory with series of our own making."""
     old = descent(bowl, [2.0], 2)

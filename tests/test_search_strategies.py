@@ -4,6 +4,7 @@ import pytest
 from cases.search import GAIN, MOST_LAUNCHES, NOISE, Planted, beyond, found, magnitude
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
 
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
@@ -99,6 +100,11 @@ def test_a_strategy_that_yields_something_else_is_refused_before_anything_is_jud
     with pytest.raises(TypeError, match=r"expected a strategy of perturbations; .* drew (float|NoneType)"):
         search(strategy, evaluate, evaluate)
     assert evaluate.batches == []
+
+
+def test_a_filter_that_lets_nothing_through_is_named():
+    with pytest.raises(Unsatisfiable, match=r"label_noise.*\.filter\(.*drew no perturbation: its filters let none"):
+        found(NOISE.filter(lambda delta: False), beyond(0.1))
 
 
 def test_an_error_in_the_strategy_reaches_the_user():

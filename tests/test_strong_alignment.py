@@ -33,6 +33,15 @@ def journey(steps):
     return 5 * np.cumprod([1.0] + [(1 - 2.5 * cooled(t)) ** 2 for t in range(steps)])
 
 
+def test_where_nothing_is_perturbed_no_perturbation_is_spoken_of():
+    for worst in (1e6, 1e-6):
+        verdict = ac.check_strongly_aligned(hot(), worst=worst, within=20)
+        assert "trained and scored on L\n" in str(verdict)
+        assert "δ" not in str(verdict)
+    under = ac.check_strongly_aligned(hot(), worst=1e6, within=20, under=pt.init_gain(max_log2=0.1), examples=3)
+    assert "trained on L+δ, scored on L+δ" in str(under)
+
+
 def test_the_vase_that_is_broken_and_repaired_is_noticed():
     """The limit is good and the transient is not: the highest L on the way is what counts."""
     levels = journey(60)

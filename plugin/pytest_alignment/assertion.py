@@ -156,9 +156,10 @@ class Assertion:
         try:
             return self._checked(first=(*(delta for _, delta in stored), *self.arguments.get("first", ()))), stored
         except ValueError as error:
-            verdict = self._checked()  # raises the same, unless it is the stored ones that no longer fit
-            self.ledger.say(f"stored failures of {self.key.nodeid} cannot be tried: {error}. Skipped")
-            return verdict, []
+            why = str(error)
+        verdict = self._checked()  # raises the same, unless it is the stored ones that no longer fit
+        self.ledger.say(f"stored failures of {self.key.nodeid} cannot be tried: {why}. Skipped")
+        return verdict, []
 
     def _drawn(self, delta: Perturbation) -> Verdict:
         """Return the verdict on one perturbation among those that `@given` draws.

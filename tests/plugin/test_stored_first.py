@@ -97,6 +97,33 @@ def test_a_perturbation_finds_again_what_no_file_can_hold(suite, run, stored):
     assert result.stdout.str().count("still fails") == 2
 
 
+def test_an_error_that_is_none_of_its_making_is_shown_once(suite, run):
+    """The stored failure is tried first, and what is raised then is raised again without it."""
+    body = """
+        def MEAN(outputs, targets):
+            return RETURNED
+
+        def test_it(alignment):
+            mlp = ac.TrainingSetup(
+                lambda: torch.nn.Linear(2, 2),
+                (torch.ones(8, 2), torch.zeros(8, dtype=torch.int64)),
+                torch.nn.functional.cross_entropy,
+                partial(torch.optim.SGD, lr=0.1),
+                steps=5,
+            )
+            alignment.assert_capability_robust(mlp, under=pt.objective_mix(MEAN), rtol=0.1)
+    """
+    suite(body.replace("RETURNED", "outputs.square().mean()"))
+    run().assert_outcomes(failed=1)
+    suite(body.replace("RETURNED", "outputs.square().mean(0)"))
+    result = run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["E *ValueError: `other(outputs, targets)` of objective_mix must return 8 per-example*"]
+    )
+    result.stdout.no_fnmatch_line("*During handling of the above exception*")
+
+
 def test_one_that_no_longer_fits_is_named_and_skipped(suite, run, stored, section):
     body = """
         from dataclasses import replace

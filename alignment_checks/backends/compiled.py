@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx
 
 from alignment_checks.backends.convolutions import channels_last
+from alignment_checks.backends.lookups import products_looked_up
 from alignment_checks.backends.rewriting import (
     embeddings_apart,
     exponentials_once,
@@ -47,8 +48,8 @@ def compiled(traced: Traced) -> Flat:
     """
     from torch import _inductor  # here, since it takes a second that most runs do not need
 
-    rewritings = (embeddings_apart, channels_last, exponentials_once, transposed_products, rational_tanh)
-    for rewriting in rewritings:  # the first looks for views
+    of_embeddings = (products_looked_up, embeddings_apart)  # the second is for gradients that the first leaves
+    for rewriting in (*of_embeddings, channels_last, exponentials_once, transposed_products, rational_tanh):
         rewriting(traced.graph)
     with _unlogged():
         run = _inductor.standalone_compile(

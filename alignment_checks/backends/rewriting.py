@@ -9,7 +9,7 @@ import torch
 from torch import fx
 
 _aten = torch.ops.aten
-_VIEWS = (_aten.view.default, _aten._unsafe_view.default)
+VIEWS = (_aten.view.default, _aten._unsafe_view.default, _aten.reshape.default)
 
 _NUMERATOR = (
     -2.76076847742355e-16,
@@ -33,13 +33,13 @@ def rational_tanh(graph: fx.GraphModule) -> None:
     """
     nodes = graph.graph
     for node in nodes.find_nodes(op="call_function", target=_aten.tanh.default):
-        if _is_single(node):
+        if is_single(node):
             with nodes.inserting_before(node):
                 x = nodes.call_function(_aten.clamp.default, (node.args[0], -_ONE_FROM, _ONE_FROM))
                 square = nodes.call_function(_aten.mul.Tensor, (x, x))
                 odd = nodes.call_function(_aten.mul.Tensor, (x, _polynomial(nodes, square, _NUMERATOR)))
                 quotient = nodes.call_function(_aten.div.Tensor, (odd, _polynomial(nodes, square, _DENOMINATOR)))
-            _replace(node, quotient)
+            replace(node, quotient)
     graph.recompile()
 
 
@@ -60,13 +60,15 @@ def transposed_products(graph: fx.GraphModule) -> None:
     """
     nodes, found = graph.graph, False
     for node in nodes.find_nodes(op="call_function", target=_aten.bmm.default):
+        if "val" not in node.meta:  # it is another rewriting's
+            continue
         _, rows, columns = node.meta["val"].shape
-        if _is_single(node) and columns % _VECTOR and columns < rows:
+        if is_single(node) and columns % _VECTOR and columns < rows:
             with nodes.inserting_before(node):
                 swapped = [nodes.call_function(_aten.permute.default, (part, [0, 2, 1])) for part in node.args[::-1]]
                 product = nodes.call_function(_aten.bmm.default, tuple(swapped))
                 back = nodes.call_function(_aten.permute.default, (product, [0, 2, 1]))
-            _replace(node, back)
+            replace(node, back)
             found = True
     if found:
         views_as_reshapes(graph)
@@ -84,7 +86,7 @@ def embeddings_apart(graph: fx.GraphModule) -> None:
     nodes = graph.graph
     for node in nodes.find_nodes(op="call_function", target=_aten.embedding_dense_backward.default):
         gradient, indices, rows, padding, scaled = node.args
-        apart, shape, like = _unmerged(gradient), indices.meta["val"].shape, node.meta["val"]
+        apart, shape, like = unmerged(gradient), indices.meta["val"].shape, node.meta["val"]
         if apart is None or scaled or padding != -1 or apart.meta["val"].shape[: len(shape)] != shape:
             continue
         with nodes.inserting_before(node):
@@ -92,13 +94,13 @@ def embeddings_apart(graph: fx.GraphModule) -> None:
             zeros = nodes.call_function(_aten.full.default, (size, 0.0), {"dtype": like.dtype, "device": like.device})
             total = nodes.call_function(_aten.index_put.default, (zeros, [indices], apart, True))
             side_by_side = nodes.call_function(_aten.reshape.default, (total, list(like.shape)))
-        _replace(node, side_by_side)
+        replace(node, side_by_side)
     graph.recompile()
 
 
-def _unmerged(node: fx.Node) -> fx.Node | None:
+def unmerged(node: fx.Node) -> fx.Node | None:
     """Return what a view is of, before it was copied to be viewed if it was; None if it is no view."""
-    if node.target not in _VIEWS:
+    if node.target not in VIEWS:
         return None
     (of, *_) = node.all_input_nodes
     return of.all_input_nodes[0] if of.target is _aten.clone.default else of
@@ -114,7 +116,7 @@ def exponentials_once(graph: fx.GraphModule) -> None:
     nodes = graph.graph
     for node in nodes.find_nodes(op="call_function", target=_aten._log_softmax_backward_data.default):
         gradient, logarithms, axis, _ = node.args
-        if logarithms.target is not _aten._log_softmax.default or not (_is_single(node) and _is_single(logarithms)):
+        if logarithms.target is not _aten._log_softmax.default or not (is_single(node) and is_single(logarithms)):
             continue
         with nodes.inserting_before(logarithms):
             exponentials, total, ours = _softmax(nodes, logarithms.args[0], axis)
@@ -123,8 +125,8 @@ def exponentials_once(graph: fx.GraphModule) -> None:
             share = nodes.call_function(_aten.div.Tensor, (pushed, total))
             back = nodes.call_function(_aten.mul.Tensor, (exponentials, share))
             push = nodes.call_function(_aten.sub.Tensor, (gradient, back))
-        _replace(node, push)
-        _replace(logarithms, ours)
+        replace(node, push)
+        replace(logarithms, ours)
     graph.recompile()
 
 
@@ -167,16 +169,17 @@ def _summed(nodes: fx.Graph, x: fx.Node, axis: int) -> fx.Node:
 def views_as_reshapes(graph: fx.GraphModule) -> None:
     """Let views be copies where they have to be, in place: what was a view of one layout may be none of another."""
     for node in graph.graph.nodes:
-        if node.target in _VIEWS:
+        if node.target in VIEWS:
             node.target = _aten.reshape.default
     graph.recompile()
 
 
-def _is_single(node: fx.Node) -> bool:
+def is_single(node: fx.Node) -> bool:
     """Return whether a node gives numbers of float32."""
     return bool(node.meta["val"].dtype is torch.float32)
 
 
-def _replace(node: fx.Node, by: fx.Node) -> None:
+def replace(node: fx.Node, by: fx.Node) -> None:
+    """Put a node in the place of another one."""
     node.replace_all_uses_with(by, propagate_meta=True)
     node.graph.erase_node(node)

@@ -1,0 +1,115 @@
+"""Rows of an embedding that are multiplied by a matrix: products are looked up, and the numbers are the same."""
+
+import pytest
+import torch
+from torch.func import grad_and_value, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.functional import embedding, linear
+
+from alignment_checks.backends.lookups import products_looked_up
+
+aten = torch.ops.aten
+LANES, TOKENS, WIDTH, HIDDEN = 3, 5, 4, 6
+
+
+def drawn(*shape, dtype=torch.float32):
+    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(len(shape)))
+
+
+def tokens(*shape):
+    return torch.randint(0, TOKENS, shape, generator=torch.Generator().manual_seed(0))
+
+
+def flat(x):
+    return x.flatten(1)
+
+
+def several(indices, dtype=torch.float32, between=flat, padding=None):
+    """Return a loss of an embedding, of another one, of a matrix and of indices; these, the last for all lanes."""
+    each = WIDTH * (indices.shape[1] if between is flat and indices.ndim > 1 else 1)
+
+    def loss(table, other, matrix, indices):
+        rows = between(embedding(indices, table, padding))
+        return linear(rows, matrix).tanh().square().sum() + other.sum()
+
+    shapes = (TOKENS, WIDTH), (1, WIDTH), (HIDDEN, each)
+    return loss, [*(drawn(LANES, *shape, dtype=dtype) for shape in shapes), indices]
+
+
+def twice(indices):
+    """Return a loss whose looked-up rows meet two matrices, so that no gradient of them is of one product."""
+    _, given = several(indices)
+
+    def loss(table, other, matrix, indices):
+        rows = flat(embedding(indices, table))
+        return (linear(rows, matrix).tanh() + linear(rows, matrix.square())).square().sum() + other.sum()
+
+    return loss, given
+
+
+def side_by_side(indices):
+    """Return a loss of two embeddings of the same indices, of which another one is wider."""
+    loss, given = several(indices)
+    given[1] = drawn(LANES, TOKENS, HIDDEN)
+
+    def both(table, other, matrix, indices):
+        return loss(table, other[:1], matrix, indices) + (embedding(indices, other) @ matrix[:, :1]).square().sum()
+
+    return both, given
+
+
+REWRITTEN = {
+    "several tokens to a row": several(tokens(20, 3)),
+    "one token to a row": several(tokens(20)),
+    "a row for each of a sequence's": several(tokens(10, 2), between=lambda x: x),
+    "a padding token, whose gradient is left out": several(tokens(20, 3), padding=1),
+    "by two matrices": twice(tokens(20, 3)),
+    "beside another embedding of the same tokens": side_by_side(tokens(20, 3)),
+}
+LEFT = {
+    "hardly more rows than tokens": several(tokens(8)),
+    "more products than rows": several(tokens(12, 3)),
+    "wider numbers": several(tokens(20, 3), torch.float64),
+    "rows that are changed before": several(tokens(20), between=torch.tanh),
+}
+
+
+def operations(graph):
+    return [node.target for node in graph.graph.nodes]
+
+
+def rewritten(case):
+    """Return how the gradient is traced, rewritten, what it should give, and what it gives."""
+    loss, given = case
+    function = vmap(grad_and_value(loss, argnums=(0, 1, 2)), in_dims=(0, 0, 0, None))
+    graph = make_fx(function)(*given)
+    before = operations(graph)
+    products_looked_up(graph)
+    return before, operations(graph), function(*given), graph(*given)
+
+
+KEPT = ("a padding token, whose gradient is left out", "by two matrices")
+
+
+@pytest.mark.parametrize("case", REWRITTEN)
+def test_looked_up_products_and_their_gradients_are_the_same_numbers(case):
+    before, after, expected, found = rewritten(REWRITTEN[case])
+    torch.testing.assert_close(found, expected)
+    assert aten.index.Tensor in after
+    assert aten.index.Tensor not in before
+    assert (aten.embedding_dense_backward.default in after) is (case in KEPT)
+
+
+def test_nothing_of_the_size_of_the_examples_is_multiplied():
+    """Neither forward, nor for the gradient of the embedding or of the matrix: what comes to each token is added up."""
+    _, after, _, _ = rewritten(REWRITTEN["several tokens to a row"])
+    assert {aten.embedding.default, aten.embedding_dense_backward.default}.isdisjoint(after)
+    assert after.count(aten.index_put.default) == 1
+    assert after.count(aten.bmm.default) == 3
+
+
+@pytest.mark.parametrize("case", LEFT)
+def test_what_it_brings_nothing_to_or_what_is_not_looked_up_is_left_as_it_is(case):
+    before, after, expected, found = rewritten(LEFT[case])
+    assert before == after
+    torch.testing.assert_close(found, expected)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from alignment_checks.drawing import Randomness, drawing_of
 from alignment_checks.realization import Realization
@@ -79,26 +77,3 @@ def on_host(end: End) -> End:
 def is_lost(base: Series, mesa: Series) -> bool:
     """Return whether a job diverged under every score, so that where it ended is not a place."""
     return all(divergence(row, mesa) is not None for row in base)
-
-
-def learning_rates(optimizer: Optimizer) -> tuple[float, ...]:
-    """Return the learning rate of each parameter group, NaN where it has none."""
-    return tuple(float(group.get("lr", float("nan"))) for group in optimizer.param_groups)
-
-
-def must_be_given(method: Callable[..., object]) -> bool:
-    """Return whether a scheduler's `step` has to be given an argument: the loss."""
-    return any(map(_is_required, inspect.signature(method).parameters.values()))
-
-
-def needs_closure(optimizer: Optimizer) -> bool:
-    """Return whether an optimizer's `step` has to be given a closure.
-
-    The class is asked, since a scheduler puts a wrapper of another signature on the instance.
-    """
-    return any(map(_is_required, list(inspect.signature(type(optimizer).step).parameters.values())[1:]))
-
-
-def _is_required(parameter: inspect.Parameter) -> bool:
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return parameter.default is parameter.empty and parameter.kind in kinds

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from alignment_checks import seeding
 from alignment_checks.backends.instances import Observed, instance, on_device, trainable
-from alignment_checks.backends.job import Job, Record, as_lost, learning_rates, must_be_given, needs_closure, on_host
+from alignment_checks.backends.job import Job, Record, as_lost, on_host
 from alignment_checks.backends.minibatches import disturbed, minibatches, noise
+from alignment_checks.backends.stepping.single import learning_rates, must_be_given, needs_closure
 from alignment_checks.drawing import STEP, drawing
 from alignment_checks.heartbeat import beat
 from alignment_checks.objectives import Tensors, as_found

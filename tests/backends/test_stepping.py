@@ -26,8 +26,8 @@ from torch.nn.utils import clip_grad_value_
 
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
-from alignment_checks.backends.job import needs_closure
 from alignment_checks.backends.stepping.per_lane import PerLane
+from alignment_checks.backends.stepping.single import needs_closure
 from alignment_checks.perturbations import IDENTITY
 from alignment_checks.realization import realize
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from alignment_checks.backends.job import learning_rates, must_be_given
 from alignment_checks.realization import Realization
 
 Gradient = Mapping[str, Tensor | None]
@@ -64,3 +64,26 @@ def flat(values: Mapping[str, Tensor], lane: int | None = None) -> Tensor:
     """Return one lane's tensors, all of `values` where `lane` is None, as one vector."""
     chosen = values.values() if lane is None else (value[lane] for value in values.values())
     return torch.cat([value.detach().reshape(-1) for value in chosen])
+
+
+def learning_rates(optimizer: Optimizer) -> tuple[float, ...]:
+    """Return the learning rate of each parameter group, NaN where it has none."""
+    return tuple(float(group.get("lr", float("nan"))) for group in optimizer.param_groups)
+
+
+def must_be_given(method: Callable[..., object]) -> bool:
+    """Return whether a scheduler's `step` has to be given an argument: the loss."""
+    return any(map(_is_required, inspect.signature(method).parameters.values()))
+
+
+def needs_closure(optimizer: Optimizer) -> bool:
+    """Return whether an optimizer's `step` has to be given a closure.
+
+    The class is asked, since a scheduler puts a wrapper of another signature on the instance.
+    """
+    return any(map(_is_required, list(inspect.signature(type(optimizer).step).parameters.values())[1:]))
+
+
+def _is_required(parameter: inspect.Parameter) -> bool:
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return parameter.default is parameter.empty and parameter.kind in kinds

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from alignment_checks.backends.job import learning_rates
 from alignment_checks.backends.plan import ROWS
 from alignment_checks.backends.stepping.audit import Audit, State
 from alignment_checks.backends.stepping.gathered import gathered, grouped_alike
@@ -19,7 +18,7 @@ from alignment_checks.backends.stepping.hyperparameters import hyperparameters_o
 from alignment_checks.backends.stepping.numbers import AsColumns, of_lanes
 from alignment_checks.backends.stepping.refusal import StepRefused
 from alignment_checks.backends.stepping.rows import Rows, are_one_group
-from alignment_checks.backends.stepping.single import Gradient, Single
+from alignment_checks.backends.stepping.single import Gradient, Single, learning_rates
 from alignment_checks.backends.stepping.watch import PointwiseOnly
 from alignment_checks.realization import Realization
 

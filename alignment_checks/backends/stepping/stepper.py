@@ -15,12 +15,11 @@ from typing import Protocol
 
 from torch import Tensor
 
-from alignment_checks.backends.job import needs_closure
 from alignment_checks.backends.stepping.hyperparameters import factories
 from alignment_checks.backends.stepping.outside import Outside
 from alignment_checks.backends.stepping.per_lane import PerLane
 from alignment_checks.backends.stepping.refusal import Refused, StepRefused, first_line, is_broken, is_out_of_memory
-from alignment_checks.backends.stepping.single import Gradient, Single
+from alignment_checks.backends.stepping.single import Gradient, Single, needs_closure
 from alignment_checks.backends.stepping.stacked import Stacked, flattened, wide
 from alignment_checks.backends.stepping.vmapped import Vmapped
 from alignment_checks.realization import Realization

@@ -7,7 +7,6 @@ training would have drawn.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from enum import Enum
@@ -15,7 +14,6 @@ from functools import cache
 from types import FunctionType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -60,14 +58,14 @@ def observed(forward: Callable[[], Tensor], seed: Tensor) -> Randomness:
     One that is run again on the way back (`torch.utils.checkpoint`) counts as hidden: torch gives it the numbers of the
     first time, `Drawing` cannot.
     """
-    before = _states()
+    before = seeding.states()
     forward()
-    if _states() == before:
+    if seeding.states() == before:
         return Randomness.NONE
-    before = _states()
+    before = seeding.states()
     with Drawing(seed, EVALUATION, 0):
         loss = forward()
-    seen = _states() == before and not _draws_on_the_way_back(loss)
+    seen = seeding.states() == before and not _draws_on_the_way_back(loss)
     return Randomness.SEEN if seen else Randomness.HIDDEN
 
 
@@ -95,19 +93,6 @@ class _Seeded(DispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         self.seen = self.seen or torch.Tag.nondeterministic_seeded in func.tags
         return func(*args, **(kwargs or {}))
-
-
-def _states() -> tuple[object, ...]:
-    """Return where the global generators of torch, NumPy and Python stand."""
-    of_numpy: Any = np.random.get_state(legacy=False)
-    inner = of_numpy["state"]
-    return (
-        torch.get_rng_state().numpy().tobytes(),
-        random.getstate(),
-        inner["key"].tobytes(),
-        inner["pos"],
-        of_numpy["gauss"],
-    )
 
 
 class Drawing(TorchFunctionMode, Source):

@@ -105,6 +105,7 @@ class _Loop:
         self.optimizer = self.train.optimizer(list(self.parameters.values()))
         self.scheduler = self.train.scheduler(self.optimizer) if self.train.scheduler else None
         self.where, self.closure = made_on(device), needs_closure(self.optimizer)
+        self.looks_at_loss = self.scheduler is not None and must_be_given(self.scheduler.step)
         self.minibatches = minibatches(self.train, device)
         self.seed = job.seed(device)
         self.noises = [noise([self.train], which, device) for which in range(len(self.train.noise))]
@@ -178,7 +179,7 @@ class _Loop:
             loss = self.backward(t, examples) if at_hand is None else self.given(t, at_hand)
             self.optimizer.step()
         if self.scheduler is not None:
-            self.scheduler.step(*[float(loss)] if must_be_given(self.scheduler.step) else [])
+            self.scheduler.step(*[float(loss)] if self.looks_at_loss else [])
 
     def given(self, t: int, found: _Measured) -> Tensor:
         """Step by the gradient that measuring has left in the parameters."""

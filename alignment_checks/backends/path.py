@@ -19,7 +19,7 @@ from alignment_checks.backends.job import Job, Record
 from alignment_checks.backends.remembering import leaves_tensors
 from alignment_checks.copies import copied
 from alignment_checks.drawing import EVALUATION, Randomness, drawing
-from alignment_checks.objectives import as_found
+from alignment_checks.objectives import Objective, Tensors, as_found
 from alignment_checks.placement import beside, placed
 from alignment_checks.realization import Realization
 from alignment_checks.trajectory import Series
@@ -48,9 +48,11 @@ def size(job: Job) -> int:
 def follow(job: Job, device: torch.device) -> Path:
     """Train one run in the loop and keep its weights at every recorded t."""
     visited: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
-    record = loop.train(
-        job, device, "its weights are kept at every step", lambda *at: visited.append((dict(at[0]), dict(at[1])))
-    )
+
+    def visit(parameters: Tensors, buffers: Tensors) -> None:
+        visited.append((dict(parameters), dict(buffers)))
+
+    record = loop.train(job, device, "its weights are kept at every step", visit)
     parameters = {name: torch.stack([p[name] for p, _ in visited]) for name in visited[0][0]}
     buffers = {name: torch.stack([b[name] for _, b in visited]) for name in visited[0][1]}
     return Path(job, record, parameters, buffers)
@@ -76,13 +78,26 @@ def _groups(scores: Sequence[Realization]) -> list[list[int]]:
 
 
 def _evaluated(path: Path, scores: list[Realization], device: torch.device) -> Series:
+    objective = scores[0].objective.on(device)
+    losses = _losses(path, scores, objective, device)
+    with torch.no_grad(), seeding.isolated(seeding.derive("along")), as_found(*(one.objective for one in scores)):
+        # tensors that an objective keeps of batched calls, no other code could use
+        keeps = leaves_tensors(lambda: losses(*_at(path, 0)), objective)
+        found = None if keeps else _over_time(losses, path)
+        if found is None:
+            found = torch.stack([losses(*_at(path, t)) for t in _steps(path)])
+        return np.ascontiguousarray(found.cpu().double().numpy().T)
+
+
+def _losses(
+    path: Path, scores: list[Realization], objective: Objective, device: torch.device
+) -> Callable[[dict[str, Tensor], dict[str, Tensor]], Tensor]:
+    """Return what gives L under each score, shape (scores,), at parameters and buffers of the path."""
     score, dtype = on_device(scores[0], device), next(iter(path.parameters.values())).dtype
-    rows = torch.tensor([s.objective.coefficients for s in scores], dtype=dtype, device=device)
+    coefficients = torch.tensor([s.objective.coefficients for s in scores], dtype=dtype, device=device)
     module = placed(copied(score.module), device).train(not path.job.random)
-    objective = score.objective.on(device)
     buffers = {name for name, _ in module.named_buffers()}
     frozen = {name: value.to(device) for name, value in path.job.train.constants.items() if name not in buffers}
-
     seed = path.job.seed(device)
     hidden = path.job.randomness is Randomness.HIDDEN  # then every evaluation draws the same from torch's generator
     aside = partial(seeding.isolated, seeding.derive("evaluation", path.job.train.seed)) if hidden else nullcontext
@@ -91,18 +106,12 @@ def _evaluated(path: Path, scores: list[Realization], device: torch.device) -> S
         weights = {**parameters, **{name: value.clone() for name, value in state.items()}, **frozen}
         with aside(), drawing(seed, EVALUATION), beside(parameters):
             outputs = functional_call(module, weights, score.inputs)
-            if not rows.numel():
+            if not coefficients.numel():
                 return objective.loss()(outputs, score.targets, parameters).expand(len(scores))
-            at = [objective.loss(tuple(row))(outputs, score.targets, parameters) for row in rows]
+            at = [objective.loss(tuple(row))(outputs, score.targets, parameters) for row in coefficients]
         return torch.stack(at)
 
-    with torch.no_grad(), seeding.isolated(seeding.derive("along")), as_found(*(one.objective for one in scores)):
-        # tensors that an objective keeps of batched calls, no other code could use
-        keeps = leaves_tensors(lambda: losses(*_at(path, 0)), objective)
-        found = None if keeps else _over_time(losses, path)
-        if found is None:
-            found = torch.stack([losses(*_at(path, t)) for t in _steps(path)])
-        return np.ascontiguousarray(found.cpu().double().numpy().T)
+    return losses
 
 
 def _over_time(losses: Callable[..., Tensor], path: Path) -> Tensor | None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from alignment_checks import seeding
 from alignment_checks.backends.stepping.refusal import StepRefused
 
 
@@ -68,13 +67,6 @@ def _mark(value: object) -> object:
     return None
 
 
-def _generators() -> tuple[object, ...]:
-    accelerator = torch.get_device_module() if torch.accelerator.is_available() else None
-    numpy = dict(np.random.get_state(legacy=False))
-    state = {key: part.tobytes() if isinstance(part, np.ndarray) else part for key, part in numpy.pop("state").items()}
-    return _drawn(torch), _drawn(accelerator), numpy, state, random.getstate()
-
-
-def _drawn(module: Any) -> bytes | None:
-    """Return the state of the generator of a device's module, None without one."""
-    return None if module is None else bytes(module.get_rng_state().numpy())
+def _generators() -> tuple[object, object]:
+    accelerator: Any = torch.get_device_module() if torch.accelerator.is_available() else None
+    return seeding.states(), None if accelerator is None else bytes(accelerator.get_rng_state().numpy())

@@ -222,20 +222,16 @@ def _agree(found: Outputs, expected: Outputs, *, exactly: bool) -> bool:
     such as that of a bias before a normalization, has none of its own. Buffers, and what is measured of the gradient,
     have their own.
     """
-    (values, others) = (_pairs(a, b) for a, b in zip(found, expected, strict=True))
+    values, others = (_pairs(a, b) for a, b in zip(found, expected, strict=True))
     if _surely_agree(values, others, exactly=exactly):
         return True
     if exactly:
-        close = [_same(a, b) for a, b in (*values, *others)]
-    else:
-        largest = torch.stack([b.abs().amax(1) for _, b in values if b.is_floating_point()]).amax(0)
-        lost = ~largest.isfinite() & torch.stack([~a.isfinite().all(1) for a, _ in values]).any(0)
-        near = [_close(a, b, largest) for a, b in values]
-        near += [
-            _close(a, b, largest.maximum(b.abs().amax(1)) if b.is_floating_point() else largest) for a, b in others
-        ]
-        close = [lost | one for one in near]
-    return bool(torch.stack(close).all())
+        return bool(torch.stack([_same(a, b) for a, b in (*values, *others)]).all())
+    largest = torch.stack([b.abs().amax(1) for _, b in values if b.is_floating_point()]).amax(0)
+    lost = ~largest.isfinite() & torch.stack([~a.isfinite().all(1) for a, _ in values]).any(0)
+    close = [_close(a, b, largest) for a, b in values]
+    close += [_close(a, b, largest.maximum(b.abs().amax(1)) if b.is_floating_point() else largest) for a, b in others]
+    return bool((torch.stack(close).all(0) | lost).all())
 
 
 def _surely_agree(values: Pairs, others: Pairs, *, exactly: bool) -> bool:

@@ -111,10 +111,9 @@ class _Lanes:
         self.weights = Weights.of(runs, device)
         lowered = self.run.dtype is not None
         whole = Batch.of(runs, device, random=jobs[0].random, lowered=lowered, chunk=chunk, idle=idle)
-        stepped = whole.stepping(self.run.dtype)
-        self.one = stepped is whole
+        self.stepped = whole.stepping(self.run.dtype)
+        self.one = self.stepped is whole
         self.whole = replace(whole, mesa=self.mesa if self.mesa.of == "gradient" else None)
-        self.stepped = stepped
         self.scores = list(Scores.of(jobs, device, chunk or len(jobs), idle, slots))
         self.graphs = graphs
         if graphs.traces:

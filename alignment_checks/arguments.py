@@ -6,7 +6,7 @@ from typing import TypeGuard
 
 
 def is_int(value: object) -> TypeGuard[int]:
-    """Return whether a value is an int; a bool is none, though Python has it so.
+    """Return whether a value is an int; a bool does not count as one.
 
     Examples
     --------
@@ -17,7 +17,7 @@ def is_int(value: object) -> TypeGuard[int]:
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Return whether a value is an int or a float, NaN and infinities among them; a bool is neither."""
+    """Return whether a value is an int or a float, NaN and infinities included; a bool does not count."""
     return is_int(value) or isinstance(value, float)
 
 

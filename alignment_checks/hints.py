@@ -1,4 +1,4 @@
-"""What an error of the user's own code is said with: what was called with what, and how to mend it."""
+"""What is added to an error of the user's own code: what was called with what, and how to mend it."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ def under_sides(
     mesa_under: Strategy | None,
     base_under: Strategy | None,
     delta: Perturbation | None,
-    beside: Sequence[Perturbation] = (),
+    beside: Sequence[Perturbation],
 ) -> tuple[Strategy, Sides, str]:
     """Return the one strategy that was given, where its δ is applied, and what the statement calls it.
 
@@ -41,7 +41,7 @@ def under_sides(
 
 
 def to_strategy(
-    to: Strategy | None, delta: Perturbation | None, beside: Sequence[Perturbation] = ()
+    to: Strategy | None, delta: Perturbation | None, beside: Sequence[Perturbation]
 ) -> tuple[Strategy, str]:
     """Return the strategy of L′, and what the statement calls it; `beside` as in `under_sides`."""
     if (to is None) == (delta is None):

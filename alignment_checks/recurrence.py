@@ -12,6 +12,9 @@ from alignment_checks.intervals import Interval, Vector
 LINES = 1e-6
 """A spectrum is of lines where no larger part of the power is between them; weak chaos was seen to leave 3e-5."""
 
+LONGEST = 64
+"""The longest cycle that is told from a torus."""
+
 
 def birkhoff(values: Vector) -> float:
     """Return the average weighted by the bump exp(−1/(s(1−s))), s in (0, 1).
@@ -40,10 +43,10 @@ def recurrent_mean(tail: Vector, floor: float) -> Interval:
     return Interval(value, value, value).wider(5 * spread + floor)
 
 
-def period(tail: Vector, floor: float, longest: int = 64) -> int | None:
+def period(tail: Vector, floor: float) -> int | None:
     """Return the least period of a tail, or None: it comes back to within 10⁻³ of what it does in between."""
     window = tail[-min(len(tail) // 3, 4096) :]
-    for p in range(2, min(longest, len(window) // 3) + 1):
+    for p in range(2, min(LONGEST, len(window) // 3) + 1):
         amplitude = float(np.ptp(window[-p:]))
         away = float(np.abs(window[p:] - window[:-p]).max())
         if amplitude > floor and away <= floor + 1e-3 * amplitude:

@@ -20,6 +20,9 @@ BATCH = 5
 BLOCKS = 512
 """Autocorrelation is estimated on at most about this many block means."""
 
+TREND_BLOCKS = 24
+"""A trend is looked for in the means of so many blocks."""
+
 POORLY = 7
 """The error of a mean is taken to be known as poorly as from so many times fewer values than the mean is worth.
 
@@ -197,11 +200,11 @@ def _shape(values: Vector, effective: float) -> tuple[float, float]:
     return float(np.mean(scaled**3)) / float(np.sqrt(many)), float(np.mean(scaled**4)) - 3
 
 
-def has_trend(values: Vector, blocks: int = 24) -> bool:
+def has_trend(values: Vector) -> bool:
     """Return whether block means go up or down beyond what their scatter about a line explains (level 0.001)."""
-    means = np.array([part.mean() for part in np.array_split(values, blocks)])
-    rise, error = slope(np.arange(blocks, dtype=float), means)
-    return abs(rise) > student_quantile(blocks - 2, 0.9995) * error
+    means = np.array([part.mean() for part in np.array_split(values, TREND_BLOCKS)])
+    rise, error = slope(np.arange(TREND_BLOCKS, dtype=float), means)
+    return abs(rise) > student_quantile(TREND_BLOCKS - 2, 0.9995) * error
 
 
 def has_uneven_scatter(values: Vector) -> bool:

@@ -1,4 +1,4 @@
-"""What a setup is checked for before anything of it is trained: that it can be, at θ(0), on its own data."""
+"""Whether a setup can be trained at all: checked at θ(0), on its own data, before anything is trained."""
 
 from __future__ import annotations
 

@@ -129,19 +129,19 @@ def check_trajectory(trajectory: object) -> None:
         raise TypeError(f"expected a Trajectory; got {described(trajectory)}. Train one: ac.run(setup)")
 
 
-def settled(base: Series, mesa: Series, t: Steps | None = None) -> tuple[Series, Series, tuple[Outcome, ...]]:
+def settled(base: Series, mesa: Series, t: Steps) -> tuple[Series, Series, tuple[Outcome, ...]]:
     """Return the series with NaN after each divergence, and the outcome of each run.
 
     Parameters
     ----------
     base, mesa : ndarray of float64, shape (runs, records)
     t : ndarray of int64, shape (records,)
-        The recorded steps; None is every step.
+        The recorded steps.
     """
     outcomes = []
     for row in range(len(base)):
         at = divergence(base[row], mesa[row])
-        outcomes.append(Outcome(at if at is None or t is None else int(t[at])))
+        outcomes.append(Outcome(None if at is None else int(t[at])))
         if at is not None:
             base[row, at + 1 :] = mesa[row, at + 1 :] = np.nan
     return base, mesa, tuple(outcomes)

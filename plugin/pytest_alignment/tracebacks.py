@@ -45,7 +45,7 @@ def causes(error: BaseException) -> list[BaseException]:
     return found
 
 
-def trimmed(error: BaseException, *, explained: bool = False) -> TracebackType | None:
+def trimmed(error: BaseException, *, explained: bool) -> TracebackType | None:
     """Return the traceback without our frames, and what they called in between, down to the next frame of the user's.
 
     Where none follows, what we raised ends in the user's line, and what befell us, or whom we called, is shown whole.

@@ -26,6 +26,7 @@ SETUP = bowl()
 
 def recorded(base, mesa, infimum=0.0, resolution=2.0**-52):
     """Return a trajectory that records these series, shape (runs, T + 1)."""
-    base, mesa, outcomes = settled(*(np.array(series, dtype=float) for series in (base, mesa)))
+    base, mesa = (np.array(series, dtype=float) for series in (base, mesa))
+    base, mesa, outcomes = settled(base, mesa, np.arange(base.shape[1]))
     runs = tuple(Run(IDENTITY, IDENTITY, row, "loop", None, outcome, infimum) for row, outcome in enumerate(outcomes))
     return Trajectory(SETUP, base, mesa, runs, resolution, tuple)

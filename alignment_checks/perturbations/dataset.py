@@ -115,13 +115,15 @@ def _noisy(part: Tensor, sigma: float, random: torch.Generator) -> Tensor:
 
 
 def _noise_added(before: Realization, after: Realization, delta: Perturbation) -> float:  # noqa: ARG001
-    ratios = [
-        ((new - old).double() / old.double().std(0, correction=0))[..., old.double().std(0, correction=0) > 0]
-        for old, new in zip(before.inputs, after.inputs, strict=True)
-        if old.is_floating_point()
-    ]
-    every = torch.cat([ratio.reshape(-1) for ratio in ratios])
+    pairs = zip(before.inputs, after.inputs, strict=True)
+    every = torch.cat([_in_spreads(new - old, old) for old, new in pairs if old.is_floating_point()])
     return float(every.square().mean().sqrt()) if every.numel() else 0.0
+
+
+def _in_spreads(change: Tensor, old: Tensor) -> Tensor:
+    """Return changes in units of their feature's standard deviation, but for features that have none."""
+    spread = old.double().std(0, correction=0)
+    return (change.double() / spread)[..., spread > 0].reshape(-1)
 
 
 FEATURE_NOISE = Family("feature_noise", "dataset", "sigma", _add_noise, _noise_added, seeded=True)

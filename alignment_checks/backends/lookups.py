@@ -2,7 +2,7 @@
 
 Where there are more examples than tokens, each row would be multiplied as often as it is looked up. On the way back,
 what comes to each row is added up before it is multiplied. The gradients of two token models of 27 tokens, of 32 and of
-128 hidden units, take 0.71 and 0.55 of the time for it, on one core and in float32.
+128 hidden units, take 0.78 and 0.68 of the time for it, on one core and in float32.
 """
 
 from __future__ import annotations

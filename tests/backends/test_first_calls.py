@@ -75,7 +75,8 @@ class Elements(Centered):
 
     def mean_of(self, x):
         if not self.mean.any():
-            self.mean[:] = x.mean(0) + 1
+            mean = x.mean(0) + 1
+            self.mean[:] = mean if isinstance(self.mean, torch.Tensor) else mean.numpy()
         return torch.as_tensor(self.mean)
 
 

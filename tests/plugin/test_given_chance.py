@@ -106,7 +106,7 @@ WILD = """
 
 def test_what_its_seeds_leave_open_is_looked_at_again_on_others(suite, run):
     """Of eight seeds, one is wild; of the next eight, none is."""
-    suite("counting", "noisy", WILD.replace("SEEDS", "[2]"))
+    suite("counting", "noisy", WILD.replace("SEEDS", "[2]").replace("@FEW", "@settings(FEW, max_examples=24)"))
     run().assert_outcomes(failed=1)
     suite("counting", "noisy", WILD.replace("SEEDS", "[2]").replace("@FEW", "@settings(FEW, max_examples=6)"))
     run().assert_outcomes(passed=1)

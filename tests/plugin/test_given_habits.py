@@ -24,7 +24,7 @@ def test_explicit_examples(suite, run, stored, written):
     )
     result = run()
     result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["*ailing explicit example: test_fails(*"])
+    result.stdout.fnmatch_lines(["*explicit example: test_fails(*"])
     assert len(stored()) == 1
 
 
@@ -49,8 +49,8 @@ def test_assume_note_event_and_statistics(suite, run):
     result = run("--hypothesis-show-statistics")
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["E*my note"])
-    result.stdout.fnmatch_lines(["*12 passing test cases, 0 failing*", "*drawn"][1:])
-    result.stdout.fnmatch_lines(["*- 12 passing, 0 failing*"])
+    result.stdout.fnmatch_lines(["*drawn"])
+    result.stdout.re_match_lines([r".*- 12 passing( examples)?, 0 failing"])  # Hypothesis 6.140 says "examples"
 
 
 def test_profiles_hold(suite, run, written):

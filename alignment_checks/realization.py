@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from alignment_checks.as_found import as_found
 from alignment_checks.copies import copied
 from alignment_checks.drawing import EVALUATION, Randomness, drawing, drawing_of, observed, seed_of
 from alignment_checks.hints import MODEL, explained
 from alignment_checks.inner_state import inner_state
-from alignment_checks.objectives import Loss, Objective, as_found
+from alignment_checks.objectives import Loss, Objective
 from alignment_checks.placement import placed
 from alignment_checks.seeding import derive, isolated
 from alignment_checks.training import OptimizerFactory, SchedulerFactory, TrainingSetup

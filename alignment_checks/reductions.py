@@ -7,7 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from alignment_checks.objectives import BaseObjective, Objective, as_found
+from alignment_checks.as_found import as_found
+from alignment_checks.objectives import BaseObjective, Objective
 from alignment_checks.placement import placed
 from alignment_checks.realization import CPU
 from alignment_checks.seeding import derive, isolated

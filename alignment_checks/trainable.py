@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from alignment_checks.as_found import as_found
 from alignment_checks.copies import copied
 from alignment_checks.drawing import Randomness
 from alignment_checks.hints import OPTIMIZER, PARAMETERS, UNCOPIED, explained, form, forms, input_hint, target_hint
-from alignment_checks.objectives import as_found, mixed_in
+from alignment_checks.objectives import mixed_in
 from alignment_checks.operations import has_branches, has_functions, leaves
 from alignment_checks.placement import placed
 from alignment_checks.realization import CPU, Realization, called, loss_of, made, randomness, realize

@@ -8,6 +8,7 @@ from functools import partial
 
 import torch
 
+from alignment_checks.as_found import as_found
 from alignment_checks.backends import batches, loop, plan
 from alignment_checks.backends.footprint import Footprint, footprint
 from alignment_checks.backends.graphs import Graphs
@@ -20,7 +21,7 @@ from alignment_checks.backends.stepping.hyperparameters import factories, option
 from alignment_checks.backends.stepping.refusal import NoLanesError, Refused
 from alignment_checks.backends.workers import shared_out
 from alignment_checks.drawing import Randomness
-from alignment_checks.objectives import as_found, known_by
+from alignment_checks.objectives import known_by
 from alignment_checks.realization import start
 from alignment_checks.surveys import Surveys
 

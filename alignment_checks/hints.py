@@ -66,6 +66,16 @@ def explained(what: str, hint: str) -> Iterator[None]:
         raise kind(f"{what}: {said}. {hint}") from error
 
 
+@contextmanager
+def noted(note: str) -> Iterator[None]:
+    """Add a note to what is raised within. It stays what it is: a test may expect it of some δ."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(note)
+        raise
+
+
 def forms(tensors: tuple[Tensor, ...]) -> str:
     """Return what a model is called with, in words for people."""
     return f"inputs of {', '.join(map(form, tensors))}" if tensors else "no inputs (data=None)"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,7 +14,7 @@ from alignment_checks.as_found import as_found
 from alignment_checks.copies import copied
 from alignment_checks.drawing import Randomness
 from alignment_checks.hints import OPTIMIZER, PARAMETERS, UNCOPIED, explained, form, forms, input_hint, target_hint
-from alignment_checks.objectives import mixed_in
+from alignment_checks.objectives import BaseObjective, mixed_in
 from alignment_checks.operations import has_branches, has_functions, leaves
 from alignment_checks.placement import placed
 from alignment_checks.realization import CPU, Realization, called, loss_of, made, randomness, realize
@@ -178,16 +179,47 @@ def check_changes(run: Realization) -> None:
     ------
     TypeError, ValueError
     """
-    seed = derive("run", run.seed)
-    with isolated(seed), as_found(run.objective), torch.no_grad():
-        outputs = called(run, copied(run.module))
-        came = f"outputs of {form(outputs)} and targets of {form(run.targets)}"
-        for other in filter(None, map(mixed_in, run.objective.changes)):
-            with explained(f"{_OTHER} cannot be called with {came}", target_hint(outputs)):
-                value = placed(other, CPU)(outputs, run.targets)
-            check_reduction(other, outputs, run.targets, _check_form(value, outputs, run.examples, _OTHER), _OTHER)
-        with explained(f"the perturbed objective cannot be computed of {came}", target_hint(outputs)):
-            loss_of(run)(outputs, run.targets, run.parameters)
+    for other in filter(None, map(mixed_in, run.objective.changes)):
+        if not bool(_mixed(other, run).isfinite().all()):
+            _check_finite(other, realize(run.setup, run.setup.seed))
+    with _at_start(run) as here:
+        outputs = called(here, copied(here.module))
+        with explained(f"the perturbed objective cannot be computed of {_came(run, outputs)}", target_hint(outputs)):
+            loss_of(here)(outputs, here.targets, here.parameters)
+
+
+def _mixed(other: BaseObjective, run: Realization) -> Tensor:
+    """Return what an objective that is mixed in gives at θ(0); raise if it is no loss."""
+    with _at_start(run) as here:
+        outputs = called(here, copied(here.module))
+        with explained(f"{_OTHER} cannot be called with {_came(run, outputs)}", target_hint(outputs)):
+            value = placed(other, CPU)(outputs, here.targets)
+        check_reduction(other, outputs, here.targets, _check_form(value, outputs, run.examples, _OTHER), _OTHER)
+    return value.detach()
+
+
+def _check_finite(other: BaseObjective, unperturbed: Realization) -> None:
+    """Raise where no perturbation beside it is what makes an objective that is mixed in NaN or infinite."""
+    value = _mixed(other, unperturbed)
+    if not bool(value.isfinite().all()):
+        raise ValueError(
+            f"{_OTHER} is {float(value.double().mean())} at t = 0 on the unperturbed setup; expected finite losses. "
+            "Look at what it takes of the outputs: a logarithm or a quotient of 0, say"
+        )
+
+
+@contextmanager
+def _at_start(run: Realization) -> Iterator[Realization]:
+    """Give a run at θ(0) as training has it, whose weights take gradients, and leave nothing of it changed."""
+    own = isolated(derive("run", run.seed)), as_found(run.objective)
+    with torch.inference_mode(mode=False), torch.enable_grad(), own[0], own[1]:
+        data = None if run.data is None else tuple(part.clone() for part in run.data)
+        weights = {name: value.clone().requires_grad_() for name, value in run.parameters.items()}
+        yield replace(run, data=data, parameters=weights)
+
+
+def _came(run: Realization, outputs: object) -> str:
+    return f"outputs of {form(outputs)} and targets of {form(run.targets)}"
 
 
 _OTHER = "`other(outputs, targets)` of objective_mix"
@@ -255,7 +287,7 @@ def _evaluated(run: Realization, spare: nn.Module) -> tuple[Tensor, Tensor, bool
     with isolated(seed), as_found(run.objective):
         with explained(f"the model cannot be called with {forms(run.inputs)}", input_hint(run.inputs, run.parameters)):
             outputs = called(run, spare)
-        came = f"outputs of {form(outputs)} and targets of {form(run.targets)}"
+        came = _came(run, outputs)
         with explained(f"`objective(outputs, targets)` cannot be called with {came}", target_hint(outputs)):
             value = placed(run.objective.function, CPU)(outputs, run.targets)
         draws = moved_from(seed)

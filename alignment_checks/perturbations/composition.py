@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
 from alignment_checks.fingerprints import named
-from alignment_checks.hints import REALIZATION, explained
+from alignment_checks.hints import REALIZATION, noted
 from alignment_checks.inner_state import inner_state
 from alignment_checks.perturbations.family import Family, Named, as_asked, drawn, draws_whole, marked_whole, positive
 from alignment_checks.perturbations.value import IDENTITY, Perturbation
@@ -109,7 +109,7 @@ def custom(name: str, apply: Effect, max_magnitude: float) -> SearchStrategy[Per
 
 def _apply_custom(run: Realization, delta: Perturbation) -> Realization:
     name = dict(delta.options)["name"]
-    with explained(f"custom {name!r}: `apply(realization, magnitude, generator)` cannot be called", REALIZATION):
+    with noted(f"raised by custom {name!r}: `apply(realization, magnitude, generator)`. {REALIZATION}"):
         result = delta.payload(run, delta.magnitude, delta.generator())
     if not isinstance(result, Realization):
         raise TypeError(

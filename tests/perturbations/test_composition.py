@@ -176,10 +176,23 @@ def test_custom_that_returns_no_realization_is_refused(blobs):
         delta.applied(realize(blobs, 0))
 
 
-def test_what_custom_raises_says_what_was_called(blobs):
+@pytest.mark.parametrize("error", [RuntimeError("not so far"), ValueError("no"), UserWarning("beware")], ids=repr)
+def test_what_custom_raises_stays_what_it_is_and_says_who_raised_it(blobs, error):
+    def odd(run, magnitude, generator):
+        raise error
+
+    delta = find(pt.custom("odd", odd, max_magnitude=2)).at(1.0)
+    with pytest.raises(type(error)) as caught:
+        delta.applied(realize(blobs, 0))
+    assert caught.value is error
+    assert error.__notes__[-1].startswith("raised by custom 'odd': `apply(realization, magnitude, generator)`. It")
+
+
+def test_a_custom_that_takes_other_arguments_is_told_which_it_gets(blobs):
     delta = find(pt.custom("short", lambda run, magnitude: run, max_magnitude=2)).at(1.0)
-    said = r"custom 'short': `apply\(realization, magnitude, generator\)` cannot be called: TypeError: .*dataclasses"
-    with pytest.raises(TypeError, match=said):
+    with pytest.raises(
+        TypeError, match=r"takes 2 positional arguments(?s:.*)'short': `apply\(realization, magnitude, "
+    ):
         delta.applied(realize(blobs, 0))
 
 

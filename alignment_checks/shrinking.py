@@ -184,15 +184,17 @@ class Shrinking:
     def _tries(self, lines: Sequence[Line]) -> list[tuple[Line, list[dict[int, float]]]]:
         """Return the moves to judge along each line: as many as fit a round; fewer beside other seeds."""
         going = [line for line in lines if not line.resolved(self.resolution)]
-        beside = len(self._nearly(self._smallest())) if going else 0
+        lowered = [self._lowered(line) for line in lines]
+        beside = len(self._nearly(self._smallest())) * bool(going) + sum(map(len, lowered))
         share = (self.plan.width - beside) // max(1, len(going))
         if any(self._reseedable(line.delta) for line in going):
             share = min(share, self.plan.rungs, self._left_by_seeds(going))
-        return [(line, [*self._lowered(line), *self._rungs(line, share)]) for line in lines]
+        return [(line, [*low, *self._rungs(line, share)]) for line, low in zip(lines, lowered, strict=True)]
 
     def _lowered(self, line: Line) -> list[dict[int, float]]:
-        """Return the moves of one part to the least magnitude that was drawn: a filter may ask for no less."""
-        return [] if self.domain.whole else self._allowed(line, line.lowered(self.domain.least))
+        """Return the moves of parts to 0, or to the least magnitude that was drawn: a filter may ask for no less."""
+        moves = [*line.dropped(self.resolution), *([] if self.domain.whole else line.lowered(self.domain.least))]
+        return [move for move in self._allowed(line, moves) if line.moved(move) not in self.state.known]
 
     def _left_by_seeds(self, going: Sequence[Line]) -> int:
         """Return how many rungs may be tried before all seeds were, which tell where the least of them fails.

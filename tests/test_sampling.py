@@ -8,7 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from alignment_checks import perturbations as pt
-from alignment_checks.lines import Bound, Line, crossings, ladder
+from alignment_checks.ladders import Bound, crossings, ladder
+from alignment_checks.lines import Line
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.perturbations.composition import assembled
 from alignment_checks.perturbations.value import FAINT

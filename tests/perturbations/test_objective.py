@@ -14,7 +14,6 @@ import alignment_checks as ac
 from alignment_checks import perturbations as pt
 from alignment_checks.objectives import Objective
 from alignment_checks.perturbations import IDENTITY, Perturbation
-from alignment_checks.perturbations.composition import assembled
 from alignment_checks.realization import realize
 
 few = settings(max_examples=20, deadline=None)
@@ -116,25 +115,6 @@ def test_an_other_may_be_what_only_scores(blobs):
     mixed = drawn(pt.objective_mix(wrong)).at(1.0)
     scored = ac.run(blobs, [IDENTITY], base=[mixed]).base[0]
     assert scored[0] * 24 == round(scored[0] * 24)
-
-
-def undefined(outputs, targets):
-    return outputs.sum(1) * float("nan")
-
-
-@pytest.mark.parametrize("check", [ac.check_alignment_generalizes, ac.check_capability_generalizes])
-def test_an_other_without_a_number_at_the_start_is_refused_as_an_objective_is(blobs, check):
-    with pytest.raises(ValueError, match=r"objective_mix is nan at t = 0 on the unperturbed setup; expected finite"):
-        check(blobs, to=pt.objective_mix(undefined), rtol=0.1, examples=3)
-
-
-def test_an_other_that_another_perturbation_makes_infinite_is_a_finding(blobs):
-    def steep(outputs, targets):
-        return (outputs.square().sum(1)).exp()
-
-    both = pt.compose(pt.init_gain(max_log2=9), pt.objective_mix(steep))
-    gain, mix = find(both, lambda delta: len(delta.parts) == 2, settings=settings(database=None)).parts
-    assert ac.run(blobs, [assembled([gain.at(9.0), mix.at(1.0)])]).runs[0].outcome.diverged_at == 0
 
 
 def penalized(outputs, targets):

@@ -202,16 +202,17 @@ def along(paths: Sequence[Path], base: Sequence[Perturbation], *, device: str = 
     setup, where = paths[0].job.train.setup, resolved(device)
     rows = rows_of(setup, [IDENTITY] * len(base), base, [path.job.train.seed for path in paths])
     with isolated(derive("runs"), starts_over=True), reproducible(where):
-        columns = [_scored_along(path, base, where) for path in paths]
+        surveys = Surveys()
+        columns = [_scored_along(path, base, where, surveys) for path in paths]
     found = [column[index] for index in range(len(base)) for column in columns]
     return _trajectory(setup, rows, found, lambda: tuple(f.end for f in found if f.end is not None))
 
 
-def _scored_along(path: Path, base: Sequence[Perturbation], device: torch.device) -> list[_Found]:
+def _scored_along(path: Path, base: Sequence[Perturbation], device: torch.device, surveys: Surveys) -> list[_Found]:
     plain = path.job.train
     scores = [score_of(delta, plain, plain) for delta in base]
     changed = [score for score in scores if score is not None]
-    _check_objectives(changed, Surveys())
+    _check_objectives(changed, surveys)
     series = iter(scored_along(path, changed, device)) if changed else iter(())
     rows = [path.record.base[0] if score is None else next(series) for score in scores]
     return [

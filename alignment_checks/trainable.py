@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -109,10 +108,9 @@ def _check_hooks(module: nn.Module) -> None:
 
 def _survey(first: Realization) -> Surveyed:
     with torch.inference_mode(mode=False), torch.enable_grad():  # as in training, whoever calls
-        copies = () if first.data is None else tuple(part.clone() for part in first.data)
+        run = _with_leaves(first)
+        copies, weights = run.data or (), run.parameters
         versions = [copy._version for copy in copies]  # not 0, of a tensor that was made under inference mode
-        weights = {name: value.clone().requires_grad_() for name, value in first.parameters.items()}
-        run = replace(first, data=copies or None, parameters=weights)
         with explained("the model cannot be copied by copy.deepcopy, as it is for each run", UNCOPIED):
             spare = copied(first.module)
         outputs, value, draws = _evaluated(run, spare)
@@ -179,7 +177,9 @@ def check_changes(run: Realization) -> None:
     ------
     TypeError, ValueError
     """
-    with _at_start(run) as here:
+    seed = derive("run", run.seed)
+    with torch.inference_mode(mode=False), torch.enable_grad(), isolated(seed), as_found(run.objective):
+        here = _with_leaves(run)
         outputs = called(here, copied(here.module))
         came = _came(run, outputs)
         for other in filter(None, map(mixed_in, run.objective.changes)):
@@ -190,14 +190,11 @@ def check_changes(run: Realization) -> None:
             loss_of(here)(outputs, here.targets, here.parameters)
 
 
-@contextmanager
-def _at_start(run: Realization) -> Iterator[Realization]:
-    """Give a run at θ(0) as training has it, whose weights take gradients, and leave nothing of it changed."""
-    own = isolated(derive("run", run.seed)), as_found(run.objective)
-    with torch.inference_mode(mode=False), torch.enable_grad(), own[0], own[1]:
-        data = None if run.data is None else tuple(part.clone() for part in run.data)
-        weights = {name: value.clone().requires_grad_() for name, value in run.parameters.items()}
-        yield replace(run, data=data, parameters=weights)
+def _with_leaves(run: Realization) -> Realization:
+    """Return a run with copies of its data, and of its weights, which take gradients."""
+    data = None if run.data is None else tuple(part.clone() for part in run.data)
+    weights = {name: value.clone().requires_grad_() for name, value in run.parameters.items()}
+    return replace(run, data=data, parameters=weights)
 
 
 def _came(run: Realization, outputs: object) -> str:

@@ -20,7 +20,7 @@ from alignment_checks.checks import (
     check_strongly_aligned,
 )
 from alignment_checks.findings import Finding
-from alignment_checks.judgement import Status
+from alignment_checks.inference.judgement import Status
 from alignment_checks.limits import Estimate, Regime, alignment_factor_limit, capability_limit
 from alignment_checks.measures import alignment_factor, capability, correlation, improvement
 from alignment_checks.objectives import (
@@ -33,8 +33,8 @@ from alignment_checks.objectives import (
     step_l1,
 )
 from alignment_checks.perturbations import Perturbation
-from alignment_checks.realization import Realization
 from alignment_checks.runs import run
+from alignment_checks.setups.realization import Realization
 from alignment_checks.training import TrainingSetup, landscape
 from alignment_checks.trajectory import Trajectory
 from alignment_checks.verdict import AlignmentViolation, Inconclusive, Verdict

@@ -1,6 +1,6 @@
 """The properties: each one run → measure → judge. A failed property is a result here, not an exception.
 
-The keywords that are common to all of them are those of `alignment_checks.options.Judging`.
+The keywords that are common to all of them are those of `alignment_checks.properties.options.Judging`.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from typing import Unpack
 from hypothesis import strategies as st
 
 from alignment_checks.arguments import is_int
-from alignment_checks.comparison import compared, different
-from alignment_checks.judgement import Judgement
-from alignment_checks.judging import bearable, close, either, high
-from alignment_checks.keywords import to_strategy, under_sides
-from alignment_checks.options import Judging, Options, Strategy, check_number, shortest
+from alignment_checks.inference.judgement import Judgement
+from alignment_checks.inference.quantities import Quantity
+from alignment_checks.inference.readings import Reading
 from alignment_checks.perturbations import IDENTITY, Perturbation
-from alignment_checks.properties import Property, robust
-from alignment_checks.quantities import Quantity
-from alignment_checks.readings import Reading
-from alignment_checks.sides import BOTH, RESCORED, RETRAINED
+from alignment_checks.properties.comparison import compared, different
+from alignment_checks.properties.judging import bearable, close, either, high
+from alignment_checks.properties.keywords import to_strategy, under_sides
+from alignment_checks.properties.options import Judging, Options, Strategy, check_number, shortest
+from alignment_checks.properties.searched import Property, robust
+from alignment_checks.properties.sides import BOTH, RESCORED, RETRAINED
 from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import Verdict
 
@@ -49,7 +49,7 @@ def check_capability_robust(
     delta : Perturbation
         One drawn perturbation instead of a strategy, for tests that use `@given` themselves.
     **judging
-        See `alignment_checks.options.Judging`.
+        See `alignment_checks.properties.options.Judging`.
 
     Returns
     -------
@@ -120,7 +120,7 @@ def check_capability_generalizes(
     delta : Perturbation
         One drawn perturbation instead.
     **judging
-        See `alignment_checks.options.Judging`. Dimensionless unless `normalized=False`.
+        See `alignment_checks.properties.options.Judging`. Dimensionless unless `normalized=False`.
 
     Examples
     --------
@@ -179,7 +179,7 @@ def check_inner_aligned(
     floor : float
         The smallest α that counts as high, in the form that `normalized` says.
     **judging
-        See `alignment_checks.options.Judging`.
+        See `alignment_checks.properties.options.Judging`.
     """
     options = Options.of_keywords(judging).undivided(ALPHA).alone(delta)
     strategy, sides, words = under_sides(under, mesa_under, base_under, delta, options.beside)
@@ -222,8 +222,8 @@ def check_strongly_aligned(
     under, delta
         As in `check_capability_robust`; None checks the unperturbed setup alone.
     **judging
-        See `alignment_checks.options.Judging`; `rtol` and `atol` say by how much L may be above those bounds: nothing,
-        unless said.
+        See `alignment_checks.properties.options.Judging`; `rtol` and `atol` say by how much L may be above those
+        bounds: nothing, unless said.
 
     Examples
     --------
@@ -269,7 +269,7 @@ def check_more_capable(a: TrainingSetup, *, than: TrainingSetup, **judging: Unpa
     ----------
     a, than : TrainingSetup
     **judging
-        See `alignment_checks.options.Judging`; `rtol` and `atol` say by how much a has to be ahead.
+        See `alignment_checks.properties.options.Judging`; `rtol` and `atol` say by how much a has to be ahead.
 
     Examples
     --------

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from alignment_checks.inference.quantities import off_by
 from alignment_checks.perturbations import Perturbation
-from alignment_checks.quantities import off_by
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alignment_checks import ratios
-from alignment_checks.endpoints import TOLERANCE, Endpoint, endpoint, last_change
-from alignment_checks.intervals import Ends, Interval, Vector
+from alignment_checks.asymptotics import ratios
+from alignment_checks.asymptotics.endpoints import TOLERANCE, Endpoint, endpoint, last_change
+from alignment_checks.asymptotics.intervals import Ends, Interval, Vector
+from alignment_checks.asymptotics.regimes import Outlook, Regime, more_steps, nowhere, outlook, rounding, together
 from alignment_checks.measures import Side, infimum
-from alignment_checks.regimes import Outlook, Regime, more_steps, nowhere, outlook, rounding, together
 from alignment_checks.trajectory import Trajectory, check_trajectory
 
 __all__ = ["Estimate", "Regime", "alignment_factor_limit", "capability_limit"]
@@ -40,8 +40,8 @@ class Estimate:
     method : str
         How it was found, or why there is none; of a run that diverged, at which step.
     stricter : tuple of (float, float)
-        `low` and `high` at each of `alignment_checks.intervals.LEVELS`, the first 95 %, of what is stationary; else
-        empty. The worst of many is told from chance by these.
+        `low` and `high` at each of `alignment_checks.asymptotics.intervals.LEVELS`, the first 95 %, of what is
+        stationary; else empty. The worst of many is told from chance by these.
     remark : str
         What its endpoint tells beside: that it is at a saddle, or that curvature could not be seen. Else empty.
     """

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from alignment_checks.placement import placed
+from alignment_checks.inspection.placement import placed
 
 Tensors = Mapping[str, Tensor]
 BaseObjective = Callable[[Any, Any], Tensor]

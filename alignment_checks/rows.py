@@ -8,9 +8,9 @@ from numbers import Integral
 from typing import TypeVar
 
 from alignment_checks.arguments import described
-from alignment_checks.fingerprints import fingerprint
 from alignment_checks.perturbations import IDENTITY, Perturbation
-from alignment_checks.realization import Realization, realize, sharing
+from alignment_checks.setups.fingerprints import fingerprint
+from alignment_checks.setups.realization import Realization, realize, sharing
 from alignment_checks.training import TrainingSetup, check_setup
 
 T = TypeVar("T")

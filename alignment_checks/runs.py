@@ -18,13 +18,13 @@ from alignment_checks.backends.path import along as scored_along
 from alignment_checks.backends.path import follow as path_of
 from alignment_checks.backends.path import size as path_size
 from alignment_checks.backends.reproducible import reproducible
-from alignment_checks.devices import check_float64, resolved
 from alignment_checks.perturbations import IDENTITY, Perturbation
-from alignment_checks.realization import Realization, realize
+from alignment_checks.randomness.seeding import derive, isolated
 from alignment_checks.rows import Row, rows_of, score_of, work_of
-from alignment_checks.seeding import derive, isolated
-from alignment_checks.surveys import Surveys
-from alignment_checks.trainable import Surveyed, check_changes, surveyed
+from alignment_checks.setups.devices import check_float64, resolved
+from alignment_checks.setups.realization import Realization, realize
+from alignment_checks.setups.surveys import Surveys
+from alignment_checks.setups.trainable import Surveyed, check_changes, surveyed
 from alignment_checks.training import TrainingSetup
 from alignment_checks.trajectory import End, Run, Series, Trajectory, settled
 

@@ -15,17 +15,17 @@ from hypothesis.errors import Unsatisfiable
 from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, HypothesisProvider
 from hypothesis.strategies import SearchStrategy
 
-from alignment_checks.adversary import pursue_worst
-from alignment_checks.chance import LEVEL, Chance
-from alignment_checks.confirmation import Confirmation, Searched
-from alignment_checks.knowledge import Evaluate, Knowledge
+from alignment_checks.exploration.adversary import pursue_worst
+from alignment_checks.exploration.confirmation import Confirmation, Searched
+from alignment_checks.exploration.knowledge import Evaluate, Knowledge
+from alignment_checks.exploration.progress import Budget, OutOfTimeError, Watch
+from alignment_checks.exploration.rounds import WIDE, Plan
+from alignment_checks.exploration.sampling import Domain, corners, randomness, spread
+from alignment_checks.exploration.shrinking import ROUNDS, Shrinking
+from alignment_checks.inference.chance import LEVEL, Chance
 from alignment_checks.perturbations import IDENTITY, Perturbation, reattached
 from alignment_checks.perturbations.family import draws_whole
-from alignment_checks.progress import Budget, OutOfTimeError, Watch
-from alignment_checks.rounds import WIDE, Plan
-from alignment_checks.sameness import alike
-from alignment_checks.sampling import Domain, corners, randomness, spread
-from alignment_checks.shrinking import ROUNDS, Shrinking
+from alignment_checks.setups.sameness import alike
 
 DONORS = 10
 """Draws from which a stored perturbation gets back what it lost on its way through a file."""

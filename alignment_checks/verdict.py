@@ -10,10 +10,10 @@ from itertools import zip_longest
 from typing import Any, NoReturn
 
 from alignment_checks.findings import Finding, Point, sparkline
-from alignment_checks.judgement import Status
+from alignment_checks.inference.judgement import Status
+from alignment_checks.inference.quantities import telling
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.perturbations.composition import acting
-from alignment_checks.quantities import telling
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from cases.judgement import FAIL, INCONCLUSIVE, PASS, SPREAD, WORSE, number, pai
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignment_checks.judgement import Tolerance, better, bounded
+from alignment_checks.inference.judgement import Tolerance, better, bounded
 
 # -------------------------------------------------------------------------------------------- bounds, and being better
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
 from alignment_checks.perturbations import IDENTITY, Perturbation
-from alignment_checks.realization import realize
+from alignment_checks.setups.realization import realize
 
 # ------------------------------------------------------------------------------ definition 3: boundaries in closed form
 

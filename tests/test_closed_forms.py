@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import alignment_checks as ac
-from alignment_checks.realization import realize
+from alignment_checks.setups.realization import realize
 
 
 def geometric(ratio, steps):

@@ -12,10 +12,10 @@ from cases.search import GAIN, MOST_LAUNCHES, NOISE, Graded
 
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
+from alignment_checks.exploration.knowledge import line_of
+from alignment_checks.exploration.rounds import FRUGAL, WIDE
 from alignment_checks.findings import Point
-from alignment_checks.knowledge import line_of
 from alignment_checks.perturbations import Perturbation
-from alignment_checks.rounds import FRUGAL, WIDE
 from alignment_checks.search import search
 
 BOWL = ac.landscape(lambda x: x.square().sum(), [1.0], optimizer=partial(torch.optim.SGD, lr=0.1), steps=20)

@@ -10,15 +10,15 @@ from cases.search import NOISE, Planted
 
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
-from alignment_checks.confirmation import LOOKS, SURE
-from alignment_checks.judgement import Judgement, Status, Tolerance, approximately
-from alignment_checks.judging import either, high, improving
+from alignment_checks.exploration.confirmation import LOOKS, SURE
+from alignment_checks.exploration.progress import Budget
+from alignment_checks.inference.judgement import Judgement, Status, Tolerance, approximately
+from alignment_checks.inference.quantities import Quantity
+from alignment_checks.inference.readings import Ratio, Reading
 from alignment_checks.perturbations import Perturbation
-from alignment_checks.progress import Budget
-from alignment_checks.quantities import Quantity
-from alignment_checks.readings import Ratio, Reading
+from alignment_checks.properties.judging import either, high, improving
+from alignment_checks.properties.wording import doubts
 from alignment_checks.search import search
-from alignment_checks.wording import doubts
 
 PASS, FAIL, INCONCLUSIVE = Status.PASS, Status.FAIL, Status.INCONCLUSIVE
 HOLDS = Judgement(PASS, 1.0, 1.0, 0.0, 0.1, 0.0, p_inside=1e-4)

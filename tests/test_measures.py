@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
+from alignment_checks.inference.readings import readings
 from alignment_checks.perturbations import IDENTITY
-from alignment_checks.readings import readings
 from alignment_checks.search import drawn
 
 # ----------------------------------------------------------------------------------------------------- laws of numbers

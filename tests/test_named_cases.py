@@ -13,9 +13,9 @@ from torch.optim.lr_scheduler import ExponentialLR
 
 import alignment_checks as ac
 from alignment_checks import Regime
-from alignment_checks.memory import Memory
 from alignment_checks.objectives import MesaObjective, Tensors
 from alignment_checks.perturbations import IDENTITY, Perturbation
+from alignment_checks.properties.memory import Memory
 from alignment_checks.verdict import Verdict
 
 SGD = torch.optim.SGD

@@ -8,8 +8,8 @@ import pytest
 import torch
 from cases.limits import bowl, descent, has_no_number, holds, limits
 
+from alignment_checks.asymptotics.ratios import fieller
 from alignment_checks.limits import Regime, alignment_factor_limit, capability_limit
-from alignment_checks.ratios import fieller
 from alignment_checks.trajectory import Trajectory
 
 

@@ -12,9 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import alignment_checks as ac
+from alignment_checks.asymptotics.regimes import outlook
 from alignment_checks.measures import quadrature
 from alignment_checks.perturbations import IDENTITY, Perturbation
-from alignment_checks.regimes import outlook
 from alignment_checks.runs import along, follow
 from alignment_checks.trajectory import Run, Trajectory, settled
 

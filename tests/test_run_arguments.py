@@ -9,10 +9,10 @@ from cases.counted import Counted
 from hypothesis import find
 
 import alignment_checks as ac
-from alignment_checks import devices
 from alignment_checks import perturbations as pt
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.perturbations.composition import assembled
+from alignment_checks.setups import devices
 
 NONE = Perturbation("label_noise", 1e-9, 0.5, 1)
 

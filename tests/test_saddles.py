@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 from torch.optim import SGD
 
 import alignment_checks as ac
-from alignment_checks.endpoints import endpoint
+from alignment_checks.asymptotics.endpoints import endpoint
 from alignment_checks.limits import Regime, capability_limit
 
 

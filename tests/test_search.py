@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignment_checks import perturbations as pt
-from alignment_checks.judgement import Judgement, Status
+from alignment_checks.inference.judgement import Judgement, Status
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.search import drawn, search
 

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import alignment_checks as ac
 from alignment_checks.perturbations import Perturbation
-from alignment_checks.realization import realize
-from alignment_checks.trainable import checked
+from alignment_checks.setups.realization import realize
+from alignment_checks.setups.trainable import checked
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from functools import partial
 import torch
 
 from alignment_checks.backends import lanes, plan
+from alignment_checks.backends.compilation.graphs import Graphs, NotCompiled, NotTraced
 from alignment_checks.backends.footprint import Footprint
-from alignment_checks.backends.graphs import Graphs, NotCompiled, NotTraced
 from alignment_checks.backends.job import Job, Record, because
 from alignment_checks.backends.layouts import Slots
 from alignment_checks.backends.stepping.apart import ApartRefused, Ways

@@ -8,10 +8,9 @@ from functools import partial
 
 import torch
 
-from alignment_checks.as_found import as_found
 from alignment_checks.backends import batches, loop, plan
+from alignment_checks.backends.compilation.graphs import Graphs
 from alignment_checks.backends.footprint import Footprint, footprint
-from alignment_checks.backends.graphs import Graphs
 from alignment_checks.backends.job import Job, Record
 from alignment_checks.backends.layouts import at_own_slots, consecutive, structure
 from alignment_checks.backends.remembering import leaves_tensors
@@ -20,10 +19,11 @@ from alignment_checks.backends.slots import layout, slots_matter
 from alignment_checks.backends.stepping.hyperparameters import factories, options_of
 from alignment_checks.backends.stepping.refusal import NoLanesError, Refused
 from alignment_checks.backends.workers import shared_out
-from alignment_checks.drawing import Randomness
 from alignment_checks.objectives import known_by
-from alignment_checks.realization import start
-from alignment_checks.surveys import Surveys
+from alignment_checks.randomness.drawing import Randomness
+from alignment_checks.setups.as_found import as_found
+from alignment_checks.setups.realization import start
+from alignment_checks.setups.surveys import Surveys
 
 ASKED = "asked for"
 TOO_FEW = "too few runs of this structure to be faster in lanes"

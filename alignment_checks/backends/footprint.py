@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from alignment_checks import seeding
-from alignment_checks.as_found import as_found
 from alignment_checks.backends.remembering import Left, equal, remembers
 from alignment_checks.backends.writes import Writes, memory_of
-from alignment_checks.copies import copied
-from alignment_checks.inner_state import inner_state
+from alignment_checks.inspection.copies import copied
+from alignment_checks.inspection.inner_state import inner_state
+from alignment_checks.inspection.operations import has_branches, operations
 from alignment_checks.objectives import Tensors
-from alignment_checks.operations import has_branches, operations
-from alignment_checks.realization import Realization, loss_of
+from alignment_checks.randomness import seeding
+from alignment_checks.setups.as_found import as_found
+from alignment_checks.setups.realization import Realization, loss_of
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from alignment_checks import seeding
 from alignment_checks.backends.job import Job
 from alignment_checks.backends.snapshot import Snapshot
 from alignment_checks.backends.writes import Writes
-from alignment_checks.copies import copied
-from alignment_checks.drawing import EVALUATION, Randomness, drawing
-from alignment_checks.placement import placed
-from alignment_checks.realization import Realization
+from alignment_checks.inspection.copies import copied
+from alignment_checks.inspection.placement import placed
+from alignment_checks.randomness import seeding
+from alignment_checks.randomness.drawing import EVALUATION, Randomness, drawing
+from alignment_checks.setups.realization import Realization
 
 
 def on_device(run: Realization, device: torch.device) -> Realization:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from alignment_checks.drawing import Randomness, drawing_of
-from alignment_checks.realization import Realization
+from alignment_checks.randomness.drawing import Randomness, drawing_of
+from alignment_checks.setups.realization import Realization
 from alignment_checks.trajectory import End, Series, divergence
 
 

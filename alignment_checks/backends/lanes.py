@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from alignment_checks import seeding
 from alignment_checks.backends.allocation import keep_freed
-from alignment_checks.backends.graphs import Graphs, NotCompiled, NotTraced
+from alignment_checks.backends.compilation.graphs import Graphs, NotCompiled, NotTraced
 from alignment_checks.backends.job import Job, Record, as_lost, is_lost, on_host
 from alignment_checks.backends.lost import Lost
 from alignment_checks.backends.minibatches import disturbed, noise, stacked_minibatches
@@ -29,8 +28,9 @@ from alignment_checks.backends.stepping.refusal import Refused, first_line, is_b
 from alignment_checks.backends.stepping.stepper import Way
 from alignment_checks.backends.weights import Weights
 from alignment_checks.heartbeat import beat
+from alignment_checks.inspection.placement import beside, placed, told_of
 from alignment_checks.objectives import Tensors
-from alignment_checks.placement import beside, placed, told_of
+from alignment_checks.randomness import seeding
 from alignment_checks.trajectory import End, Series
 
 

@@ -7,8 +7,8 @@ from collections.abc import Hashable, Sequence
 
 from alignment_checks.backends.job import Job
 from alignment_checks.backends.stepping.hyperparameters import made, numbers_of
-from alignment_checks.fingerprints import content
-from alignment_checks.realization import Realization
+from alignment_checks.setups.fingerprints import content
+from alignment_checks.setups.realization import Realization
 
 Slots = list[int | None]
 """The index of the job in each slot of a batch; None where there is none, and the slot is filled up."""

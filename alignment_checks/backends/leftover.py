@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from alignment_checks import seeding
 from alignment_checks.backends.stepping.aligned import Kernels, are_left_over, broadcast_shape
-from alignment_checks.modes import DispatchMode
+from alignment_checks.inspection.modes import DispatchMode
+from alignment_checks.randomness import seeding
 
 _ROWS, _VECTOR = 128, 16
 """So many rows of numbers are tried: by whole vectors, and by rows of one less, which fill none."""

@@ -19,17 +19,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from alignment_checks import seeding
-from alignment_checks.as_found import as_found
 from alignment_checks.backends.instances import Observed, instance, on_device, trainable
 from alignment_checks.backends.job import Job, Record, as_lost, on_host
 from alignment_checks.backends.minibatches import disturbed, minibatches, noise
 from alignment_checks.backends.stepping.single import learning_rates, must_be_given, needs_closure
-from alignment_checks.drawing import STEP, drawing
 from alignment_checks.heartbeat import beat
+from alignment_checks.inspection.placement import made_on, placed, told_of
 from alignment_checks.objectives import Tensors
-from alignment_checks.placement import made_on, placed, told_of
-from alignment_checks.realization import Realization, loss_of, lowered
+from alignment_checks.randomness import seeding
+from alignment_checks.randomness.drawing import STEP, drawing
+from alignment_checks.setups.as_found import as_found
+from alignment_checks.setups.realization import Realization, loss_of, lowered
 from alignment_checks.trajectory import End, bound
 
 Visitor = Callable[[Tensors, Tensors], None]

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from alignment_checks import philox, seeding
-from alignment_checks.drawing import NOISE
 from alignment_checks.objectives import Tensors
-from alignment_checks.philox import Place
-from alignment_checks.realization import GradientNoise, Realization
+from alignment_checks.randomness import philox, seeding
+from alignment_checks.randomness.drawing import NOISE
+from alignment_checks.randomness.philox import Place
+from alignment_checks.setups.realization import GradientNoise, Realization
 
 
 def minibatches(run: Realization, device: torch.device) -> Iterator[Tensor | None]:

@@ -12,17 +12,17 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 
-from alignment_checks import seeding
-from alignment_checks.as_found import as_found
 from alignment_checks.backends import loop
 from alignment_checks.backends.instances import on_device
 from alignment_checks.backends.job import Job, Record
 from alignment_checks.backends.remembering import leaves_tensors
-from alignment_checks.copies import copied
-from alignment_checks.drawing import EVALUATION, Randomness, drawing
+from alignment_checks.inspection.copies import copied
+from alignment_checks.inspection.placement import beside, placed
 from alignment_checks.objectives import Objective, Tensors
-from alignment_checks.placement import beside, placed
-from alignment_checks.realization import Realization
+from alignment_checks.randomness import seeding
+from alignment_checks.randomness.drawing import EVALUATION, Randomness, drawing
+from alignment_checks.setups.as_found import as_found
+from alignment_checks.setups.realization import Realization
 from alignment_checks.trajectory import Series
 
 LARGEST = 2**28

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from alignment_checks.inner_state import held_tensors, inner_state
+from alignment_checks.inspection.inner_state import held_tensors, inner_state
 from alignment_checks.objectives import Tensors
 
 

@@ -12,7 +12,7 @@ from alignment_checks.backends.job import Job
 from alignment_checks.backends.layouts import Slots, at_slots, digest, structure
 from alignment_checks.backends.stacking import Batch
 from alignment_checks.backends.weights import Weights
-from alignment_checks.realization import Realization
+from alignment_checks.setups.realization import Realization
 
 
 @dataclass(frozen=True, eq=False)

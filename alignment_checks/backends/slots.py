@@ -14,14 +14,14 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from alignment_checks import seeding
 from alignment_checks.backends.job import Job
 from alignment_checks.backends.layouts import structure
 from alignment_checks.backends.leftover import Leftover
 from alignment_checks.backends.minibatches import disturbed, noise, stacked_minibatches
 from alignment_checks.backends.stacking import Batch, Found
 from alignment_checks.backends.weights import Weights
-from alignment_checks.realization import Realization
+from alignment_checks.randomness import seeding
+from alignment_checks.setups.realization import Realization
 
 
 def slots_matter(job: Job, device: torch.device, width: int, chunk: int | None = None) -> bool:

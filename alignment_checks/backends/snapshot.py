@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from alignment_checks.as_found import is_writable
-from alignment_checks.inner_state import inner_state, says_its_parts, slots
+from alignment_checks.inspection.inner_state import inner_state, says_its_parts, slots
+from alignment_checks.setups.as_found import is_writable
 
 _OPAQUE = (type, ModuleType, FunctionType, MethodType, BuiltinFunctionType, partial, weakref.ref, str, bytes)
 

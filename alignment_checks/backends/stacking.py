@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
-from alignment_checks.backends.graphs import Arguments, Graph
+from alignment_checks.backends.compilation.graphs import Arguments, Graph
 from alignment_checks.backends.weights import Shared, Weights, cast
-from alignment_checks.copies import copied
-from alignment_checks.drawing import EVALUATION, STEP, drawing, seed_of
+from alignment_checks.inspection.copies import copied
+from alignment_checks.inspection.placement import beside, placed
 from alignment_checks.objectives import Coefficient, MesaObjective, Objective, Tensors
-from alignment_checks.placement import beside, placed
-from alignment_checks.realization import Realization, model_inputs
+from alignment_checks.randomness.drawing import EVALUATION, STEP, drawing, seed_of
+from alignment_checks.setups.realization import Realization, model_inputs
 
 _Function = Callable[..., Any]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from alignment_checks.realization import Realization
+from alignment_checks.setups.realization import Realization
 
 
 @dataclass(frozen=True, eq=False)

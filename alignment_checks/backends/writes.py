@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
 
-from alignment_checks.modes import DispatchMode, written
+from alignment_checks.inspection.modes import DispatchMode, written
 
 
 class Writes(DispatchMode):  # type: ignore[no-untyped-call]

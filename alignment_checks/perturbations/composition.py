@@ -9,12 +9,12 @@ import torch
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
-from alignment_checks.fingerprints import named
-from alignment_checks.hints import REALIZATION, noted
-from alignment_checks.inner_state import inner_state
+from alignment_checks.inspection.hints import REALIZATION, noted
+from alignment_checks.inspection.inner_state import inner_state
 from alignment_checks.perturbations.family import Family, Named, as_asked, drawn, draws_whole, marked_whole, positive
 from alignment_checks.perturbations.value import IDENTITY, Perturbation
-from alignment_checks.realization import Realization
+from alignment_checks.setups.fingerprints import named
+from alignment_checks.setups.realization import Realization
 
 Effect = Callable[[Realization, float, torch.Generator], Realization]
 

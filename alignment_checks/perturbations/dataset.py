@@ -10,11 +10,11 @@ import torch
 from hypothesis.strategies import SearchStrategy
 from torch import Tensor
 
-from alignment_checks.fingerprints import content
 from alignment_checks.objectives import IGNORED
 from alignment_checks.perturbations.family import Family, Named, drawn, positive, up_to
 from alignment_checks.perturbations.value import Perturbation
-from alignment_checks.realization import Realization
+from alignment_checks.setups.fingerprints import content
+from alignment_checks.setups.realization import Realization
 
 Data = tuple[Tensor, ...]
 

@@ -13,7 +13,7 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 
 from alignment_checks.arguments import is_number
 from alignment_checks.perturbations.value import LARGEST_SEED, Perturbation, Plain
-from alignment_checks.realization import Realization
+from alignment_checks.setups.realization import Realization
 
 Kind = Literal["dataset", "init", "objective", "optimizer", "custom", "identity", "compose"]
 LARGEST_LOG2 = 1023.0

@@ -13,7 +13,7 @@ from hypothesis.strategies import SearchStrategy
 
 from alignment_checks.perturbations.family import LARGEST_LOG2, Family, as_asked, up_to
 from alignment_checks.perturbations.value import Perturbation
-from alignment_checks.realization import GradientNoise, Realization
+from alignment_checks.setups.realization import GradientNoise, Realization
 
 # ------------------------------------------------------------------------------------------------------ gradient noise
 

@@ -12,11 +12,11 @@ from hypothesis.strategies import SearchStrategy
 from torch import Tensor
 
 from alignment_checks.arguments import is_int
-from alignment_checks.fingerprints import content
 from alignment_checks.perturbations.family import LARGEST_LOG2, Family, Named, as_asked, drawn, up_to
 from alignment_checks.perturbations.value import Perturbation
-from alignment_checks.realization import Realization, realize
-from alignment_checks.seeding import derive
+from alignment_checks.randomness.seeding import derive
+from alignment_checks.setups.fingerprints import content
+from alignment_checks.setups.realization import Realization, realize
 
 
 def init_seed() -> SearchStrategy[Perturbation]:

@@ -10,11 +10,11 @@ import torch
 from hypothesis.strategies import SearchStrategy
 from torch import Tensor
 
-from alignment_checks.fingerprints import named
 from alignment_checks.objectives import IGNORED, BaseObjective, Coefficient, Loss, Mean, Tensors, known_by
 from alignment_checks.perturbations.family import Family, Named, as_asked, drawn, up_to
 from alignment_checks.perturbations.value import Perturbation
-from alignment_checks.realization import Realization
+from alignment_checks.setups.fingerprints import named
+from alignment_checks.setups.realization import Realization
 from alignment_checks.training import check_no_class
 
 

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from alignment_checks.perturbations.family import LARGEST_LOG2, Family, as_asked, up_to
 from alignment_checks.perturbations.value import Perturbation
-from alignment_checks.realization import Realization
+from alignment_checks.setups.realization import Realization
 from alignment_checks.training import OptimizerFactory, SchedulerFactory
 
 # ------------------------------------------------------------------------------------------------------- learning rate

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from alignment_checks import seeding
 from alignment_checks.arguments import is_int
-from alignment_checks.realization import Realization, realize
+from alignment_checks.randomness import seeding
+from alignment_checks.setups.realization import Realization, realize
 from alignment_checks.training import TrainingSetup
 
 Plain = str | int | float | bool | None

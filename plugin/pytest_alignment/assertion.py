@@ -13,11 +13,11 @@ from hypothesis.control import currently_in_test_context
 from hypothesis.strategies import SearchStrategy
 
 from alignment_checks.backends.stepping.refusal import NoLanesError
-from alignment_checks.fingerprints import setup_digest
 from alignment_checks.heartbeat import listening
-from alignment_checks.judgement import Status
+from alignment_checks.inference.judgement import Status
 from alignment_checks.perturbations import Perturbation, reattached
-from alignment_checks.sameness import alike
+from alignment_checks.setups.fingerprints import setup_digest
+from alignment_checks.setups.sameness import alike
 from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import AlignmentViolation, Verdict
 from pytest_alignment.course import Unforeseeable

@@ -10,17 +10,17 @@ from typing import Any
 from hypothesis import Phase, settings
 from hypothesis.control import current_build_context
 
-from alignment_checks.confirmation import LOOKS
-from alignment_checks.experiment import Experiment
-from alignment_checks.judgement import Status
-from alignment_checks.memory import Memory
+from alignment_checks.exploration.confirmation import LOOKS
+from alignment_checks.exploration.sampling import kind_of
+from alignment_checks.exploration.shrinking import subsets
+from alignment_checks.inference.judgement import Status
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.perturbations.composition import active, assembled
-from alignment_checks.sameness import alike
-from alignment_checks.sampling import kind_of
+from alignment_checks.properties.experiment import Experiment
+from alignment_checks.properties.memory import Memory
+from alignment_checks.properties.sides import Sides
 from alignment_checks.search import check_names
-from alignment_checks.shrinking import subsets
-from alignment_checks.sides import Sides
+from alignment_checks.setups.sameness import alike
 from alignment_checks.training import TrainingSetup, writes
 from alignment_checks.verdict import Verdict
 from pytest_alignment.course import Course

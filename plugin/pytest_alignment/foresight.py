@@ -8,11 +8,11 @@ from typing import Any, NoReturn
 
 from hypothesis import event
 
-from alignment_checks.experiment import Experiment
+from alignment_checks.inference.readings import Reading
 from alignment_checks.perturbations import IDENTITY, Perturbation
-from alignment_checks.readings import Reading
-from alignment_checks.sameness import alike
-from alignment_checks.sides import Sides
+from alignment_checks.properties.experiment import Experiment
+from alignment_checks.properties.sides import Sides
+from alignment_checks.setups.sameness import alike
 from alignment_checks.training import TrainingSetup
 from alignment_checks.trajectory import Trajectory
 from pytest_alignment.course import Asked, Course, Foreseen, LeftOut

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from alignment_checks.findings import Finding
-from alignment_checks.fingerprints import setup_digest
-from alignment_checks.judgement import Status
+from alignment_checks.inference.judgement import Status
+from alignment_checks.setups.fingerprints import setup_digest
 from alignment_checks.training import TrainingSetup
 from alignment_checks.verdict import AlignmentViolation, Inconclusive, Verdict
 from pytest_alignment.envelope import LONGEST, NUMBERS, Envelope, identified

@@ -47,7 +47,7 @@ def _adjusted(results: Sequence[Result]) -> dict[str, tuple[float, float]]:
             least[result.key.nodeid] = min(result.p_value, least.get(result.key.nodeid, 1.0))
     if not least:
         return {}
-    from alignment_checks.chance import holm
+    from alignment_checks.inference.chance import holm
 
     tests = max(result.tests for result in results)
     return dict(zip(least, zip(least.values(), holm(list(least.values()), among=tests), strict=True), strict=True))

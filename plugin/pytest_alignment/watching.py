@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from alignment_checks.judgement import Judgement
+    from alignment_checks.exploration.progress import Progress
+    from alignment_checks.inference.judgement import Judgement
     from alignment_checks.perturbations import Perturbation
-    from alignment_checks.progress import Progress
     from pytest_alignment.journal import Journal
     from pytest_alignment.results import Key
 
@@ -208,7 +208,7 @@ def standing(name: str, progress: Progress, max_time: float | None) -> str:
 
     Examples
     --------
-    >>> from alignment_checks.progress import Progress
+    >>> from alignment_checks.exploration.progress import Progress
     >>> standing("test_it", Progress((), False, 2, 50, 100, 80, 0, None, None, 20.0), None)
     'test_it: 80 runs, 4.0 runs/s, 0 failures, about 20 s left'
     """

@@ -9,9 +9,9 @@ import alignment_checks as ac
 from alignment_checks.backends import lanes, loop
 from alignment_checks.backends.reproducible import reproducible
 from alignment_checks.backends.stepping import stepper
-from alignment_checks.devices import resolved
+from alignment_checks.inspection.placement import told_of
 from alignment_checks.perturbations import Perturbation
-from alignment_checks.placement import told_of
+from alignment_checks.setups.devices import resolved
 
 
 class Asserting(torch.optim.SGD):

@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
-from alignment_checks import placement
+from alignment_checks.inspection import placement
 
 
 def on(device, values):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from alignment_checks.backends import compiled, plan
+from alignment_checks.backends import plan
+from alignment_checks.backends.compilation import compiled
 
 
 @pytest.fixture

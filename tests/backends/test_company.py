@@ -14,7 +14,7 @@ import alignment_checks as ac
 from alignment_checks.backends import slots
 from alignment_checks.backends.job import Job
 from alignment_checks.backends.stepping.aligned import ALIGNED, Aligned
-from alignment_checks.realization import realize
+from alignment_checks.setups.realization import realize
 
 CPU = torch.device("cpu")
 SEEDS = range(23)

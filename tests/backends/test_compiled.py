@@ -13,8 +13,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
-from alignment_checks.backends import compiled, graphs, plan
-from alignment_checks.backends.convolutions import channels_last
+from alignment_checks.backends import plan
+from alignment_checks.backends.compilation import compiled, graphs
+from alignment_checks.backends.compilation.convolutions import channels_last
 from alignment_checks.backends.footprint import Footprint
 
 CPU = torch.device("cpu")

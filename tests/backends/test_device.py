@@ -13,11 +13,11 @@ from torch.optim import lr_scheduler as schedules
 
 import alignment_checks as ac
 from alignment_checks.backends import lanes
-from alignment_checks.backends.graphs import Graphs
+from alignment_checks.backends.compilation.graphs import Graphs
 from alignment_checks.backends.job import Job
 from alignment_checks.backends.stepping.stepper import Stepper, Way
 from alignment_checks.perturbations import Perturbation
-from alignment_checks.realization import randomness, realize
+from alignment_checks.setups.realization import randomness, realize
 
 MODELS = {
     "mlp": lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 5), nn.Tanh(), nn.Linear(5, 3)),

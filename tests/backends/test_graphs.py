@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 import alignment_checks as ac
-from alignment_checks.backends import graphs, plan
-from alignment_checks.backends.graphs import Arguments, Graph
-from alignment_checks.experiment import Experiment
+from alignment_checks.backends import plan
+from alignment_checks.backends.compilation import graphs
+from alignment_checks.backends.compilation.graphs import Arguments, Graph
 from alignment_checks.perturbations import IDENTITY, Perturbation
-from alignment_checks.sides import Sides
+from alignment_checks.properties.experiment import Experiment
+from alignment_checks.properties.sides import Sides
 
 
 def dropping():

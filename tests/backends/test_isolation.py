@@ -14,9 +14,9 @@ import alignment_checks as ac
 from alignment_checks import perturbations as pt
 from alignment_checks.backends import dispatch, lanes, layouts, slots
 from alignment_checks.backends.job import Job
-from alignment_checks.drawing import Randomness
 from alignment_checks.perturbations import Perturbation
-from alignment_checks.realization import GradientNoise, realize
+from alignment_checks.randomness.drawing import Randomness
+from alignment_checks.setups.realization import GradientNoise, realize
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

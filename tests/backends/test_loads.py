@@ -12,13 +12,14 @@ from torch import nn
 
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
-from alignment_checks.backends import batches, graphs, lanes, plan
+from alignment_checks.backends import batches, lanes, plan
+from alignment_checks.backends.compilation import graphs
 from alignment_checks.backends.footprint import Footprint
 from alignment_checks.backends.stacking import Batch
 from alignment_checks.backends.stepping.stepper import Way
 from alignment_checks.backends.weights import Shared, Weights
 from alignment_checks.perturbations import Perturbation
-from alignment_checks.realization import realize
+from alignment_checks.setups.realization import realize
 
 CPU = torch.device("cpu")
 OPTIMIZERS = {

@@ -6,7 +6,7 @@ from torch.func import grad_and_value, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.functional import embedding, linear
 
-from alignment_checks.backends.lookups import products_looked_up
+from alignment_checks.backends.compilation.lookups import products_looked_up
 
 aten = torch.ops.aten
 LANES, TOKENS, WIDTH, HIDDEN = 3, 5, 4, 6

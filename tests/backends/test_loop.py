@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
 from alignment_checks.perturbations import IDENTITY, Perturbation
-from alignment_checks.realization import built
+from alignment_checks.setups.realization import built
 
 # -------------------------------------------------------------------------------------------- loops written out by hand
 

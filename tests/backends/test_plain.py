@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import alignment_checks as ac
-from alignment_checks.realization import built
+from alignment_checks.setups.realization import built
 
 
 class Twice(nn.Module):

@@ -11,8 +11,8 @@ from alignment_checks.backends import loop
 from alignment_checks.backends.job import Job
 from alignment_checks.backends.minibatches import minibatches
 from alignment_checks.perturbations import Perturbation
-from alignment_checks.realization import realize
 from alignment_checks.runs import along, follow
+from alignment_checks.setups.realization import realize
 
 CPU = torch.device("cpu")
 STEPS = 12

@@ -12,8 +12,8 @@ from torch.nn.functional import mse_loss
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
 from alignment_checks.perturbations import IDENTITY
-from alignment_checks.realization import built
 from alignment_checks.runs import along, follow
+from alignment_checks.setups.realization import built
 
 KEEPS = "keeps state of its own between calls"
 SEEDS = range(28)

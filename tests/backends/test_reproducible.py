@@ -10,7 +10,7 @@ import alignment_checks as ac
 from alignment_checks.backends import dispatch
 from alignment_checks.backends.job import Job
 from alignment_checks.backends.reproducible import remarks, reproducible
-from alignment_checks.realization import realize
+from alignment_checks.setups.realization import realize
 
 ACCELERATOR, CPU = torch.device("meta"), torch.device("cpu")
 

@@ -10,8 +10,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.functional import cross_entropy, embedding, log_softmax
 
 import alignment_checks as ac
-from alignment_checks.backends import compiled
-from alignment_checks.backends.rewriting import (
+from alignment_checks.backends.compilation import compiled
+from alignment_checks.backends.compilation.rewriting import (
     embeddings_apart,
     exponentials_once,
     rational_tanh,

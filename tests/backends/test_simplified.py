@@ -16,7 +16,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.functional import cross_entropy, linear
 
 import alignment_checks as ac
-from alignment_checks.backends.simplified import direct, simplified
+from alignment_checks.backends.compilation.simplified import direct, simplified
 
 Function = Callable[..., Tensor | list[Tensor]]
 

@@ -29,7 +29,7 @@ from alignment_checks import perturbations as pt
 from alignment_checks.backends.stepping.per_lane import PerLane
 from alignment_checks.backends.stepping.single import needs_closure
 from alignment_checks.perturbations import IDENTITY
-from alignment_checks.realization import realize
+from alignment_checks.setups.realization import realize
 
 
 class CouplesLate(Mine):

@@ -13,7 +13,7 @@ import alignment_checks as ac
 from alignment_checks import runs
 from alignment_checks.backends import lanes, plan
 from alignment_checks.backends.footprint import Footprint, footprint
-from alignment_checks.realization import realize
+from alignment_checks.setups.realization import realize
 
 
 class Full:

@@ -29,10 +29,10 @@ from torch import nn
 
 import alignment_checks as ac
 from alignment_checks.backends.minibatches import minibatches
+from alignment_checks.exploration.progress import Progress
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.perturbations.composition import assembled
-from alignment_checks.progress import Progress
-from alignment_checks.realization import realize
+from alignment_checks.setups.realization import realize
 
 # ------------------------------------------------------------------------------------------------------- the two ways
 

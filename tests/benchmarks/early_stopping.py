@@ -29,12 +29,12 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
-from alignment_checks.experiment import Experiment
+from alignment_checks.exploration.rounds import FRUGAL
+from alignment_checks.inference.readings import Reading
 from alignment_checks.measures import quadrature
-from alignment_checks.memory import Memory
 from alignment_checks.perturbations import IDENTITY, Perturbation
-from alignment_checks.readings import Reading
-from alignment_checks.rounds import FRUGAL
+from alignment_checks.properties.experiment import Experiment
+from alignment_checks.properties.memory import Memory
 from alignment_checks.trajectory import Series, Trajectory
 
 Proof = Callable[[Trajectory, int, Series], "int | None"]

@@ -9,11 +9,11 @@ from known_limits import EPSILON, Series
 from shares import Row
 
 from alignment_checks import perturbations as pt
-from alignment_checks.confirmation import Searched
-from alignment_checks.judgement import Judgement, Tolerance, approximately
+from alignment_checks.asymptotics.regimes import outlook
+from alignment_checks.exploration.confirmation import Searched
+from alignment_checks.inference.judgement import Judgement, Tolerance, approximately
+from alignment_checks.inference.readings import Ratio
 from alignment_checks.perturbations import Perturbation
-from alignment_checks.readings import Ratio
-from alignment_checks.regimes import outlook
 from alignment_checks.search import search
 
 # ---------------------------------------------------------------------------------------- verdicts over seeds

@@ -16,7 +16,7 @@ from pathlib import Path
 CONFTEST = """
 import json, os, time
 import pytest
-from alignment_checks import experiment
+from alignment_checks.properties import experiment
 
 COUNTS = {"runs": 0, "launches": 0, "seconds": 0.0}
 before = experiment.run_parts

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from alignment_checks.regimes import Regime
+from alignment_checks.asymptotics.regimes import Regime
 
 Series = np.ndarray
 EPSILON = 2.0**-52

@@ -42,10 +42,10 @@ from torch.nn.functional import cross_entropy
 
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
+from alignment_checks.asymptotics.ratios import ratio
+from alignment_checks.asymptotics.regimes import Outlook, Regime, outlook, together
 from alignment_checks.limits import limits
 from alignment_checks.perturbations import Perturbation
-from alignment_checks.ratios import ratio
-from alignment_checks.regimes import Outlook, Regime, outlook, together
 
 # ---------------------------------------------------------------------------------------- limits that are known
 

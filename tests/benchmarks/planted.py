@@ -19,7 +19,7 @@ import alignment_checks as ac
 from alignment_checks import perturbations as pt
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.perturbations.composition import assembled
-from alignment_checks.realization import Realization
+from alignment_checks.setups.realization import Realization
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from scipy.stats import binomtest
 
-from alignment_checks.evidence import CONFIDENCE
+from alignment_checks.inference.evidence import CONFIDENCE
 
 
 @dataclass(frozen=True)

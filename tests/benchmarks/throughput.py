@@ -28,7 +28,7 @@ from torch.nn.functional import cross_entropy
 
 import alignment_checks as ac
 from alignment_checks.runs import Part, run_parts
-from alignment_checks.surveys import Surveys
+from alignment_checks.setups.surveys import Surveys
 
 STEPS = 100
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {

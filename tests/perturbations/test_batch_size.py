@@ -10,7 +10,7 @@ import torch
 
 import alignment_checks as ac
 from alignment_checks.perturbations import Perturbation
-from alignment_checks.realization import realize
+from alignment_checks.setups.realization import realize
 
 SGD = partial(torch.optim.SGD, lr=0.1)
 

@@ -15,7 +15,7 @@ import alignment_checks as ac
 from alignment_checks import perturbations as pt
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.perturbations.composition import acting, assembled
-from alignment_checks.realization import realize
+from alignment_checks.setups.realization import realize
 
 few = settings(max_examples=25, deadline=None)
 GAIN, NOISE, HALF = (

@@ -11,7 +11,7 @@ from torch.nn.functional import one_hot
 
 from alignment_checks import perturbations as pt
 from alignment_checks.perturbations import Perturbation
-from alignment_checks.realization import realize
+from alignment_checks.setups.realization import realize
 
 FRACTIONS = st.floats(0, 1)
 SEEDS = st.integers(0, 2**16 - 1)

@@ -9,7 +9,7 @@ from hypothesis import find
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
 from alignment_checks.perturbations import Perturbation
-from alignment_checks.realization import realize
+from alignment_checks.setups.realization import realize
 
 
 def applied(setup, family, magnitude, seed=0, **more):

@@ -12,7 +12,7 @@ from torch import nn
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
 from alignment_checks.perturbations import Perturbation
-from alignment_checks.realization import realize
+from alignment_checks.setups.realization import realize
 
 SEEDS = st.integers(0, 2**16 - 1)
 few = settings(max_examples=25, deadline=None)

@@ -14,7 +14,7 @@ import alignment_checks as ac
 from alignment_checks import perturbations as pt
 from alignment_checks.objectives import Objective
 from alignment_checks.perturbations import IDENTITY, Perturbation
-from alignment_checks.realization import realize
+from alignment_checks.setups.realization import realize
 
 few = settings(max_examples=20, deadline=None)
 

@@ -14,10 +14,10 @@ from torch.optim import lr_scheduler as schedules
 
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
-from alignment_checks.fingerprints import fingerprint
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.perturbations.optimizer import ChangedMomentum, DecayingSchedule, ScaledRate
-from alignment_checks.realization import realize
+from alignment_checks.setups.fingerprints import fingerprint
+from alignment_checks.setups.realization import realize
 
 few = settings(max_examples=20, deadline=None)
 

@@ -9,7 +9,7 @@ from torch import nn
 
 import alignment_checks as ac
 from alignment_checks.perturbations import Perturbation
-from alignment_checks.realization import realize
+from alignment_checks.setups.realization import realize
 
 
 def delta(family, magnitude, seed=0):

@@ -13,10 +13,10 @@ from hypothesis.vendor import pretty
 
 import alignment_checks as ac
 from alignment_checks import perturbations as pt
-from alignment_checks.fingerprints import content, fingerprint
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.perturbations.families import FAMILIES
-from alignment_checks.realization import realize
+from alignment_checks.setups.fingerprints import content, fingerprint
+from alignment_checks.setups.realization import realize
 
 every_family = pytest.mark.parametrize("strategy", EVERY.values(), ids=EVERY)
 every_single_family = pytest.mark.parametrize("strategy", SINGLE.values(), ids=SINGLE)

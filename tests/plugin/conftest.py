@@ -73,7 +73,7 @@ BODIES = {
     "counting": """
         import json, pathlib
         from hypothesis import assume, event, example, note, seed
-        from alignment_checks import experiment
+        from alignment_checks.properties import experiment
 
         @pytest.fixture(autouse=True, scope="session")
         def counted():

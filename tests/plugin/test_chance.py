@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignment_checks.chance import corrected
-from alignment_checks.judgement import Judgement, Status
+from alignment_checks.inference.chance import corrected
+from alignment_checks.inference.judgement import Judgement, Status
 
 INCONCLUSIVE = """
     def test_flat(alignment):

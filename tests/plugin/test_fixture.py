@@ -115,16 +115,17 @@ def test_bad_arguments_are_the_checks_own_errors(suite, run):
 
 SPY = """
     import json, pathlib
-    from alignment_checks import checks, properties
+    from alignment_checks import checks
+    from alignment_checks.properties import searched
 
     @pytest.fixture(autouse=True, scope="session")
     def spy():
-        seen, before = [], properties.search
+        seen, before = [], searched.search
         def search(*args, **kwargs):
             seen.append([kwargs["random_seed"], kwargs["examples"], len(kwargs["first"])])
             return before(*args, **kwargs)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(properties, "search", search)
+            patch.setattr(searched, "search", search)
             yield
         pathlib.Path("seen.json").write_text(json.dumps(seen))
 """

@@ -167,11 +167,12 @@ def test_as_many_examples_of_given_are_judged_as_hypothesis_asks_for_however_lon
 
 def test_device_and_examples_reach_the_search_unless_the_test_says_otherwise(suite, pytester):
     suite("""
-        from alignment_checks import checks, properties
+        from alignment_checks import checks
+        from alignment_checks.properties import searched
 
         def test_it(alignment, monkeypatch):
             seen = []
-            monkeypatch.setattr(properties, "search", lambda *a, **k: seen.append(k["examples"]) or 1 / 0)
+            monkeypatch.setattr(searched, "search", lambda *a, **k: seen.append(k["examples"]) or 1 / 0)
             for more in ({"device": "cpu"}, {"device": "cpu", "examples": 3}):
                 with pytest.raises(ZeroDivisionError):
                     alignment.assert_capability_robust(BOWL, under=UNCHANGED, rtol=0.1, **more)

@@ -10,14 +10,14 @@ def test_a_stored_failure_is_tried_first(suite, run, stored):
     (envelope,) = stored()
     suite("""
         import json, pathlib
-        from alignment_checks import properties
+        from alignment_checks.properties import searched
 
         def test_fails(alignment, monkeypatch):
-            seen, before = [], properties.search
+            seen, before = [], searched.search
             def search(*args, **kwargs):
                 seen.extend(kwargs["first"])
                 return before(*args, **kwargs)
-            monkeypatch.setattr(properties, "search", search)
+            monkeypatch.setattr(searched, "search", search)
             own = pt.Perturbation("init_gain", 0.5, 1.0, 0)
             try:
                 alignment.assert_capability_robust(BOWL, under=STRETCHED, rtol=0.1, first=[own])

@@ -7,7 +7,7 @@ import pytest
 from pytest_alignment import watching
 from pytest_alignment.watching import Screen, standing
 
-from alignment_checks.progress import Progress
+from alignment_checks.exploration.progress import Progress
 
 SLOW = """
     def test_fails(alignment):

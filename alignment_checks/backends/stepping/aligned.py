@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from alignment_checks.backends.stepping.foreach import one_by_one
-from alignment_checks.modes import DispatchMode, written
+from alignment_checks.inspection.modes import DispatchMode, written
 
 ALIGNED = 64
 """Elements are filled up to a multiple of so many: no element is left over for other code than its neighbors."""

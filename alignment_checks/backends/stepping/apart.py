@@ -14,7 +14,7 @@ from torch import Tensor
 from alignment_checks.backends.stepping.hyperparameters import origin
 from alignment_checks.backends.stepping.refusal import StepRefused
 from alignment_checks.backends.stepping.stepper import Stepper, Way
-from alignment_checks.realization import Realization
+from alignment_checks.setups.realization import Realization
 
 Ways = Mapping[Hashable, Way]
 """How the runs of each setup are stepped, by their `origin`."""

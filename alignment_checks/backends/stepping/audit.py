@@ -24,7 +24,7 @@ from alignment_checks.backends.stepping.hyperparameters import Hyperparameters
 from alignment_checks.backends.stepping.refusal import StepRefused
 from alignment_checks.backends.stepping.single import Gradient, Single, flat, lane_of
 from alignment_checks.backends.stepping.state import Pair, paired
-from alignment_checks.realization import Realization
+from alignment_checks.setups.realization import Realization
 
 State = tuple[object, Mapping[str, Tensor]]
 """What a way of stepping keeps, and its parameters by name, as they occur in it: stacked."""

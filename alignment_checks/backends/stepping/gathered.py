@@ -17,7 +17,7 @@ from alignment_checks.backends.stepping.hyperparameters import Hyperparameters
 from alignment_checks.backends.stepping.refusal import StepRefused
 from alignment_checks.backends.stepping.single import Single
 from alignment_checks.backends.stepping.state import exchange, paired
-from alignment_checks.realization import Realization
+from alignment_checks.setups.realization import Realization
 
 
 def gathered(runs: Sequence[Realization], weights: Mapping[str, Tensor], own: Hyperparameters | None) -> Single:

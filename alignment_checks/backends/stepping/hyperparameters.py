@@ -17,7 +17,7 @@ from alignment_checks.backends.stepping.single import Single
 from alignment_checks.backends.stepping.state import paired
 from alignment_checks.backends.stepping.unread import UnreadState, unread
 from alignment_checks.objectives import known_by
-from alignment_checks.realization import Realization
+from alignment_checks.setups.realization import Realization
 from alignment_checks.training import OptimizerFactory
 
 Name = tuple[int, str, int | None]

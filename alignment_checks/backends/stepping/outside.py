@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from alignment_checks import seeding
 from alignment_checks.backends.stepping.refusal import StepRefused
+from alignment_checks.randomness import seeding
 
 
 class Outside:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from alignment_checks.backends.stepping.audit import Audit
 from alignment_checks.backends.stepping.single import Gradient, Single
-from alignment_checks.realization import Realization
+from alignment_checks.setups.realization import Realization
 
 
 class PerLane:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from alignment_checks.realization import Realization
+from alignment_checks.setups.realization import Realization
 
 Gradient = Mapping[str, Tensor | None]
 """By parameter name; None where the loss does not use the parameter, which an optimizer treats unlike zero."""

@@ -20,7 +20,7 @@ from alignment_checks.backends.stepping.refusal import StepRefused
 from alignment_checks.backends.stepping.rows import Rows, are_one_group
 from alignment_checks.backends.stepping.single import Gradient, Single, learning_rates
 from alignment_checks.backends.stepping.watch import PointwiseOnly
-from alignment_checks.realization import Realization
+from alignment_checks.setups.realization import Realization
 
 
 class Stacked:

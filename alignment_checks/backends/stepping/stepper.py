@@ -22,7 +22,7 @@ from alignment_checks.backends.stepping.refusal import Refused, StepRefused, fir
 from alignment_checks.backends.stepping.single import Gradient, Single, needs_closure
 from alignment_checks.backends.stepping.stacked import Stacked, flattened, wide
 from alignment_checks.backends.stepping.vmapped import Vmapped
-from alignment_checks.realization import Realization
+from alignment_checks.setups.realization import Realization
 
 
 class Way(StrEnum):

@@ -22,7 +22,7 @@ from alignment_checks.backends.stepping.hyperparameters import hyperparameters_o
 from alignment_checks.backends.stepping.numbers import AsColumns, of_lanes
 from alignment_checks.backends.stepping.single import Gradient
 from alignment_checks.backends.stepping.state import exchange
-from alignment_checks.realization import Realization
+from alignment_checks.setups.realization import Realization
 
 
 class Vmapped:

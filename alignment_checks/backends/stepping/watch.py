@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from alignment_checks.backends.stepping.aligned import Kernels, is_pointwise
 from alignment_checks.backends.stepping.refusal import StepRefused
-from alignment_checks.modes import DispatchMode
+from alignment_checks.inspection.modes import DispatchMode
 
 
 class PointwiseOnly:

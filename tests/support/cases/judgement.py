@@ -3,8 +3,8 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from alignment_checks.judgement import Status, Tolerance, approximately
-from alignment_checks.readings import Ratio
+from alignment_checks.inference.judgement import Status, Tolerance, approximately
+from alignment_checks.inference.readings import Ratio
 
 PASS, FAIL, INCONCLUSIVE = Status.PASS, Status.FAIL, Status.INCONCLUSIVE
 

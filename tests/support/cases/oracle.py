@@ -9,7 +9,7 @@ from hypothesis import settings
 
 import alignment_checks as ac
 from alignment_checks.backends.minibatches import minibatches
-from alignment_checks.realization import CPU, realize
+from alignment_checks.setups.realization import CPU, realize
 
 few = settings(max_examples=30, deadline=None)
 run = partial(ac.run, backend="loop", device="cpu")

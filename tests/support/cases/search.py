@@ -1,7 +1,7 @@
 """Judgements that cost nothing: failures planted where the search has to find them."""
 
 from alignment_checks import perturbations as pt
-from alignment_checks.judgement import Judgement, Status
+from alignment_checks.inference.judgement import Judgement, Status
 from alignment_checks.perturbations import IDENTITY
 from alignment_checks.search import search
 

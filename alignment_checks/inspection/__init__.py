@@ -1,0 +1,1 @@
+"""What a user's own torch code holds, computes and writes into, and what is added to its errors."""

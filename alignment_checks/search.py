@@ -16,6 +16,7 @@ from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, Hypoth
 from hypothesis.strategies import SearchStrategy
 
 from alignment_checks.exploration.adversary import pursue_worst
+from alignment_checks.exploration.conditions import conditions
 from alignment_checks.exploration.confirmation import Confirmation, Searched
 from alignment_checks.exploration.knowledge import Evaluate, Knowledge
 from alignment_checks.exploration.progress import Budget, OutOfTimeError, Watch
@@ -102,7 +103,7 @@ def search(
         state.judge(known)
         return Confirmation(state).outcome(confirm)
     beside: list[Perturbation] = []
-    domain = Domain.of(draws or known, whole=draws_whole(strategy))
+    domain = Domain.of(draws or known, whole=draws_whole(strategy), conditions=conditions(strategy))
     ends = corners(draws, domain)
     always = [*known, IDENTITY, *ends[: plan.corners]]
     planned = [*ends[plan.corners :], *spread(draws, domain, random_seed)]

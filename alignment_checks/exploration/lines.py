@@ -18,6 +18,8 @@ PATH = (1.0, 0.95, 0.87, 0.7)
 """How far all parts go together toward where each of them could go by itself."""
 BEND = 0.3
 """How other seeds are spread below that place: the less, the nearer to it."""
+BISECTIONS = 12
+"""Of a move that does not hold: to a four-thousandth of it."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,19 @@ def _beside(bound: Bound, fraction: float, others: Collection[int]) -> Bound:
     stale = bound.stale or (bound.fraction > 0 and bool(others))
     before = (0.0, 0.0) if others else (bound.before[0] / fraction, bound.before[1])
     return Bound(bound.fraction / fraction, bound.severity, stale, before)
+
+
+def shortened(move: Mapping[int, float], holds: Callable[[dict[int, float]], bool]) -> dict[int, float]:
+    """Return about as much of a move that does not hold as does, by bisection between it and no move."""
+    low, high = 0.0, 1.0
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if holds(_share_of(move, middle)) else (low, middle)
+    return _share_of(move, low)
+
+
+def _share_of(move: Mapping[int, float], share: float) -> dict[int, float]:
+    return {i: 1 - share * (1 - fraction) for i, fraction in move.items()}
 
 
 def replaced(bound: Bound, fails: float) -> Bound:

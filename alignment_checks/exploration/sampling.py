@@ -12,6 +12,7 @@ from itertools import cycle, islice, product
 import numpy as np
 from numpy.typing import NDArray
 
+from alignment_checks.exploration.conditions import Condition, as_drawn
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.perturbations.composition import active, assembled
 from alignment_checks.randomness.seeding import derive
@@ -49,15 +50,21 @@ class Domain:
         The least and the largest |magnitude| drawn; looked at only where the domain is not whole.
     sets : frozenset of frozenset of Kind
         The families that were drawn together, those at 0 counted and not; looked at only there as well.
+    conditions : tuple of callable
+        What all that the strategy draws was filtered by.
+    forms : tuple of Perturbation
+        One draw of each set of families, by which conditions are asked of what has fewer parts.
     """
 
     whole: bool
     signed: frozenset[Kind] = frozenset()
     ranges: dict[tuple[Kind, bool], tuple[float, float]] = field(default_factory=dict)
     sets: frozenset[frozenset[Kind]] = frozenset()
+    conditions: tuple[Condition, ...] = ()
+    forms: tuple[Perturbation, ...] = ()
 
     @classmethod
-    def of(cls, draws: Iterable[Perturbation], *, whole: bool) -> Domain:
+    def of(cls, draws: Iterable[Perturbation], *, whole: bool, conditions: tuple[Condition, ...] = ()) -> Domain:
         """Return the domain that draws show."""
         draws = list(draws)
         sizes: dict[tuple[Kind, bool], list[float]] = {}
@@ -68,12 +75,19 @@ class Domain:
         ranges = {which: (min(found), max(found)) for which, found in sizes.items()}
         sets = {frozenset(shape(delta)) for delta in draws}
         sets |= {frozenset(map(kind_of, active(delta))) for delta in draws}
-        return cls(whole, frozenset(kind for kind, below in ranges if below), ranges, frozenset(sets))
+        signed = frozenset(kind for kind, below in ranges if below)
+        forms = tuple({shape(delta): delta for delta in reversed(draws)}.values())
+        return cls(whole, signed, ranges, frozenset(sets), conditions, forms)
 
     def holds(self, delta: Perturbation) -> bool:
-        """Return whether its families were drawn together, and each part that is not 0 where it lies."""
+        """Return whether its families were drawn together, each part that is not 0 where it lies, and filters agree."""
         moved = active(delta)
-        return self.whole or (frozenset(map(kind_of, moved)) in self.sets and all(map(self._holds, moved)))
+        drawn = frozenset(map(kind_of, moved)) in self.sets and all(map(self._holds, moved))
+        return self.whole or (drawn and self._meets_conditions(delta))
+
+    def _meets_conditions(self, delta: Perturbation) -> bool:
+        whole = as_drawn(delta, self.forms)
+        return all(condition(whole) for condition in self.conditions)
 
     def _holds(self, part: Perturbation) -> bool:
         which = kind_of(part), (part.magnitude or 0.0) < 0

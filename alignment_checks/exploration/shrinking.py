@@ -9,7 +9,7 @@ from itertools import chain, combinations, islice
 from random import Random
 
 from alignment_checks.exploration.knowledge import RIVALS, Knowledge, line_of, order
-from alignment_checks.exploration.lines import Line
+from alignment_checks.exploration.lines import Line, shortened
 from alignment_checks.exploration.prospects import expected, is_unseeded, nearly
 from alignment_checks.exploration.rounds import Plan
 from alignment_checks.exploration.sampling import Domain, kind_of
@@ -229,7 +229,16 @@ class Shrinking:
         return [m for m in moves if (key := self.state.same(line.moved(m))) in chosen or key in self.state.trained]
 
     def _allowed(self, line: Line, moves: Sequence[dict[int, float]]) -> list[dict[int, float]]:
-        return [move for move in moves if self.domain.holds(line.moved(move))]
+        """Return the moves that stay in the domain; of one that a filter refuses, as much as it lets pass."""
+        found = [move if self.domain.holds(line.moved(move)) else self._shortened(line, move) for move in moves]
+        return [move for i, move in enumerate(found) if move and move not in found[:i]]
+
+    def _shortened(self, line: Line, move: Mapping[int, float]) -> dict[int, float]:
+        """Return the move up to where a filter refuses it; none where hardly anything is left of it."""
+        if not self.domain.conditions:
+            return {}
+        found = shortened(move, lambda part: self.domain.holds(line.moved(part)))
+        return found if min(found.values()) < 1 - self.resolution else {}
 
     def _ends_of_runs(self, line: Line, moves: Sequence[dict[int, float]]) -> list[dict[int, float]]:
         """Return the first and the last of consecutive moves that come to the same run."""

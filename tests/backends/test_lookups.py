@@ -58,6 +58,18 @@ def side_by_side(indices):
     return both, given
 
 
+def of_two_vocabularies(indices):
+    """Return a loss of two embeddings of the same indices, one of more tokens, whose products are added."""
+    loss, given = several(indices)
+    given[1] = drawn(LANES, TOKENS + 2, WIDTH)
+
+    def added(table, other, matrix, indices):
+        rows = flat(embedding(indices, table)), flat(embedding(indices, other))
+        return (linear(rows[0], matrix) + linear(rows[1], matrix.square())).tanh().square().sum()
+
+    return added, given
+
+
 REWRITTEN = {
     "several tokens to a row": several(tokens(20, 3)),
     "one token to a row": several(tokens(20)),
@@ -65,6 +77,7 @@ REWRITTEN = {
     "a padding token, whose gradient is left out": several(tokens(20, 3), padding=1),
     "by two matrices": twice(tokens(20, 3)),
     "beside another embedding of the same tokens": side_by_side(tokens(20, 3)),
+    "beside another embedding, of more tokens, with the same gradient": of_two_vocabularies(tokens(40, 3)),
 }
 LEFT = {
     "hardly more rows than tokens": several(tokens(8)),

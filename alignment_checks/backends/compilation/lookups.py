@@ -145,10 +145,10 @@ def _of_embedding(nodes: fx.Graph, node: Node, product: Node, lookup: _Lookup, s
 
 def _sum(nodes: fx.Graph, push: Node, lookup: _Lookup, columns: int, sums: dict[Any, Node]) -> Node:
     """Return what comes to each token at each of its places, of shape (lanes, tokens, each, columns)."""
-    key = (push, lookup.indices, lookup.each)
+    like = lookup.table.meta["val"]
+    lanes, tokens, _ = like.shape
+    key = (push, lookup.indices, tokens, lookup.each)
     if key not in sums:
-        like = lookup.table.meta["val"]
-        lanes, tokens, _ = like.shape
         with nodes.inserting_before(push.next):
             call = nodes.call_function
             size, of = [lanes, tokens, lookup.each, columns], {"dtype": like.dtype, "device": like.device}

@@ -60,7 +60,7 @@ def side_by_side(indices):
 
 def of_two_vocabularies(indices):
     """Return a loss of two embeddings of the same indices, one of more tokens, whose products are added."""
-    loss, given = several(indices)
+    _, given = several(indices)
     given[1] = drawn(LANES, TOKENS + 2, WIDTH)
 
     def added(table, other, matrix, indices):

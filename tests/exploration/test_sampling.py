@@ -11,7 +11,7 @@ from alignment_checks import perturbations as pt
 from alignment_checks.exploration.ladders import Bound, crossings, ladder
 from alignment_checks.exploration.lines import Line
 from alignment_checks.exploration.rounds import FRUGAL, WIDE
-from alignment_checks.exploration.sampling import Domain, corners, lattice, places, shape, spread
+from alignment_checks.exploration.sampling import Domain, corners, lattice, placed, places, shape, spread
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.perturbations.composition import assembled
 from alignment_checks.perturbations.value import FAINT
@@ -163,7 +163,7 @@ def test_where_severity_is_a_straight_line_one_ladder_encloses_the_boundary_to_t
 
 
 def test_a_line_whose_parts_moved_together_looks_again_whether_it_still_holds_below():
-    line = Line.at(drawn(pt.compose(NOISE, GAIN), 30, 0)[-1], 3.0)
+    line = Line.at(placed(drawn(pt.compose(NOISE, GAIN), 1, 0)[0], (0.6, 0.4)), 3.0)
     assert not line.resolved(0.01)
     stepped = Line(line.delta, 3.0, dict.fromkeys(line.low, Bound(0.4975, 0.9))).stepped({0: 0.5, 1: 0.5}, 1.1)
     assert [bound.fraction for bound in stepped.low.values()] == [0.995, 0.995]

@@ -47,3 +47,8 @@ def test_the_map_of_rooms_names_files_that_exist() -> None:
     table = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("| room |")[1].split("\n## ")[0]
     for name in re.findall(r"`([\w/]+(?:\.py|/))`", table):
         assert (ROOT / "alignment_checks" / name).exists() or (ROOT / name).exists(), name
+
+
+def test_the_files_that_it_points_to_exist() -> None:
+    for name in re.findall(r"\b(?:tests|examples)/[\w./]+", README):
+        assert (ROOT / name.rstrip(".")).exists(), name

@@ -205,20 +205,35 @@ class Assertion:
         return (failed + outcomes)[0] if outcomes else unjudged(self.key, self.setup.steps, note)
 
     def _again(self, envelope: Envelope, delta: Perturbation) -> Outcome:
-        """Judge a stored failure by itself; once for all examples of `@given`, which calls what differs flaky."""
-        drawn, known = self.arguments.get("delta"), self.ledger.replayed
-        changed = envelope.setup != setup_digest(self.setup)
+        """Judge a stored failure by itself; under `@given` once, lest Hypothesis call it flaky.
+
+        That is under the setup that failed, if an example draws it before another setup fails.
+        """
+        known, changed = self.ledger.replayed, self._changed(envelope)
+        verdict, before = known.get(envelope.id, (None, ""))
+        passed = verdict is not None and verdict.status is not Status.FAIL
+        if self.arguments.get("delta") is None or verdict is None or (passed and before and not changed):
+            known[envelope.id] = self._repeated(envelope, delta, same=not changed), changed
+        elif changed and not before:
+            return unjudged(self.key, self.setup.steps, f"not judged: {envelope.id} failed under another setup")
+        verdict, changed = known[envelope.id]
+        notes = (*verdict.notes, *[f"{changed} since {envelope.id} was stored"] * bool(changed))
+        return self._noted(replace(verdict, notes=notes), replayed=_named([(envelope, delta)]), changed=changed)
+
+    def _repeated(self, envelope: Envelope, delta: Perturbation, *, same: bool) -> Verdict:
+        """Return the verdict on a stored failure, at its level; by what trained it where the setup is the same."""
         level: dict[str, Any] = {} if envelope.level is None else {"level": envelope.level}
-        if drawn is None:
+        if (drawn := self.arguments.get("delta")) is None:
             judge = partial(self._checked, first=(delta,), examples=0, **level)
         else:
             judge = partial(self._alone, reattached(delta, [drawn]), **level)
-        in_lanes = self._is_of_lanes(envelope) and not changed
-        if drawn is None or envelope.id not in known:
-            known[envelope.id] = _lanes_first(judge) if in_lanes else judge()
-        verdict = known[envelope.id]
-        notes = (*verdict.notes, *[f"the setup has changed since {envelope.id} was stored"] * changed)
-        return self._noted(replace(verdict, notes=notes), replayed=_named([(envelope, delta)]), changed=changed)
+        return _lanes_first(judge) if same and self._is_of_lanes(envelope) else judge()
+
+    def _changed(self, envelope: Envelope) -> str:
+        """Return what is to be said of the setup where it is not the one that failed: another may have been drawn."""
+        if envelope.setup == setup_digest(self.setup):
+            return ""
+        return "the setup has changed" + ", or another was drawn," * (self.arguments.get("delta") is not None)
 
     def _is_of_lanes(self, envelope: Envelope) -> bool:
         """Return whether lanes trained it, and are to train it by itself, too: so few runs would go to the loop."""

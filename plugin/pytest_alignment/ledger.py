@@ -40,8 +40,8 @@ class Ledger:
         Of the running test, "" between tests.
     said : dict of str to None
         What the store, and others, had to say, in order, once each.
-    replayed : dict of str to Verdict
-        Of the running test, by id.
+    replayed : dict of str to (Verdict, str)
+        Of the running test, by id; with what is to be said of a setup that is not the one that failed.
     forecast : Forecast or None
         Of the running test, where it uses `@given`.
     died : dict of Key to str
@@ -60,7 +60,7 @@ class Ledger:
         self.worker = is_worker(config)
         self.nodeid = ""
         self.said: dict[str, None] = {}
-        self.replayed: dict[str, Verdict] = {}
+        self.replayed: dict[str, tuple[Verdict, str]] = {}
         self.forecast: Forecast | None = None
         self.died: dict[Key, str] = {}
         self.tests = 0

@@ -40,7 +40,7 @@ class Noted:
     level : float
         At which it was told from chance.
     fixed, replayed : tuple of Stored
-    changed : bool
+    changed : str
         As in `Result`.
     """
 
@@ -52,7 +52,7 @@ class Noted:
     level: float
     fixed: tuple[Stored, ...] = ()
     replayed: tuple[Stored, ...] = ()
-    changed: bool = False
+    changed: str = ""
 
     def outcome(self) -> Outcome:
         """Remember the result, and return what to hand to the user; a dry pass leaves nothing behind."""

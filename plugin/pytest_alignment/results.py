@@ -56,8 +56,8 @@ class Result:
         What the store keeps of it, where it was raised.
     fixed, replayed : tuple of Stored
         Stored failures that no longer fail, and those that were replayed.
-    changed : bool
-        Whether the setup of a replayed failure has changed since.
+    changed : str
+        What is to be said of the setup of a replayed failure where it is not the one that failed, else "".
     verdict : dict or None
         The whole verdict, where a report was asked for and this is the one that is told of its assertion.
     examples : int
@@ -79,7 +79,7 @@ class Result:
     envelope: dict[str, Any] | None = None
     fixed: tuple[Stored, ...] = ()
     replayed: tuple[Stored, ...] = ()
-    changed: bool = False
+    changed: str = ""
     verdict: dict[str, Any] | None = None
     examples: int = 1
     p_value: float | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from pytest_alignment.ledger import Ledger
-from pytest_alignment.results import Key, Result
+from pytest_alignment.results import Key, Result, Stored
 from pytest_alignment.threads import workers
 
 
@@ -63,19 +63,20 @@ def _failure(result: Result, ledger: Ledger, chance: tuple[float, float] | None)
         other = "" if result.p_value <= least else f"; its test's least, {least:.2g}"
         yield f"  p = {result.p_value:.2g}{other}, adjusted for {result.tests} tests (Holm) {adjusted:.2g}"
     if result.changed:
-        yield "  the setup has changed since this was stored"
+        yield f"  {result.changed} since this was stored"
     if result.replay is not None:
         yield f"  replay   {result.replay}"
 
 
 def _replay(results: Iterable[Result], ledger: Ledger) -> Iterator[str]:
     """Say what became of every stored failure that was asked for."""
-    seen: set[str] = set()
+    seen: dict[str, tuple[Result, Stored]] = {}
     for result in results:
         for stored in result.replayed:
-            if stored.id not in seen:
-                seen.add(stored.id)
-                yield f"replayed: {stored.id} {_became(result)}   {ledger.shown(result.key.nodeid)}   {stored.delta}"
+            if stored.id not in seen or (seen[stored.id][0].changed and not result.changed):
+                seen[stored.id] = result, stored
+    for result, stored in seen.values():
+        yield f"replayed: {stored.id} {_became(result)}   {ledger.shown(result.key.nodeid)}   {stored.delta}"
     for envelope in ledger.archive.wanted:
         if envelope.id not in seen:
             yield (
@@ -88,4 +89,4 @@ def _replay(results: Iterable[Result], ledger: Ledger) -> Iterator[str]:
 
 def _became(result: Result) -> str:
     words = {"fail": "still fails", "pass": "no longer fails", "inconclusive": "could not be judged"}[result.status]
-    return words + ", though the setup has changed since" * result.changed
+    return words + f", {'though' if result.status == 'fail' else 'but'} {result.changed} since" * bool(result.changed)

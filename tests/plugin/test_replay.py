@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -193,6 +194,60 @@ def test_a_changed_setup_is_said_not_refused(suite, run, stored, section):
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines([f"E *  the setup has changed since {envelope.id} was stored"])
     assert "  the setup has changed since this was stored" in section(result)
+
+
+DRAWN = """
+    from hypothesis import example
+    from hypothesis.database import DirectoryBasedExampleDatabase
+
+    @settings(max_examples=20, database=DirectoryBasedExampleDatabase("kept"))
+    EXPLICIT
+    @given(delta=STRETCHED, steps=st.integers(3, 9))
+    def test_fails(alignment, delta, steps):
+        setup = ac.landscape(torch.square, [1.0], optimizer=BOWL.optimizer, steps=steps)
+        alignment.assert_capability_robust(setup, delta=delta, rtol=0.1 if steps > 6 else 99)
+"""
+
+
+@pytest.mark.parametrize("explicit", ["", "@example(delta=ac.Perturbation('init_gain', 1.0, 1.0, 0), steps=3)"])
+def test_the_setup_that_failed_was_drawn_and_is_not_said_to_have_changed(suite, run, stored, section, explicit):
+    suite(DRAWN.replace("EXPLICIT", ""))
+    run().assert_outcomes(failed=1)
+    (envelope,) = stored()
+    suite(DRAWN.replace("EXPLICIT", explicit))
+    result = run(f"--alignment-replay={envelope.id}")
+    result.assert_outcomes(failed=1)
+    (line,) = [line for line in section(result) if line.startswith("replayed: ")]
+    assert line.startswith(f"replayed: {envelope.id} still fails   ")
+    result.stdout.fnmatch_lines(["E * C_7(L) = *", "E * steps=7,*"])
+    result.stdout.no_fnmatch_line("*setup has changed*")
+
+
+def test_the_failing_example_is_shown_with_the_setup_that_fails(suite, run, stored, pytester):
+    """Hypothesis has nothing stored, and draws it again."""
+    suite(DRAWN.replace("EXPLICIT", ""))
+    run().assert_outcomes(failed=1)
+    (envelope,) = stored()
+    shutil.rmtree(pytester.path / "kept")
+    result = run(f"--alignment-replay={envelope.id}")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E * C_7(L) = *", "E * steps=7,*"])
+    result.stdout.no_fnmatch_line("*Flaky*")
+
+
+def test_another_setup_than_failed_may_be_drawn_where_hypothesis_has_none_stored_and_that_is_said(
+    suite, run, stored, section, pytester
+):
+    suite(DRAWN.replace("EXPLICIT", ""))
+    run().assert_outcomes(failed=1)
+    (envelope,) = stored()
+    shutil.rmtree(pytester.path / "kept")
+    suite(DRAWN.replace("EXPLICIT", "").replace("(3, 9)", "(3, 6)"))
+    result = run(f"--alignment-replay={envelope.id}")
+    result.assert_outcomes(passed=1)
+    (line,) = [line for line in section(result) if line.startswith("replayed: ")]
+    said = f"replayed: {envelope.id} no longer fails, but the setup has changed, or another was drawn, since   "
+    assert line.startswith(said)
 
 
 def test_a_replay_that_no_longer_fails_passes_and_says_so(suite, run, stored, section):

@@ -137,11 +137,11 @@ class Noted:
 
 def unjudged(key: Key, steps: int, note: str) -> Verdict:
     """Return the verdict where nothing was judged, and why."""
-    words = key.property.replace("_", " ")
+    asserted = f"{key.property}({key.call})"
     return Verdict(
         status=Status.INCONCLUSIVE,
-        statement=f"{words} ({key.call})",
-        denial=f"not {words} ({key.call})",
+        statement=f"{asserted} holds",
+        denial=f"{asserted} does not hold",
         steps=steps,
         notes=(note,),
     )

@@ -18,7 +18,7 @@ _HELP = {
     "alignment_device": "device that alignment assertions train on: auto, cpu, cuda, cuda:1, ... (default: auto)",
     "alignment_examples": "number of perturbations that each alignment assertion draws (default: 100)",
     "alignment_max_time": "time limit of each alignment assertion, kept to within one batch (default: no limit)",
-    "alignment_replay": "rerun only the stored failure with this id, or all of them; the equals sign is required",
+    "alignment_replay": "rerun only the stored failure with this id, or all of them",
     "alignment_report": "write the verdicts of all alignment assertions to this file",
     "alignment_inconclusive": "outcome of a test that could not be judged: fail, skip or warn (default: fail)",
     "alignment_level": "probability that chance alone fails any test of the run whose property holds (default: 0.05)",

@@ -142,10 +142,11 @@ class Watching:
         self._began, self._process = time.monotonic(), os.getpid()
         screen.begin()
         self.latest: Progress | None = None
+        self._latest_at = self._began
 
     def __call__(self, progress: Progress) -> None:
         """Take note of where the search stands."""
-        self.latest = progress
+        self.latest, self._latest_at = progress, time.monotonic()
         if progress.in_flight and not self._foreseen:
             self.launching(progress.in_flight)
         elif not progress.in_flight:
@@ -161,7 +162,9 @@ class Watching:
             self._screen.show(lambda: f"{self._standing()}, step {step} of {steps}")
 
     def _standing(self) -> str:
-        return self._name + ": training" if self.latest is None else standing(self._name, self.latest, self._max_time)
+        if self.latest is None:
+            return self._name + ": training"
+        return standing(self._name, self.latest, self._max_time, since=time.monotonic() - self._latest_at)
 
     def launching(self, batch: Sequence[Perturbation]) -> None:
         """Write down what is about to be trained."""
@@ -203,8 +206,8 @@ def _how_far(judgement: Judgement) -> str:
     return judgement.note or f"off by {judgement.deviation:+.4g}, allowed {judgement.allowed:.4g}"
 
 
-def standing(name: str, progress: Progress, max_time: float | None) -> str:
-    """Return one line that says where a search stands.
+def standing(name: str, progress: Progress, max_time: float | None, since: float = 0.0) -> str:
+    """Return one line that says where a search stands, some seconds since it last said so itself.
 
     Examples
     --------
@@ -216,7 +219,7 @@ def standing(name: str, progress: Progress, max_time: float | None) -> str:
     parts.append(f"{progress.failures} failure{'s' * (progress.failures != 1)}")
     left = _left(progress, max_time)
     if left is not None:
-        parts.append(f"about {left:.0f} s left")
+        parts.append(f"about {max(0.0, left - since):.0f} s left")
     return f"{name}: {', '.join(parts + ['shrinking'] * bool(progress.failures))}"
 
 

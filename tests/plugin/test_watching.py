@@ -135,6 +135,8 @@ def test_on_a_terminal_the_line_is_live_and_leaves_nothing(reporting):
 def test_it_says_how_far_a_search_has_come():
     assert standing("t", FAR, None) == "t: 80 runs, 4.0 runs/s, 0 failures, about 20 s left"
     assert standing("t", FAR, 25.0) == "t: 80 runs, 4.0 runs/s, 0 failures, about 5 s left"
+    assert standing("t", FAR, None, since=8.0) == "t: 80 runs, 4.0 runs/s, 0 failures, about 12 s left"
+    assert standing("t", FAR, None, since=30.0) == "t: 80 runs, 4.0 runs/s, 0 failures, about 0 s left"
     failing = Progress((), False, 2, 50, 100, 80, 1, None, None, 20.0)
     assert standing("t", failing, None) == "t: 80 runs, 4.0 runs/s, 1 failure, shrinking"
     assert standing("t", failing, 10.0) == "t: 80 runs, 4.0 runs/s, 1 failure, about 0 s left, shrinking"

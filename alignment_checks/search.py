@@ -48,6 +48,7 @@ def search(
     level: float = LEVEL,
     same: Callable[[Perturbation], Hashable] | None = None,
     same_seeds: bool = False,
+    drawn_from: Sequence[SearchStrategy[Perturbation]] = (),
 ) -> Searched:
     """Search `strategy` for the smallest perturbation that fails.
 
@@ -83,6 +84,8 @@ def search(
     same_seeds : bool
         Whether `confirm` trains under the seeds of `evaluate`: then it also judges what is left, in the same batch, and
         what chance has a part in counts as picked among all that can be searched, a number fixed before any is judged.
+    drawn_from : sequence of strategies of Perturbation
+        What drew `first`, where that was not `strategy`: the search keeps to the filters of these in its place.
 
     Raises
     ------
@@ -103,7 +106,7 @@ def search(
         state.judge(known)
         return Confirmation(state).outcome(confirm)
     beside: list[Perturbation] = []
-    domain = Domain.of(draws or known, whole=draws_whole(strategy), conditions=conditions(strategy))
+    domain = Domain.of(draws or known, whole=draws_whole(strategy), conditions=conditions(*(drawn_from or [strategy])))
     ends = corners(draws, domain)
     always = [*known, IDENTITY, *ends[: plan.corners]]
     planned = [*ends[plan.corners :], *spread(draws, domain, random_seed)]

@@ -2,30 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import combinations, pairwise
 
+from hypothesis.errors import HypothesisDeprecationWarning, UnsatisfiedAssumption
 from hypothesis.strategies import SearchStrategy
+from hypothesis.strategies._internal.core import CompositeStrategy
 from hypothesis.strategies._internal.lazy import unwrap_strategies
 from hypothesis.strategies._internal.strategies import FilteredStrategy, OneOfStrategy
 
+from alignment_checks.inspection.hints import noted
 from alignment_checks.perturbations import Perturbation
+from alignment_checks.perturbations.composition import assembled, draw_together
+from alignment_checks.perturbations.family import drawn_by
 
-Condition = Callable[[Perturbation], object]
+Condition = Callable[[Perturbation], bool]
+Strategy = SearchStrategy[Perturbation]
 
 
-def conditions(strategy: SearchStrategy[Perturbation]) -> tuple[Condition, ...]:
-    """Return the conditions that everything drawn meets: those of `.filter`, over a union too.
+def conditions(*strategies: Strategy) -> tuple[Condition, ...]:
+    """Return what all that is drawn meets, for each of the strategies that was filtered, or is made of such.
 
-    What strategies were filtered by before they were mapped or composed is not among them: it says nothing of what
-    comes out. Nor is what holds of some branches of a union alone.
+    What was filtered before it was mapped is not asked: that says nothing of what comes out.
     """
+    return tuple(partial(_draws, strategy) for strategy in strategies if _is_filtered(strategy))
+
+
+def _is_filtered(strategy: Strategy) -> bool:
     inner = unwrap_strategies(strategy)  # type: ignore[no-untyped-call]
     if isinstance(inner, FilteredStrategy):
-        return (*conditions(inner.filtered_strategy), *inner.flat_conditions)
+        return bool(inner.flat_conditions) or _is_filtered(inner.filtered_strategy)
     if isinstance(inner, OneOfStrategy):
-        first, *others = [conditions(branch) for branch in inner.original_strategies]
-        return tuple(one for one in first if all(one in branch for branch in others))
-    return ()
+        return any(map(_is_filtered, inner.original_strategies))
+    return _composes(inner) and any(map(_is_filtered, inner.args))
+
+
+def _composes(inner: Strategy) -> bool:
+    return isinstance(inner, CompositeStrategy) and inner.definition is draw_together
+
+
+def _draws(strategy: Strategy, delta: Perturbation) -> bool:
+    """Return whether a strategy may draw δ, as far as it can be seen: by families and filters, not by magnitudes."""
+    inner = unwrap_strategies(strategy)  # type: ignore[no-untyped-call]
+    if isinstance(inner, FilteredStrategy):
+        return _draws(inner.filtered_strategy, delta) and all(_meets(one, delta) for one in inner.flat_conditions)
+    if isinstance(inner, OneOfStrategy):
+        return any(_draws(branch, delta) for branch in inner.original_strategies)
+    if _composes(inner):
+        return any(all(map(_draws, inner.args, shares)) for shares in _shared_out(delta.parts, len(inner.args)))
+    family = drawn_by(getattr(inner, "definition", None))
+    return family is None or [family] == [(part.family, part.options, part.limit) for part in delta.parts]
+
+
+def _shared_out(parts: Sequence[Perturbation], among: int) -> Iterator[list[Perturbation]]:
+    """Yield the ways to share parts out among so many in order, at least one to each."""
+    for cuts in combinations(range(1, len(parts)), among - 1):
+        ends = [0, *cuts, len(parts)]
+        yield [assembled(list(parts[start:end])) for start, end in pairwise(ends)]
+
+
+def _meets(condition: Callable[[Perturbation], object], delta: Perturbation) -> bool:
+    """Return what a user's condition says of δ; what it assumes to be otherwise is not drawn.
+
+    Hypothesis asks it within a test, where `assume` belongs; whatever else it raises is the user's to see.
+    """
+    asked = noted(f"raised by a condition that a strategy is filtered by, asked of {delta!r}, which was not drawn")
+    try:
+        with asked, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Using `assume` outside", HypothesisDeprecationWarning)
+            return bool(condition(delta))
+    except UnsatisfiedAssumption:
+        return False
 
 
 def as_drawn(delta: Perturbation, draws: Sequence[Perturbation]) -> Perturbation:
@@ -37,7 +86,7 @@ def as_drawn(delta: Perturbation, draws: Sequence[Perturbation]) -> Perturbation
         left = list(delta.parts)
         parts = [left.pop(0) if left and _is_alike(left[0], part) else part.at(0.0) for part in draw.parts]
         if not left:
-            return parts[0] if len(parts) == 1 else Perturbation("compose", None, None, 0, components=tuple(parts))
+            return assembled(parts)
     return delta
 
 

@@ -51,7 +51,7 @@ class Domain:
     sets : frozenset of frozenset of Kind
         The families that were drawn together, those at 0 counted and not; looked at only there as well.
     conditions : tuple of callable
-        What all that the strategy draws was filtered by.
+        What all that the strategy draws meets, by its filters.
     forms : tuple of Perturbation
         One draw of each set of families, by which conditions are asked of what has fewer parts.
     """

@@ -41,7 +41,8 @@ def compose(*strategies: SearchStrategy[Perturbation]) -> SearchStrategy[Perturb
     return marked_whole(together) if all(map(draws_whole, strategies)) else together
 
 
-def _draw_together(draw: DrawFn, *strategies: SearchStrategy[Perturbation]) -> Perturbation:
+def draw_together(draw: DrawFn, *strategies: SearchStrategy[Perturbation]) -> Perturbation:
+    """Draw a composition: what `compose` does."""
     return assembled([part for strategy in strategies for part in _checked(draw(strategy), strategy).parts])
 
 
@@ -51,8 +52,8 @@ def _checked(value: Perturbation, strategy: SearchStrategy[Perturbation]) -> Per
     return value
 
 
-_draw_together.__name__ = "compose"
-_together = st.composite(_draw_together)
+draw_together.__name__ = "compose"
+_together = st.composite(draw_together)
 
 
 def assembled(parts: list[Perturbation]) -> Perturbation:

@@ -16,6 +16,8 @@ from alignment_checks.perturbations.value import LARGEST_SEED, Perturbation, Pla
 from alignment_checks.setups.realization import Realization
 
 Kind = Literal["dataset", "init", "objective", "optimizer", "custom", "identity", "compose"]
+Drawn = tuple[str, tuple[tuple[str, Plain], ...], float]
+"""The family, options and limit of what a strategy draws."""
 LARGEST_LOG2 = 1023.0
 """2 to the power of anything larger is no float."""
 
@@ -88,6 +90,7 @@ def drawn(
         return Perturbation(family.name, draw(chosen) + 0.0, limit, draw(seeds), options, payload=payload)
 
     draw_one.__name__ = str(dict(options).get("name", family.name))
+    vars(draw_one)[_DRAWS] = family.name, options, limit
     return marked_whole(st.composite(draw_one)(**(shown or {})))
 
 
@@ -99,6 +102,16 @@ def up_to(family: Family, argument: str, limit: float) -> SearchStrategy[Perturb
     ValueError
     """
     return drawn(family, positive(family.name, argument, limit, most=family.most), shown={argument: limit})
+
+
+_DRAWS = "draws"
+"""What the function that draws a family's perturbations says of them."""
+
+
+def drawn_by(definition: object) -> Drawn | None:
+    """Return what a family's strategy of this definition draws; None of any other."""
+    found: Drawn | None = getattr(definition, _DRAWS, None)
+    return found
 
 
 _WHOLE: WeakSet[SearchStrategy[Perturbation]] = WeakSet()

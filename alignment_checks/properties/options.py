@@ -71,6 +71,8 @@ class Judging(TypedDict, total=False):
         Remembers what was trained: pass the same one to several checks, and none trains what another has.
     shrink : bool
         Shrink also what fails of `delta` or of `first` with `examples=0`, which are else judged as they are.
+    drawn_from : sequence of strategies of Perturbation
+        What drew `delta`: it is shrunk to what their filters let through.
     """
 
     rtol: float
@@ -89,6 +91,7 @@ class Judging(TypedDict, total=False):
     watch: Watch | None
     memory: Memory | None
     shrink: bool
+    drawn_from: Sequence[Strategy]
     horizon: Horizon
     level: float
 
@@ -121,6 +124,7 @@ class Options:
     watch: Watch | None = None
     memory: Memory | None = None
     shrink: bool = False
+    drawn_from: Sequence[Strategy] = ()
     horizon: Horizon = "finite"
     level: float = LEVEL
 
@@ -192,7 +196,7 @@ class Options:
         return [setup.seed + i for i in range(self.seeds)] if isinstance(self.seeds, int) else list(self.seeds)
 
 
-_BETWEEN_US = frozenset({"memory", "shrink", "watch"})
+_BETWEEN_US = frozenset({"drawn_from", "memory", "shrink", "watch"})
 """Keywords for those who build upon the checks, as the pytest plugin does: no test needs them."""
 _ELSEWHERE = {
     **dict.fromkeys(("mesa_under", "base_under"), "it is for capability_robust, alignment_robust and inner_aligned"),

@@ -142,6 +142,7 @@ class Property:
             level=options.level,
             same=experiment.key,
             same_seeds=again is experiment,
+            drawn_from=options.drawn_from,
         )
 
     def _judged(

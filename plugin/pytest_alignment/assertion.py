@@ -36,7 +36,7 @@ Failure = tuple[Envelope, Perturbation]
 
 TOLERANCES = frozenset({"rtol", "atol", "floor", "worst"})
 EFFORT = frozenset({"examples", "resolution", "random_seed", "device", "backend", "first", "level"})
-EFFORT |= {"max_time", "watch", "memory", "shrink"}
+EFFORT |= {"max_time", "watch", "memory", "shrink", "drawn_from"}
 
 
 def called(arguments: Mapping[str, object]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -74,8 +74,8 @@ class Course:
         Whether a failing δ is being shrunk, and whether what fails is trained afresh.
     launching : callable
         Told of each batch before it trains.
-    whole : set of Perturbation
-        What examples drew by strategies that are known to draw everything up to the limits of their families.
+    drawn_from : dict from Perturbation to tuple of strategies
+        By which strategies examples drew it.
     assumes : bool
         Whether an example did not satisfy an assumption of the body, which may be about δ.
     limits, spent : defaultdict of float
@@ -99,7 +99,7 @@ class Course:
     searching: bool = False
     confirming: bool = False
     launching: Callable[[Sequence[Perturbation]], None] = _untold
-    whole: set[Perturbation] = field(default_factory=set)
+    drawn_from: dict[Perturbation, tuple[SearchStrategy[Any], ...]] = field(default_factory=dict)
     assumes: bool = False
     limits: defaultdict[int, float] = field(default_factory=lambda: defaultdict(lambda: math.inf))
     spent: defaultdict[int, float] = field(default_factory=lambda: defaultdict(float))
@@ -127,10 +127,17 @@ class Course:
         self.pending.update(found)
         return bool(found) and self.recognized and not self.failed
 
-    def drew(self, value: object, strategy: SearchStrategy[Any]) -> None:
-        """Take note of what an example drew by a strategy; what an explicit one has, none drew."""
-        if isinstance(value, Perturbation) and draws_whole(strategy) and not is_final():
-            self.whole.add(value)
+    def drew(self, values: Mapping[str, object], strategies: Mapping[str, SearchStrategy[Any]]) -> None:
+        """Take note of what an example drew by which strategies; what an explicit one has, none drew."""
+        for name in strategies.keys() & values.keys() if not is_final() else ():
+            if isinstance(delta := values[name], Perturbation):
+                known = self.drawn_from.get(delta, ())
+                self.drawn_from[delta] = tuple(dict.fromkeys([*known, strategies[name]]))
+
+    def is_whole(self, delta: Perturbation) -> bool:
+        """Return whether it was drawn by strategies that draw everything up to the limits of their families."""
+        strategies = self.drawn_from.get(delta, ())
+        return bool(strategies) and all(map(draws_whole, strategies))
 
     def enter(self, example: object) -> None:
         """Take note of which example is running."""

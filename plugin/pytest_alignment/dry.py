@@ -85,7 +85,7 @@ def _not_shown(handle: Any) -> Iterator[str]:
 @contextmanager
 def _ended_in_time(test: Any, course: Course) -> Iterator[None]:
     """Let the test end an example for which there is no time, as one that passes."""
-    inner = test.hypothesis.inner_test
+    inner, strategies = test.hypothesis.inner_test, _strategies(test.hypothesis)
     if inspect.iscoroutinefunction(inner):
         yield
         return
@@ -93,6 +93,7 @@ def _ended_in_time(test: Any, course: Course) -> Iterator[None]:
     @functools.wraps(inner)
     def body(*args: object, **kwargs: object) -> object:
         returned = None
+        course.drew(kwargs, strategies)
         with suppress(LeftOut):
             returned = inner(*args, **kwargs)
         return returned
@@ -170,8 +171,7 @@ def _watched(inner: Callable[..., object], course: Course, strategies: dict[str,
 
     @functools.wraps(inner)
     def body(*args: object, **kwargs: object) -> object:
-        for name in strategies.keys() & kwargs.keys():
-            course.drew(kwargs[name], strategies[name])
+        course.drew(kwargs, strategies)
         try:
             return inner(*args, **kwargs)
         except UnsatisfiedAssumption:

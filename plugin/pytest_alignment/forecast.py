@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import fields, replace
+from types import TracebackType
 from typing import Any
 
 from hypothesis import Phase, settings
@@ -57,6 +58,7 @@ class Forecast(Memory):
         self._firsts: dict[Hashable, tuple[TrainingSetup, Hashable]] = {}
         self._verdicts: dict[Hashable, tuple[Verdict, Foreseeing | None]] = {}
         self._pursued_at: set[Hashable] = set()
+        self._raised: dict[Hashable, tuple[Exception, TracebackType | None]] = {}
         self._looks: Counter[Hashable] = Counter()
         self._functions: dict[Hashable, object] = {}
         self._asked: dict[Hashable, dict[Perturbation, None]] = {}
@@ -166,19 +168,30 @@ class Forecast(Memory):
     ) -> Verdict:
         """Shrink the first of `deltas`, which fails, among those that this assertion of this setup was made with.
 
-        That is what is reported, and what fails first; another setup's is left until it is reported.
+        That is what is reported, and what fails first; another setup's is left until it is reported. What a user's own
+        code raises meanwhile is raised for whatever fails from then on: the test is not flaky.
         """
+        if line in self._raised:
+            error, where = self._raised[line]
+            raise error.with_traceback(where)
         known, failing.failing = failing.failing or line in self._pursued_at, True
         if not final and known:
             return before
         self._pursued_at.add(line)
-        shrink = Phase.shrink in settings().phases
-        first = (*deltas, *self._parts(deltas)) if shrink else deltas[:1]
-        with self.course.search(confirming=final):
-            found = check(delta=deltas[0], first=first, examples=0, shrink=shrink, memory=self)
+        try:
+            found = self._shrunk(check, deltas, confirming=final)
+        except Exception as error:
+            self._raised[line] = error, error.__traceback__
+            raise
         if not final or (found.status is not Status.FAIL and before.p_value is not None):
             return before
         return replace(found, runs=max(found.runs, failing.runs), seconds=max(found.seconds, failing.seconds))
+
+    def _shrunk(self, check: Check, deltas: Sequence[Perturbation], *, confirming: bool) -> Verdict:
+        shrink, drawn_from = Phase.shrink in settings().phases, self.course.drawn_from.get(deltas[0], ())
+        first = (*deltas, *self._parts(deltas)) if shrink else deltas[:1]
+        with self.course.search(confirming=confirming):
+            return check(delta=deltas[0], first=first, examples=0, shrink=shrink, memory=self, drawn_from=drawn_from)
 
     def _parts(self, deltas: Sequence[Perturbation]) -> list[Perturbation]:
         """Return what is left of a failing composition, the first of `deltas`, when parts of it are dropped.
@@ -188,7 +201,7 @@ class Forecast(Memory):
         assertion was made with, the others' arguments being the same.
         """
         delta, course = deltas[0], self.course
-        if delta not in course.whole or course.assumes:
+        if not course.is_whole(delta) or course.assumes:
             return []
         idle = {
             kind_of(part)

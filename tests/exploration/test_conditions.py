@@ -1,12 +1,14 @@
 """What a user's `.filter` leaves out is never judged and never reported, whatever its form."""
 
 import pytest
-from cases.search import GAIN, NOISE, found
+from cases.search import GAIN, NOISE, Planted, found
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from alignment_checks import perturbations as pt
 from alignment_checks.exploration.conditions import as_drawn, conditions
 from alignment_checks.exploration.rounds import FRUGAL, WIDE
+from alignment_checks.search import search
 
 BOTH = pt.compose(NOISE, GAIN)
 
@@ -69,11 +71,93 @@ def test_a_condition_is_asked_of_what_was_drawn_not_of_what_is_left_of_it():
     assert as_drawn(other, [BOTH_FORM]) == other
 
 
-def test_only_conditions_on_all_that_is_drawn_count():
-    """A branch's own condition says nothing of the others, nor one before `.map` of what comes out."""
-    assert conditions(NOISE) == ()
-    assert conditions(NOISE.filter(large).filter(outside_the_hole)) == (large, outside_the_hole)
-    assert conditions(st.one_of(NOISE, GAIN).filter(large)) == (large,)
-    assert conditions(st.one_of(NOISE.filter(large), GAIN)) == ()
+def outside_as_a_part(delta):
+    return all(outside_the_hole(part) for part in delta.parts if part.family == "label_noise")
+
+
+def noise_beyond_a_tenth(delta):
+    return any(part.magnitude >= 0.1 for part in delta.parts if part.family == "label_noise")
+
+
+OUTSIDE = NOISE.filter(outside_the_hole)
+
+
+@pytest.mark.parametrize("plan", [WIDE, FRUGAL], ids=["wide", "frugal"])
+@pytest.mark.parametrize("random_seed", range(3))
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        pt.compose(OUTSIDE, GAIN),
+        pt.compose(pt.compose(GAIN, OUTSIDE), pt.init_jitter(max_sigma=1.0)),
+        pt.compose(st.one_of(GAIN, OUTSIDE), pt.init_jitter(max_sigma=1.0)),
+        st.one_of(OUTSIDE, GAIN),
+        st.one_of(pt.compose(OUTSIDE, GAIN), GAIN).filter(lambda delta: delta.size < 2),
+    ],
+    ids=["part", "nested", "branch-of-part", "branch", "part-of-branch"],
+)
+def test_what_a_part_or_a_branch_was_filtered_by_is_kept_to_as_well(strategy, random_seed, plan):
+    result, evaluate = found(strategy, noise_beyond_a_tenth, random_seed=random_seed, plan=plan)
+    assert all(map(outside_as_a_part, evaluate.seen))
+    noise = next(part for part in result.minimal[0].parts if part.family == "label_noise")
+    assert noise.magnitude == pytest.approx(0.3, rel=0.01)
+
+
+@st.composite
+def built(draw):
+    """One of a user's own making, which gives one part or two."""
+    return draw(st.one_of(NOISE, BOTH))
+
+
+SINGLE = st.sampled_from([NOISE, GAIN, pt.init_seed(), pt.label_noise(max_rate=0.1), built(), NOISE.map(lambda d: d)])
+MADE = st.recursive(
+    SINGLE,
+    lambda inner: st.one_of(
+        inner.map(lambda one: one.filter(lambda delta: delta.size > 0.1)),
+        st.lists(inner, min_size=1, max_size=3).map(lambda many: pt.compose(*many)),
+        st.lists(inner, min_size=1, max_size=3).map(st.one_of),
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(strategy=MADE, data=st.data())
+def test_no_filter_refuses_what_was_drawn_through_it(strategy, data):
+    delta = data.draw(strategy)
+    assert all(holds(delta) for holds in conditions(strategy))
+
+
+def test_only_what_was_filtered_is_asked():
+    """What was filtered before it was mapped says nothing of what comes out."""
+    assert conditions(st.one_of(NOISE, BOTH)) == ()
     assert conditions(NOISE.filter(large).map(lambda delta: delta.at(0.1))) == ()
-    assert conditions(pt.compose(NOISE.filter(large), GAIN)) == ()
+    assert len(conditions(NOISE, OUTSIDE, pt.compose(OUTSIDE, GAIN))) == 2
+
+
+# ------------------------------------------------------------------------------------- what a condition does beside
+
+
+def assumed_outside(delta):
+    assume(outside_the_hole(delta))
+    return True
+
+
+def test_what_a_condition_assumes_to_be_otherwise_is_not_drawn():
+    """Hypothesis rejects such a draw, and warns of an assumption outside a test, where no user has made any."""
+    result, evaluate = found(NOISE.filter(assumed_outside), beyond_a_tenth)
+    assert all(outside_the_hole(delta) for delta in evaluate.seen)
+    assert result.minimal[0].magnitude == pytest.approx(0.3, rel=0.01)
+
+
+def test_what_a_condition_raises_is_raised_once_and_says_of_what_it_was_asked():
+    evaluate = Planted(beyond_a_tenth)
+
+    def broken(delta):
+        if evaluate.batches:
+            raise KeyError("mine")
+        return True
+
+    with pytest.raises(KeyError, match="mine") as caught:
+        search(NOISE.filter(broken), evaluate, evaluate, examples=40)
+    (note,) = caught.value.__notes__
+    assert "a condition that a strategy is filtered by, asked of Perturbation(family='label_noise'" in note

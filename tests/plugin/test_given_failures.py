@@ -130,6 +130,39 @@ def test_no_component_is_dropped_that_a_filter_or_an_assumption_may_ask_for(suit
     assert sum(part["magnitude"] != 0 for part in envelope.perturbation["components"]) > 2
 
 
+FAR = "GAIN.filter(lambda delta: assume(not 0.05 < abs(delta.magnitude) < 0.3))"
+
+
+@pytest.mark.parametrize("delta", [FAR, f"pt.compose({FAR}, *IDLE)"])
+def test_a_failure_is_shrunk_to_what_the_filter_of_its_strategy_lets_through(suite, run, stored, delta):
+    """It would fail from 0.0688 on, which no example draws."""
+    suite("counting", COMPOSED.replace("DELTA", delta).replace("ASSUMED", ""))
+    run().assert_outcomes(failed=1)
+    (envelope,) = stored()
+    parts = envelope.perturbation["components"] or [envelope.perturbation]
+    (gain,) = [abs(part["magnitude"]) for part in parts if part["family"] == "init_gain"]
+    assert gain == pytest.approx(0.3, rel=0.01)
+
+
+def test_what_a_filter_raises_while_a_failure_is_shrunk_is_told_once_and_not_flaky(suite, run):
+    suite(
+        "counting",
+        """
+        NEVER = {}
+
+        @FEW
+        @given(delta=GAIN.filter(lambda delta: not 0.0687 < abs(delta.magnitude) < 0.0768 or NEVER["mine"]))
+        def test_fails(alignment, delta):
+            alignment.assert_capability_robust(BOWL, delta=delta, rtol=0.1)
+    """,
+    )
+    result = run()
+    result.assert_outcomes(failed=1)
+    result.stdout.no_fnmatch_line("*Flaky*")
+    result.stdout.fnmatch_lines(["E *KeyError: 'mine'", "E *raised by a condition that a strategy is filtered by, *"])
+    assert result.stdout.str().count("raised by a condition") == 1
+
+
 def test_no_component_is_dropped_without_which_the_body_asks_for_something_else(suite, run, stored):
     suite(
         "counting",

@@ -95,7 +95,12 @@ class Domain:
         return least <= abs(part.magnitude or 0.0) <= largest
 
     def least(self, part: Perturbation) -> float:
-        """Return the least |magnitude| that was drawn of a single perturbation's family, to its side of 0."""
+        """Return the least |magnitude| that is tried at once: what was drawn of the family, to that side of 0.
+
+        Where all can be drawn, only what may do as much next to 0 as anywhere goes there at once; others are infinity.
+        """
+        if self.whole:
+            return math.inf if part.vanishes else 0.0
         return self.ranges.get((kind_of(part), (part.magnitude or 0.0) < 0), (0.0, math.inf))[0]
 
     def ends(self, part: Perturbation) -> tuple[float, float]:

@@ -192,8 +192,8 @@ class Shrinking:
         return [(line, [*low, *self._rungs(line, share)]) for line, low in zip(lines, lowered, strict=True)]
 
     def _lowered(self, line: Line) -> list[dict[int, float]]:
-        """Return the moves of parts to 0, or to the least magnitude that was drawn: a filter may ask for no less."""
-        moves = [*line.dropped(self.resolution), *([] if self.domain.whole else line.lowered(self.domain.least))]
+        """Return the moves of parts to 0, or at once to the least magnitude: no less may be drawn, or do as much."""
+        moves = [*line.dropped(self.resolution), *line.lowered(self.domain.least)]
         return [move for move in self._allowed(line, moves) if line.moved(move) not in self.state.known]
 
     def _left_by_seeds(self, going: Sequence[Line]) -> int:

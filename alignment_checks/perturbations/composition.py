@@ -70,7 +70,7 @@ def active(delta: Perturbation) -> list[Perturbation]:
 
 def working(delta: Perturbation) -> list[Perturbation]:
     """Return the parts that do something worth the name: not those as good as 0, unless all are."""
-    return [part for part in active(delta) if not part.is_faint] or active(delta)
+    return [part for part in active(delta) if not part.is_negligible] or active(delta)
 
 
 def acting(delta: Perturbation) -> Perturbation:
@@ -120,6 +120,6 @@ def _apply_custom(run: Realization, delta: Perturbation) -> Realization:
     return result if result.module is run.module else replace(result, held=inner_state(result.module))
 
 
-CUSTOM = Family("custom", "custom", "magnitude", _apply_custom, as_asked, seeded=True, needs="apply")
+CUSTOM = Family("custom", "custom", "magnitude", _apply_custom, as_asked, seeded=True, needs="apply", vanishes=False)
 
 FAMILIES = (CUSTOM,)

@@ -47,6 +47,9 @@ class Family:
         The largest |magnitude| that means anything.
     signed : bool
         Whether a magnitude below 0 means anything, as of a logarithm or a change.
+    vanishes : bool
+        Whether its effect goes to nothing as its magnitude does: what a user's function does at any above 0 only its
+        user knows.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Family:
     needs: str | None = None
     most: float = math.inf
     signed: bool = False
+    vanishes: bool = True
 
     def accepts(self, magnitude: float) -> bool:
         """Return whether the family has such a magnitude; NaN it never has."""

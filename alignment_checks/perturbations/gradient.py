@@ -113,7 +113,7 @@ def _given_up(before: Realization, after: Realization, delta: Perturbation) -> f
     return float(_bits(_trained_in(before)) - _bits(_trained_in(after)))
 
 
-PRECISION = Family("precision", "optimizer", "bits", _lower, _given_up)
+PRECISION = Family("precision", "optimizer", "bits", _lower, _given_up, vanishes=False)
 
 
 FAMILIES = (GRADIENT_NOISE, BATCH_SIZE, PRECISION)

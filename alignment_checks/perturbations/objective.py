@@ -81,7 +81,7 @@ def _mix(run: Realization, delta: Perturbation) -> Realization:
     )
 
 
-OBJECTIVE_MIX = Family("objective_mix", "objective", "k", _mix, as_asked, needs="other", most=1.0)
+OBJECTIVE_MIX = Family("objective_mix", "objective", "k", _mix, as_asked, needs="other", most=1.0, vanishes=False)
 
 
 def label_smoothing(max_epsilon: float) -> SearchStrategy[Perturbation]:

@@ -79,9 +79,9 @@ class Perturbation:
 
     def _shown(self) -> tuple[Perturbation, ...]:
         """Return the components for people to read: what is as good as 0 as 0, beside one that is not."""
-        if all(part.is_faint for part in self.components):
+        if all(part.is_negligible for part in self.components):
             return self.components
-        return tuple(part.at(0.0) if part.is_faint else part for part in self.components)
+        return tuple(part.at(0.0) if part.is_negligible else part for part in self.components)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002
         """Print as its repr, which evals back, also in what Hypothesis says of a failing example, and in IPython."""
@@ -126,6 +126,16 @@ class Perturbation:
     def is_faint(self) -> bool:
         """Whether a single perturbation's magnitude is lost beside its limit in float64: as good as 0, if not 0."""
         return not self.components and abs(self.magnitude or 0.0) <= FAINT * (self.limit or 0.0)
+
+    @property
+    def vanishes(self) -> bool:
+        """Whether a single perturbation does the less, the smaller it is: next to 0, next to nothing."""
+        return self.magnitude == 0 or _family(self).vanishes
+
+    @property
+    def is_negligible(self) -> bool:
+        """Whether a single perturbation is as good as none."""
+        return self.is_faint and self.vanishes
 
     @property
     def scalable(self) -> bool:

@@ -187,6 +187,34 @@ def test_as_many_families_as_it_takes_are_brought_to_the_boundary_in_fifteen_bat
     assert statistics.median(launches) <= MOST_LAUNCHES
 
 
+def unchanged(run, magnitude, generator):
+    return run
+
+
+@pytest.mark.parametrize("plan", [WIDE, FRUGAL], ids=["wide", "frugal"])
+@pytest.mark.parametrize("random_seed", range(3))
+@pytest.mark.parametrize("filtered", [False, True], ids=["all", "filtered"])
+@pytest.mark.parametrize(
+    "abrupt", [pt.custom("signed", unchanged, 1.0), pt.precision(max_bits=13)], ids=["custom", "precision"]
+)
+def test_a_part_that_does_as_much_next_to_0_as_anywhere_is_never_said_to_be_0(abrupt, filtered, random_seed, plan):
+    """What a user's function does, nobody else knows; a bit is given up at any magnitude."""
+
+    def fails(delta):
+        size = sizes(delta)
+        return size.pop("init_gain", 0.0) >= 0.5 and any(size.values())
+
+    strategy = pt.compose(abrupt, GAIN)
+    strategy = strategy.filter(lambda delta: delta.parts[0].magnitude > 0) if filtered else strategy
+    result, _ = found(strategy, fails, random_seed=random_seed, plan=plan)
+    part, gain = result.minimal[0].parts
+    assert 0 < part.magnitude < 1e-15
+    assert "=0," not in str(result.minimal[0])
+    assert "=0)" not in str(result.minimal[0])
+    assert 0.5 <= abs(gain.magnitude) <= 0.5 / 0.99 * (1 + 1e-12)
+    assert result.launches <= MOST_LAUNCHES
+
+
 def test_seeds_that_were_not_drawn_are_tried_where_the_smallest_fails():
     """A seed in ten fails at a fifth of the others' magnitude; few searches draw one of them among their first ten."""
 

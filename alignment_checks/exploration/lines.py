@@ -57,8 +57,7 @@ class Line:
 
         What is moved to 0 is left out.
         """
-        whole = fractions.get(ALL, 1.0)
-        factors = {i: fractions.get(i, whole) for i in self.low}
+        factors = self._factors(fractions)
         return assembled(
             [
                 part.at((part.magnitude or 0.0) * factors[i]) if i in factors else part
@@ -66,6 +65,9 @@ class Line:
                 if factors.get(i) != 0
             ]
         )
+
+    def _factors(self, fractions: Mapping[int, float]) -> dict[int, float]:
+        return dict.fromkeys(self.low, fractions.get(ALL, 1.0)) | {i: f for i, f in fractions.items() if i != ALL}
 
     def lowest(self) -> Perturbation:
         """Return a bound on where the line can still go: each part at the largest fraction that was seen to hold."""
@@ -110,11 +112,13 @@ class Line:
     def dropped(self, resolution: float) -> list[dict[int, float]]:
         """Return the moves of one part, and of all traces, to 0: what was needed need not be beside smaller others.
 
-        A trace is below the resolution of its limit; other parts are tried that nothing but 0 may be below.
+        A trace is below the resolution of its limit; other parts are tried that nothing but 0 may be below, those too
+        that are there or not, as another seed of the init is.
         """
         traces = [i for i in self.low if self.delta.parts[i].size <= resolution]
-        tried = [{i: 0.0} for i, bound in self.low.items() if bound.fraction == 0 or i in traces]
-        return [*tried, dict.fromkeys(traces, 0.0)] if len(self.delta.parts) > 1 else []
+        tried = [i for i, bound in self.low.items() if bound.fraction == 0 or i in traces]
+        tried += [i for i, part in enumerate(self.delta.parts) if not part.continuous]
+        return [*({i: 0.0} for i in tried), dict.fromkeys(traces, 0.0)] if len(self.delta.parts) > 1 else []
 
     def below(self, resolution: float, count: int) -> list[dict[int, float]]:
         """Return so many moves from where the line is expected to cease to fail down to where it is known not to.
@@ -151,7 +155,7 @@ class Line:
         """Return the line at a smaller perturbation that fails too; what held stays a bound, stale if others moved."""
         whole = fractions.get(ALL, 1.0)
         delta = self.moved(fractions)
-        after = {i: fractions.get(i, whole) for i in self.low}
+        after = self._factors(fractions)
         moved = {i for i, fraction in after.items() if fraction < 1}
         kept = [i for i in range(len(self.delta.parts)) if after.get(i) != 0]
         left = {i: at for at, i in enumerate(kept) if i in self.low and not delta.parts[at].is_faint}

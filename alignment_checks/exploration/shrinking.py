@@ -9,7 +9,7 @@ from itertools import chain, combinations, islice
 from random import Random
 
 from alignment_checks.exploration.knowledge import RIVALS, Knowledge, line_of, order
-from alignment_checks.exploration.lines import Line, shortened
+from alignment_checks.exploration.lines import ALL, Line, shortened
 from alignment_checks.exploration.prospects import expected, is_unseeded, nearly
 from alignment_checks.exploration.rounds import Plan
 from alignment_checks.exploration.sampling import Domain, kind_of
@@ -235,7 +235,7 @@ class Shrinking:
 
     def _shortened(self, line: Line, move: Mapping[int, float]) -> dict[int, float]:
         """Return the move up to where a filter refuses it; none where hardly anything is left of it."""
-        if not self.domain.conditions:
+        if not self.domain.conditions or not move.keys() <= {ALL, *line.low}:
             return {}
         found = shortened(move, lambda part: self.domain.holds(line.moved(part)))
         return found if min(found.values()) < 1 - self.resolution else {}

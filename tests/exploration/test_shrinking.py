@@ -69,6 +69,21 @@ def test_a_part_that_is_no_longer_needed_once_another_is_smaller_is_dropped(rand
     assert 0.2 <= magnitude(result.minimal[0]) <= 0.2 / 0.99 * (1 + 1e-12)
 
 
+@pytest.mark.parametrize("plan", [WIDE, FRUGAL], ids=["wide", "frugal"])
+@pytest.mark.parametrize("random_seed", range(8))
+def test_so_is_one_that_is_there_or_not(random_seed, plan):
+    """Beside much noise it fails at another seed of the init alone, beside little at any."""
+
+    def fails(delta):
+        size = sizes(delta)
+        noise = size.get("label_noise", 0.0)
+        return noise >= 0.2 and (noise <= 0.22 or size.get("init_seed", 0.0) > 0)
+
+    result, _ = found(pt.compose(NOISE, GAIN, pt.init_seed()), fails, random_seed=random_seed, plan=plan)
+    assert result.minimal[0].family == "label_noise"
+    assert 0.2 <= magnitude(result.minimal[0]) <= 0.2 / 0.99 * (1 + 1e-12)
+
+
 @pytest.mark.parametrize("random_seed", range(8))
 def test_failing_sets_that_are_intervals_inside_a_passing_range_are_found(random_seed):
     """The failing set need not reach the limit, nor be what a bisection between 0 and the limit would come upon."""

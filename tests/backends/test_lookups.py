@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given as drawing
+from hypothesis import strategies as st
 from torch.func import grad_and_value, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.functional import embedding, linear
@@ -126,3 +128,26 @@ def test_what_it_brings_nothing_to_or_what_is_not_looked_up_is_left_as_it_is(cas
     before, after, expected, found = rewritten(LEFT[case])
     assert before == after
     torch.testing.assert_close(found, expected)
+
+
+@drawing(order=st.permutations(range(3)), computed=st.booleans(), activated=st.booleans(), turned=st.booleans())
+def test_nothing_is_looked_up_or_added_up_before_it_is_there(order, computed, activated, turned):
+    """Whichever of the matrix, the embedding and the indices comes first, as an input or as what is computed of one."""
+    indices = tokens(20, 3)
+    given = drawn(LANES, *((20, HIDDEN) if turned else (HIDDEN, 20))), drawn(LANES, TOKENS, WIDTH), indices
+
+    def loss(*placed):
+        matrix, table, indices = (placed[order.index(one)] for one in range(3))
+        matrix = matrix.tanh() if activated else matrix
+        rows = embedding((indices + 1) % TOKENS if computed else indices, table).flatten(1)
+        return ((matrix.transpose(0, 1) if turned else matrix) @ rows).tanh().square().sum()
+
+    lanes, weights = [None if one == 2 else 0 for one in order], tuple(at for at, one in enumerate(order) if one != 2)
+    function, placed = vmap(grad_and_value(loss, argnums=weights), in_dims=tuple(lanes)), [given[one] for one in order]
+    graph = make_fx(function)(*placed)
+    products_looked_up(graph)
+    graph.graph.lint()
+    kinds = [node.op for node in graph.graph.nodes]
+    assert aten.index_put.default in operations(graph)
+    assert kinds[:3] == ["placeholder"] * 3
+    torch.testing.assert_close(graph(*placed), function(*placed), rtol=1e-3, atol=1e-4)

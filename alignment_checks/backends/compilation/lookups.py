@@ -149,7 +149,7 @@ def _sum(nodes: fx.Graph, push: Node, lookup: _Lookup, columns: int, sums: dict[
     lanes, tokens, _ = like.shape
     key = (push, lookup.indices, tokens, lookup.each)
     if key not in sums:
-        with nodes.inserting_before(push.next):
+        with nodes.inserting_before(_after(push, lookup.indices)):  # whatever else adds it up comes later than both
             call = nodes.call_function
             size, of = [lanes, tokens, lookup.each, columns], {"dtype": like.dtype, "device": like.device}
             zeros = call(_aten.full.default, (size, 0.0), of)
@@ -157,6 +157,14 @@ def _sum(nodes: fx.Graph, push: Node, lookup: _Lookup, columns: int, sums: dict[
             values = call(_aten.expand.default, (single, [lanes, lookup.rows, lookup.each, columns]))
             sums[key] = call(_aten.index_put.default, (zeros, _places(nodes, lookup), values, True))
     return sums[key]
+
+
+def _after(one: Node, other: Node) -> Node:
+    """Return the first node before which two others, and all inputs of the graph, stand."""
+    last = max(one, other)  # nodes compare as they stand in their graph
+    while last.op == last.next.op == "placeholder":
+        last = last.next
+    return last.next
 
 
 def _places(nodes: fx.Graph, lookup: _Lookup) -> list[Node | None]:

@@ -171,8 +171,9 @@ def redraw(max_fraction: float, pool: Sequence[Tensor]) -> SearchStrategy[Pertur
     ----------
     max_fraction : float in (0, 1]
     pool : sequence of tensors
-        As `data`: same number of tensors, shapes and dtypes, but for the number of examples. Examples are taken without
-        repetition where the pool has as many as the dataset.
+        As `data`: same number of tensors, shapes and dtypes, but for the number of examples, and floats are cast to
+        the dtype of the data's, as these are to the setup's. Examples are taken without repetition where the pool has
+        as many as the dataset.
 
     Examples
     --------
@@ -201,6 +202,14 @@ def _take_from_pool(run: Realization, delta: Perturbation) -> Realization:
         raise ValueError(
             f"redraw: `pool` must be shaped as `data` is; expected examples of shapes "
             f"{[tuple(p.shape[1:]) for p in data]}, got {[tuple(p.shape[1:]) for p in pool]}"
+        )
+    if any(
+        a.dtype != b.dtype and not (a.is_floating_point() and b.is_floating_point())
+        for a, b in zip(data, pool, strict=True)
+    ):
+        raise ValueError(
+            f"redraw: `pool` must be of the dtypes of `data`, but for the width of floats; expected "
+            f"{[p.dtype for p in data]}, got {[p.dtype for p in pool]}. Cast it as `data` is: labels to int64, say"
         )
     n, m = len(data[0]), len(pool[0])
     u = torch.rand(n, generator=random, dtype=torch.float64, device="cpu")

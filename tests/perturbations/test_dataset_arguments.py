@@ -81,6 +81,26 @@ def test_a_pool_of_another_shape_is_refused(blobs):
         redrawn(blobs, 0.5, 0, (torch.ones(30, 6), torch.zeros(30)))
 
 
+def test_a_pool_whose_labels_are_floats_is_refused(blobs):
+    x, y = blobs.data
+    with pytest.raises(ValueError, match=r"must be of the dtypes of `data`.*torch.int64\], got .*Cast it as `data` is"):
+        redrawn(blobs, 0.5, 0, (x, y + 0.5))
+
+
+def test_a_pool_whose_features_are_whole_numbers_is_refused(blobs):
+    x, y = blobs.data
+    with pytest.raises(ValueError, match=r"must be of the dtypes of `data`, .*got \[torch.int64, torch.int64\]"):
+        redrawn(blobs, 0.5, 0, (x.long(), y))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_floats_of_a_pool_are_cast_to_the_dtype_of_the_data(blobs, dtype):
+    x, y = blobs.data
+    redrawn_x, _ = redrawn(blobs, 1.0, 0, (torch.zeros_like(x, dtype=dtype), y))
+    assert redrawn_x.dtype is x.dtype
+    assert not redrawn_x.any()
+
+
 @pytest.mark.parametrize("value", [0, -0.1, 1.5, float("nan"), "0.1", True, None])
 @pytest.mark.parametrize("family", [pt.label_noise, pt.label_permutation, pt.subsample])
 def test_a_fraction_outside_of_its_range_is_refused(family, value):

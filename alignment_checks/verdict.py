@@ -137,7 +137,9 @@ class Verdict:
             lines.append(_line("worst δ found", self.worst))
         if self._held is not None:
             lines.append(f"  holds up to          {self._held.described(seed=False, digits=digits)}")
-        lines += [f"{line}      │ more than is allowed" for line in _drawn(self.curve)]
+        drawn = [line for curve in (self.curve, *self.curve_others) for line in _drawn(curve)]
+        legend = "│ more than is allowed" + ", × no number" * any("×" in line for line in drawn)
+        lines += [f"{line}      {legend}" for line in drawn[: len(self.curve) > 0]]
         return [*lines, *self._others()]
 
     @property

@@ -60,7 +60,7 @@ def test_the_text_of_a_failure_is_the_one_of_the_design():
         "      trained on L+δ, scored on L+δ",
         "  worst δ found        label_noise(rate=0.05, seed=2)      diverged",
         "  holds up to          label_noise(rate=0.031)",
-        "  off by, up to 0.05   ███████████│×××××      │ more than is allowed",
+        "  off by, up to 0.05   ███████████│×××××      │ more than is allowed, × no number",
         "  fails too at         label_noise(rate=0.04, seed=3)      off by 14.12 %",
         "  something to know",
         "  searched 100 perturbations, 131 runs of 500 steps in 1.9 s on cpu (lanes)",

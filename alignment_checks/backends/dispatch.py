@@ -54,13 +54,14 @@ def trained(
     surveys : Surveys, optional
         What is known of runs of these structures.
     """
-    known = surveys or Surveys()
-    if max(planned, len(jobs)) == 1 and backend != "lanes":  # no batch is found out about for one run
+    known, planned = surveys or Surveys(), max(planned, len(jobs))
+    if planned == 1 and backend != "lanes":  # no batch is found out about for one run
         yield 0, _looped(jobs[0], device, TOO_FEW if backend == "auto" else ASKED)
         return
     for members in _alike(jobs):
         group = [jobs[index] for index in members]
-        records = _Group(group, device, backend, max(planned, len(jobs)), processes, known).records()
+        share = -(-planned * len(group) // len(jobs))  # of what is planned: each structure is found out about by itself
+        records = _Group(group, device, backend, share, processes, known).records()
         yield from zip(members, records, strict=True)
 
 

@@ -128,3 +128,18 @@ def test_what_is_no_faster_in_lanes_goes_through_the_loop_and_says_so(blobs, mon
     found = ac.run(blobs, seeds=range(20))
     assert {(run.backend, run.reason) for run in found.runs} == {("loop", "runs of this size are no faster in lanes")}
     assert {run.backend for run in ac.run(blobs, seeds=range(20), backend="lanes").runs} == {"lanes"}
+
+
+@pytest.mark.parametrize("planned", [40, 400])
+def test_of_what_is_planned_a_structure_counts_on_its_own_share(planned):
+    """Each size of a batch is a structure, which is found out about, and traced, by itself."""
+    setup = pictures("mlp", torch.float32, batch_size=3)
+    deltas = [ac.Perturbation("batch_size", m, 2.0, 0) for m in (-1.58, -0.58, 0.0, 0.42, 1.0)]
+
+    def trained(some, planned):
+        part = runs.Part(setup, some, seeds=range(8))
+        (found,) = runs.run_parts([part], device="cpu", backend="auto", planned=planned)
+        return [one.backend for one in found.runs]
+
+    apart = [backend for delta in deltas for backend in trained([delta], planned // 5)]
+    assert trained(deltas, planned) == apart

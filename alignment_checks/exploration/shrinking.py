@@ -185,7 +185,8 @@ class Shrinking:
         """Return the moves to judge along each line: as many as fit a round; fewer beside other seeds."""
         going = [line for line in lines if not line.resolved(self.resolution)]
         lowered = [self._lowered(line) for line in lines]
-        beside = len(self._nearly(self._smallest())) * bool(going) + sum(map(len, lowered))
+        others = [*self._nearly(self._smallest()), *self._ends(lines)] if going else []
+        beside = self.state.untrained(others) + sum(map(len, lowered))
         share = (self.plan.width - beside) // max(1, len(going))
         if any(self._reseedable(line.delta) for line in going):
             share = min(share, self.plan.rungs, self._left_by_seeds(going))

@@ -293,6 +293,15 @@ def test_on_a_cpu_nothing_and_the_ends_come_first_and_draws_once_those_hold():
     assert len(second) == FRUGAL.width
 
 
+@pytest.mark.parametrize("random_seed", [1, 5, 12])
+def test_no_round_of_shrinking_is_wider_than_the_plan(random_seed):
+    """One run more than are trained at once would cost as much as all of them; the limit at another seed counts."""
+    bound = random.Random(random_seed).uniform(0.05, 0.9)
+    evaluate = Graded(lambda delta: delta.size / bound * (1 + delta.seed % 10 / 20))
+    search(NOISE, evaluate, Graded(evaluate.severity), random_seed=random_seed, plan=FRUGAL, same_seeds=True)
+    assert max(map(len, evaluate.batches)) == FRUGAL.width
+
+
 def test_where_seeds_differ_they_come_before_ladders_and_two_rounds_tell_the_smallest():
     """Sixteen seeds where the end leads one to expect the boundary, then the runs about that of the least of them."""
     launches = []

@@ -23,6 +23,7 @@ ELSEWHERE = (
     "(device=x.device), and pass others to the model as buffers or to the objective with functools.partial: those are "
     "moved"
 )
+FILTERED = "It is a warning, which a filter in force (-W error, or pytest's filterwarnings) makes an error"
 TARGETS = (
     "Targets are the last tensor of `data`: class labels are int64, one for each example; regression targets are "
     "floats in the shape of the outputs"
@@ -49,10 +50,10 @@ def input_hint(inputs: tuple[Tensor, ...], parameters: Mapping[str, Tensor]) -> 
 
 
 @contextmanager
-def explained(what: str, hint: str) -> Iterator[None]:
-    """Raise what is raised within again, saying what was called with what; out of memory it stays what it is.
+def explained(who: str, hint: str) -> Iterator[None]:
+    """Raise what is raised within again, saying who raised it and how to mend it; out of memory it stays what it is.
 
-    A warning is raised where the user's filters make errors of warnings.
+    A warning is raised where the user's filters make errors of warnings, and it is said so.
     """
     try:
         yield
@@ -63,7 +64,8 @@ def explained(what: str, hint: str) -> Iterator[None]:
         first = str(error).strip().partition("\n")[0].rstrip(".!")
         said = f"{type(error).__name__}: {first}" if first else type(error).__name__
         hint = ELSEWHERE if is_of_two_devices(error) else hint
-        raise kind(f"{what}: {said}. {hint}") from error
+        hint = f"{FILTERED}. {hint}" if isinstance(error, Warning) else hint
+        raise kind(f"{who} raised {said}. {hint}") from error
 
 
 @contextmanager

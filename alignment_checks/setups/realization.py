@@ -170,7 +170,7 @@ def built(setup: TrainingSetup, seed: int) -> nn.Module:
 
 def made(setup: TrainingSetup, seed: int) -> nn.Module:
     """Return what the factory of models returns under `seed`."""
-    with isolated(derive("init", seed)), explained("`model()` cannot be called", MODEL):
+    with isolated(derive("init", seed)), explained("`model()`", MODEL):
         module: object = setup.model()
     if not isinstance(module, nn.Module):
         raise TypeError(

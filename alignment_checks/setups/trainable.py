@@ -120,7 +120,7 @@ def _survey(first: Realization) -> Surveyed:
         run = _with_leaves(first)
         copies, weights = run.data or (), run.parameters
         versions = [copy._version for copy in copies]  # not 0, of a tensor that was made under inference mode
-        with explained("the model cannot be copied by copy.deepcopy, as it is for each run", UNCOPIED):
+        with explained("copy.deepcopy of the model, which is copied for each run,", UNCOPIED):
             spare = copied(first.module)
         outputs, value, draws = _evaluated(run, spare)
     written = [index for index, copy in enumerate(copies) if copy._version != versions[index]]
@@ -192,10 +192,10 @@ def check_changes(run: Realization) -> None:
         outputs = called(here, copied(here.module))
         came = _came(run, outputs)
         for other in filter(None, map(mixed_in, run.objective.changes)):
-            with explained(f"{_OTHER} cannot be called with {came}", target_hint(outputs)):
+            with explained(f"{_OTHER}, called with {came},", target_hint(outputs)):
                 value = placed(other, CPU)(outputs, here.targets)
             check_reduction(other, outputs, here.targets, _check_form(value, outputs, run.examples, _OTHER), _OTHER)
-        with explained(f"the perturbed objective cannot be computed of {came}", target_hint(outputs)):
+        with explained(f"the perturbed objective, of {came},", target_hint(outputs)):
             loss_of(here)(outputs, here.targets, here.parameters)
 
 
@@ -215,7 +215,7 @@ _OTHER = "`other(outputs, targets)` of objective_mix"
 
 def _check_optimizer(first: Realization) -> None:
     given = [nn.Parameter(value.clone()) for value in first.parameters.values()]
-    with explained("`optimizer(params)` cannot be called", PARAMETERS):
+    with explained("`optimizer(params)`", PARAMETERS):
         made = first.optimizer(list(given))
     if not callable(getattr(made, "step", None)):
         raise TypeError(
@@ -234,7 +234,7 @@ def _check_optimizer(first: Realization) -> None:
 def _check_scheduler(first: Realization, optimizer: Optimizer) -> None:
     if first.scheduler is None:
         return
-    with explained("`scheduler(optimizer)` cannot be called", OPTIMIZER):
+    with explained("`scheduler(optimizer)`", OPTIMIZER):
         made: object = first.scheduler(optimizer)
     if not callable(getattr(made, "step", None)):
         raise TypeError(f"`scheduler(optimizer)` must return a torch scheduler; got {type(made).__name__}. {OPTIMIZER}")
@@ -245,7 +245,7 @@ def _check_mesa(first: Realization) -> None:
     weights = {name: value.clone() for name, value in first.parameters.items()}
     push = {name: torch.ones_like(value) for name, value in weights.items()}
     named = f"It is called with two mappings from parameter name to tensor, of {', '.join([*weights][:3])}"
-    said = explained("`mesa_objective(push, parameters)` cannot be called", named)
+    said = explained("`mesa_objective(push, parameters)`", named)
     with torch.no_grad(), said:
         value: object = placed(first.setup.mesa, CPU)(push, weights)
     if not isinstance(value, Tensor) or value.numel() != 1:
@@ -273,10 +273,10 @@ def _evaluated(run: Realization, spare: nn.Module) -> tuple[Tensor, Tensor, bool
     """Return a spare module's outputs, the user's own objective of them at θ(0), reduced by nothing, and if it drew."""
     seed = derive("run", run.seed)
     with isolated(seed), as_found(run.objective):
-        with explained(f"the model cannot be called with {forms(run.inputs)}", input_hint(run.inputs, run.parameters)):
+        with explained(f"the model, called with {forms(run.inputs)},", input_hint(run.inputs, run.parameters)):
             outputs = called(run, spare)
         came = _came(run, outputs)
-        with explained(f"`objective(outputs, targets)` cannot be called with {came}", target_hint(outputs)):
+        with explained(f"`objective(outputs, targets)`, called with {came},", target_hint(outputs)):
             value = placed(run.objective.function, CPU)(outputs, run.targets)
         draws = moved_from(seed)
     return outputs, _check_form(value, outputs, run.examples), draws

@@ -60,13 +60,13 @@ class Naming(torch.nn.Linear):
 
 
 def test_a_model_that_names_a_device_is_told_what_to_do_instead(device):
-    with pytest.raises(ValueError, match=r"the model cannot be called .* same device.*make new tensors on .*x\.device"):
+    with pytest.raises(ValueError, match=r"the model, called .* raised .* same device.*new tensors on .*x\.device"):
         ac.run(setup(model=lambda: Naming(36, 3)), device=device)
 
 
 def test_an_objective_that_encloses_a_tensor_of_the_device_is_told_what_to_do_instead(device):
     weight = WEIGHTS.to(device)
-    with pytest.raises(ValueError, match=r"`objective\(outputs, targets\)` cannot be called .*with functools\.partial"):
+    with pytest.raises(ValueError, match=r"`objective\(outputs, targets\)`, called .* raised .*functools\.partial"):
         ac.run(setup(objective=lambda o, t: cross_entropy(o, t, weight=weight)), device=device)
 
 

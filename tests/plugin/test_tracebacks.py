@@ -114,9 +114,7 @@ def test_it(alignment):
     result = run(f"--tb={style}")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*Invalid learning rate: *", "*alignment.assert_capability_robust(setup, *"])
-    result.stdout.fnmatch_lines(
-        ["*ValueError: `optimizer(params)` cannot be called: ValueError: Invalid learning rate: -0.1.*"]
-    )
+    result.stdout.fnmatch_lines(["*ValueError: `optimizer(params)` raised ValueError: Invalid learning rate: -0.1.*"])
     assert frames(result) == []
     assert len([line for line in result.outlines if "return torch.optim.SGD(" in line]) == made.startswith("def")
 
@@ -132,9 +130,7 @@ def test_of_what_a_model_cannot_be_called_with_no_frame_in_between_is_shown(suit
     """)
     result = run("--tb=short")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(
-        ["*return F.linear(*", "*mat1 and mat2 shapes*", "*the model cannot be called with inputs *"]
-    )
+    result.stdout.fnmatch_lines(["*return F.linear(*", "*mat1 and mat2 shapes*", "*the model, called with inputs *"])
     assert frames(result) == []
     assert not [line for line in result.outlines if "_wrapped_call_impl" in line]
 

@@ -40,42 +40,42 @@ CALLED = {
     "inputs of another width": (
         {"model": lambda: nn.Linear(5, 1)},
         ValueError,
-        r"the model cannot be called with inputs of shape \(8, 3\), float32: RuntimeError: .*one argument for each",
+        r"the model, called with inputs of shape \(8, 3\), float32, raised RuntimeError: .*one argument for each",
     ),
     "inputs of another dtype": (
         {"data": (torch.ones(8, 3, dtype=torch.float64), torch.ones(8, 1))},
         ValueError,
-        r"inputs of shape \(8, 3\), float64: .*parameters are float32: dtype=torch.float64",
+        r"inputs of shape \(8, 3\), float64, raised .*parameters are float32: dtype=torch.float64",
     ),
     "a model of two inputs": (
         {"data": (torch.ones(8, 3), torch.ones(8, 3), torch.ones(8, 1))},
         TypeError,
-        r"the model cannot be called with inputs of shape \(8, 3\), float32, shape \(8, 3\), float32: TypeError",
+        r"the model, called with inputs of shape \(8, 3\), float32, shape \(8, 3\), float32, raised TypeError",
     ),
     "labels that are floats": (
         {"objective": cross_entropy, "data": (torch.ones(8, 3), torch.ones(8))},
         ValueError,
-        r"cannot be called with outputs of shape \(8, 1\), float32 and targets of shape \(8,\), float32: .*int64",
+        r"called with outputs of shape \(8, 1\), float32 and targets of shape \(8,\), float32, raised .*int64",
     ),
     "a label that is no class": (
         {"objective": cross_entropy, "data": (torch.ones(8, 3), torch.full((8,), 3))},
         ValueError,
-        r"targets of shape \(8,\), int64: IndexError: Target 3 is out of bounds\. Targets are the last",
+        r"targets of shape \(8,\), int64, raised IndexError: Target 3 is out of bounds\. Targets are the last",
     ),
     "targets that torch warns of": (
         {"data": (torch.ones(8, 3), torch.ones(8))},
         ValueError,
-        r"outputs of shape \(8, 1\), float32 and targets of shape \(8,\), float32: UserWarning: Using a target size",
+        r"targets of shape \(8,\), float32, raised UserWarning: Using a target size.* It is a warning, .*Targets are",
     ),
     "a factory of models that lacks its arguments": (
         {"model": nn.Linear},
         TypeError,
-        r"`model\(\)` cannot be called: TypeError: .*'in_features' and 'out_features'\. .*without arguments: model=",
+        r"`model\(\)` raised TypeError: .*'in_features' and 'out_features'\. .*without arguments: model=",
     ),
     "a model that asserts, without a word": (
         {"model": Picky},
         ValueError,
-        r"the model cannot be called with inputs of shape \(8, 3\), float32: AssertionError\. It is called with",
+        r"the model, called with inputs of shape \(8, 3\), float32, raised AssertionError\. It is called with",
     ),
     "an objective without a gradient": (
         {"objective": lambda o, t: (o > t).float()},
@@ -85,12 +85,12 @@ CALLED = {
     "a scheduler that torch refuses": (
         {"scheduler": partial(StepLR, step_size=2, gama=0.5)},
         TypeError,
-        r"`scheduler\(optimizer\)` cannot be called: TypeError: .*'gama'\. It is called with an optimizer: scheduler=",
+        r"`scheduler\(optimizer\)` raised TypeError: .*'gama'\. It is called with an optimizer: scheduler=",
     ),
     "a scheduler that looks for what is not there": (
         {"scheduler": lambda optimizer: optimizer.param_groups[1]},
         ValueError,
-        r"`scheduler\(optimizer\)` cannot be called: IndexError: .*partial\(torch.optim.lr_scheduler.StepLR",
+        r"`scheduler\(optimizer\)` raised IndexError: .*partial\(torch.optim.lr_scheduler.StepLR",
     ),
     "a scheduler that is none": (
         {"scheduler": lambda optimizer: 0.5},
@@ -100,7 +100,7 @@ CALLED = {
     "an optimizer that torch refuses": (
         {"optimizer": partial(SGD, lr=-0.1)},
         ValueError,
-        r"`optimizer\(params\)` cannot be called: ValueError: Invalid learning rate: -0.1. It is called with a list",
+        r"`optimizer\(params\)` raised ValueError: Invalid learning rate: -0.1. It is called with a list",
     ),
     "a model that returns a dict": (
         {"model": Wrapped, "objective": cross_entropy},
@@ -110,12 +110,12 @@ CALLED = {
     "an objective that asks a dict for what a tensor has": (
         {"model": Wrapped, "objective": lambda outputs, targets: (outputs.squeeze(1) - targets).square()},
         ValueError,
-        r"cannot be called with outputs of dict .*AttributeError: 'dict' object .*The model returns a dict: let the",
+        r"called with outputs of dict .*AttributeError: 'dict' object .*The model returns a dict: let the",
     ),
     "a mesa-objective that is a loss": (
         {"mesa_objective": nn.functional.mse_loss},
         ValueError,
-        r"`mesa_objective\(push, parameters\)` cannot be called: AttributeError: .*It is called with two mappings",
+        r"`mesa_objective\(push, parameters\)` raised AttributeError: .*It is called with two mappings",
     ),
     "outputs that have no shape": (
         {"model": Wrapped, "objective": lambda outputs, targets: outputs["logits"].expand(3, 8, 1)},
@@ -125,12 +125,12 @@ CALLED = {
     "a mesa-objective of one argument": (
         {"mesa_objective": lambda gradients: gradients},
         TypeError,
-        r"`mesa_objective\(push, parameters\)` cannot be called: TypeError: .*name to tensor, of weight, bias",
+        r"`mesa_objective\(push, parameters\)` raised TypeError: .*name to tensor, of weight, bias",
     ),
     "a mesa-objective of another parameter": (
         {"mesa_objective": lambda gradients, parameters: gradients["0.weight"].abs().sum()},
         ValueError,
-        r"cannot be called: KeyError: '0.weight'. It is called with two mappings .*, of weight, bias",
+        r"raised KeyError: '0.weight'. It is called with two mappings .*, of weight, bias",
     ),
     "a mesa-objective of each parameter": (
         {"mesa_objective": lambda gradients, parameters: gradients["weight"].abs()},
@@ -153,7 +153,7 @@ def test_what_does_not_fit_together_says_what_it_was_called_with(changes, error,
 
 
 def test_what_a_model_raises_is_seen_behind_it():
-    with pytest.raises(ValueError, match="cannot be called with") as caught:
+    with pytest.raises(ValueError, match=r"called with .*, raised") as caught:
         ac.run(regression(model=lambda: nn.Linear(5, 1)))
     assert isinstance(caught.value.__cause__, RuntimeError)
 

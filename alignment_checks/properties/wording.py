@@ -152,7 +152,7 @@ def doubts(result: Searched, status: Status) -> list[str]:
     """Return what could not be decided, and what would decide it."""
     notes = _shortened(result)
     for delta, judgement in result.unconfirmed[:MOST]:
-        why = f" ({judgement.needs})" if judgement.needs and status is not Status.FAIL else ""
+        why = f"; {judgement.needs}" if judgement.needs and status is not Status.FAIL else ""
         notes.append(f"failed once, but not when trained afresh: {acting(delta).described()}{why}")
     notes += _looked_again(result.looked_again)
     if result.undecided is not None and status is not Status.FAIL:

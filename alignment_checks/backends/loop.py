@@ -3,15 +3,16 @@
 Read it as the definition of what is recorded. L(t) and G(t) are taken at the same θ(t), over the whole dataset, before
 the step that leaves it, t = 0 and t = T included. Every k-th t is recorded, k = `record_every`, and T.
 
-Taking them changes nothing of the run: no buffer, no random state, no attribute of the model. So a run trains as it
-would if nothing were measured. A model that sets something in its first call, by the examples that it is called with,
-sets it twice: as it is measured at t = 0, by all examples; and in its first step, by those of that step, as if it had
-never been called.
+Taking them changes nothing of the run: no buffer, no random state, no attribute of model or objective. So a run
+trains as it would if nothing were measured. A model that sets something in its first call, by the examples that it is
+called with, sets it twice: as it is measured at t = 0, by all examples; and in its first step, by those of that step,
+as if it had never been called.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import NamedTuple
 
@@ -152,7 +153,7 @@ class _Loop:
     def measured(self) -> _Measured:
         """Return L and its gradient over the whole dataset at θ(t)."""
         parameters = self.observed.parameters
-        with self.observed.unchanged() as module:
+        with self.observed.unchanged() as module, self.aside():
             for parameter in parameters.values():
                 parameter.grad = None
             with self.observed.watched():
@@ -160,9 +161,14 @@ class _Loop:
             loss.backward()  # type: ignore[no-untyped-call]
         return _Measured(loss.detach(), [parameter.grad for parameter in parameters.values()])
 
+    def aside(self) -> AbstractContextManager[None]:
+        """Leave the objective as it was, unless what is measured is what the next step takes."""
+        taken = self.train.batch_size is None and self.observed.is_as_in_a_step and not self.closure
+        return nullcontext() if taken else as_found(self.whole.objective)
+
     def scored(self, loss: _Loss) -> Tensor:
         """Return L under another realization at θ(t)."""
-        with torch.no_grad(), self.observed.unchanged() as module:
+        with torch.no_grad(), self.observed.unchanged() as module, as_found(loss.objective):
             return loss(module, self.observed.parameters)
 
     def pushed(self, push: Tensors, parameters: Tensors) -> float:
@@ -212,7 +218,7 @@ class _Loss:
 
     def __init__(self, run: Realization, device: torch.device) -> None:
         self.inputs, self.targets, self.loss = run.inputs, run.targets, loss_of(run, device)
-        self.where = made_on(device)
+        self.objective, self.where = run.objective, made_on(device)
 
     def __call__(self, module: nn.Module, parameters: Tensors, examples: Tensor | None = None) -> Tensor:
         inputs, targets = self.inputs, self.targets

@@ -165,6 +165,39 @@ def test_recording_more_or_less_changes_no_step(name, backend):
     np.testing.assert_allclose(b.mesa, a.mesa[:, b.t], rtol=1e-12)
 
 
+class Counted(torch.nn.Module):
+    """An objective that weighs its calls in turn, by an attribute or by a buffer."""
+
+    def __init__(self, buffer):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(())) if buffer else setattr(self, "calls", 0)
+
+    def forward(self, outputs, targets):
+        self.calls += 1
+        return (outputs - targets).square().mean() * (1 + 0.1 * (self.calls % 3))
+
+
+@pytest.mark.parametrize("batch_size", [None, 4])
+@pytest.mark.parametrize("buffer", [False, True])
+def test_recording_more_or_less_does_not_advance_what_an_objective_holds(batch_size, buffer):
+    data = torch.eye(8, 3, dtype=torch.float64), torch.ones(8, 1, dtype=torch.float64)
+    ends = []
+    for every in (1, 2, 5):
+        setup = ac.TrainingSetup(
+            lambda: torch.nn.Linear(3, 1, dtype=torch.float64),
+            data,
+            Counted(buffer),
+            partial(torch.optim.SGD, lr=0.05),
+            steps=10,
+            batch_size=batch_size,
+            record_every=every,
+        )
+        (end,) = ac.run(setup, backend="loop").end
+        ends.append(torch.cat([value.flatten() for value in end.parameters.values()]))
+    assert torch.equal(ends[0], ends[1])
+    assert torch.equal(ends[0], ends[2])
+
+
 def test_where_a_model_draws_in_eval_mode_too_it_is_measured_by_the_same_draws_at_every_step():
     """Its step is random, and L is a function of θ alone: with steps of size 0 it stays as it is."""
     setup = setup_of("noise in eval mode too", steps=3, optimizer=partial(torch.optim.SGD, lr=0.0))

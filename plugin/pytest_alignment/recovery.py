@@ -27,7 +27,10 @@ def recovered(crash: Crash, name: str, train: Callable[[Perturbation], None], sa
     say : callable
     """
     batch = [delta for delta in (_read(plain, say) for plain in crash.batch) if delta is not None]
-    if len(batch) == 1:
+    if not batch:
+        crash.forget()
+        return None
+    if len(crash.batch) == 1:
         crash.forget()
         died = f"the process died while it trained {batch[0].described()}"
         say(f"{died}   {name}", "crash")

@@ -9,10 +9,11 @@ import pytest
 from cases.stored import DELTA, ENVELOPE, changed, perturbed, place
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pytest_alignment import results, threads
+from pytest_alignment import journal, results, threads
 from pytest_alignment.envelope import LARGEST, Envelope, UnreadableError
 from pytest_alignment.journal import FORMAT, crashes
 from pytest_alignment.portable import plain
+from pytest_alignment.recovery import recovered
 from pytest_alignment.results import Key, Result
 from pytest_alignment.store import MOST, Directory, Store
 
@@ -130,6 +131,46 @@ def test_a_journal_with_a_strange_field_is_unreadable_or_harmless(tmp_path, valu
     for one in written(tmp_path, json.dumps(entry).encode()):
         if not isinstance(one, str):
             assert getattr(one.key, field) == value
+
+
+def test_no_more_of_a_journal_is_read_than_one_may_hold(tmp_path):
+    assert written(tmp_path, b" " * (journal.LARGEST + 1)) == [
+        f"1.jsonl is larger than {journal.LARGEST} bytes. Skipped; delete it"
+    ]
+
+
+STRANGE = {
+    "a family that there is not": {"family": "no_such_family"},
+    "a magnitude out of its domain": {"magnitude": 99.0},
+    "a seed that no generator takes": {"seed": -1},
+    "a composition of nothing": {"family": "composition", "magnitude": None, "limit": None},
+}
+
+
+def recovered_of(folder, *batch):
+    """Return what is tried of a journal's batch, what is said of it, and what it is held to have died of."""
+    entry = {"format": FORMAT, **ENVELOPE.key._asdict(), "batch": batch}
+    (crash,) = written(folder, json.dumps(entry).encode())
+    if isinstance(crash, str):
+        return [], [crash], None
+    tried, said = [], []
+    died = recovered(crash, "test_it", tried.append, lambda line, _: said.append(line))
+    assert not crash.path.exists()
+    return tried, said, died
+
+
+@pytest.mark.parametrize("hostile", STRANGE.values(), ids=STRANGE)
+def test_what_is_no_perturbation_is_skipped_in_one_line(tmp_path, hostile):
+    tried, (line,), died = recovered_of(tmp_path, {**plain(DELTA), **hostile})
+    assert (tried, died) == ([], None)
+    assert "Skipped" in line
+
+
+def test_beside_one_that_cannot_be_read_none_is_held_to_be_the_culprit_unless_it_is(tmp_path):
+    tried, _, died = recovered_of(tmp_path, plain(DELTA), {**plain(DELTA), "family": "no_such_family"})
+    assert (tried, died) == ([DELTA], None)
+    _, _, died = recovered_of(tmp_path, plain(DELTA))
+    assert "the process died while it trained" in died
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")

@@ -122,7 +122,7 @@ def _sharing(plain: Realization, first: Realization) -> Realization:
     return replace(plain, data=first.data, common=first.common)
 
 
-_OF_TRAINING = ("parameters", "optimizer", "scheduler", "batch_size", "noise", "dtype")
+_OF_TRAINING = ("seed", "parameters", "optimizer", "scheduler", "batch_size", "noise", "dtype")
 """What of a run has no say in the value of L at a given θ."""
 
 

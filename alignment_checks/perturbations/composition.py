@@ -97,6 +97,13 @@ def custom(name: str, apply: Effect, max_magnitude: float) -> SearchStrategy[Per
     ...     return replace(run, data=tuple(part[: round((1 - magnitude) * len(part))] for part in run.data))
     >>> custom("shorten", shorten, max_magnitude=0.5)
     shorten(max_magnitude=0.5)
+
+    The same init and data in another order of minibatches (and with other dropout masks): which one, `generator` says.
+
+    >>> def reorder(run, magnitude, generator):
+    ...     return replace(run, seed=int(torch.randint(2**31, (), generator=generator)))
+    >>> custom("batch_order", reorder, max_magnitude=1)
+    batch_order(max_magnitude=1)
     """
     limit = positive("custom", "max_magnitude", max_magnitude)
     if not isinstance(name, str) or not name.isidentifier():
@@ -116,6 +123,11 @@ def _apply_custom(run: Realization, delta: Perturbation) -> Realization:
         raise TypeError(
             f"custom {name!r}: `apply` must return a Realization (dataclasses.replace gives a "
             f"changed copy); got {type(result).__name__}"
+        )
+    if result.setup is not run.setup:
+        raise ValueError(
+            f"custom {name!r}: `apply` must leave `setup` as it is, what a run is a run of: number of steps and "
+            "mesa-objective are the same under δ. Change the realization's own data, optimizer, seed, …"
         )
     return result if result.module is run.module else replace(result, held=inner_state(result.module))
 

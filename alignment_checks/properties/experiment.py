@@ -37,7 +37,7 @@ def _depends_on_seed(setup: TrainingSetup, seeds: Sequence[int]) -> bool:
     first, *others = (realize(setup, seed) for seed in seeds)
     if setup.batch_size is not None or draws_randomness(first):
         return True
-    return any(fingerprint(other, first) != () for other in others)
+    return any(fingerprint(replace(other, seed=first.seed), first) != () for other in others)
 
 
 class Experiment:

@@ -32,7 +32,7 @@ def _differences(a: Realization, b: Realization) -> Iterator[Hashable]:
             yield name, content(value)
     if a.objective != b.objective:
         yield "objective", a.objective.structure, a.objective.coefficients
-    for name in ("optimizer", "scheduler", "infimum", "batch_size", "noise", "held", "dtype"):
+    for name in ("seed", "optimizer", "scheduler", "infimum", "batch_size", "noise", "held", "dtype"):
         if getattr(a, name) != getattr(b, name):
             yield name, _known(getattr(a, name))
 

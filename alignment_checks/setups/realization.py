@@ -38,7 +38,7 @@ class Realization:
     setup : TrainingSetup
         What it realizes.
     seed : int
-        The run's seed.
+        The run's seed: of the order of its minibatches, and of what the model and the noise on its gradient draw.
     module : nn.Module
         The model's structure; its own weights are never trained and never read.
     parameters : mapping of str to Tensor

@@ -176,6 +176,13 @@ def test_custom_that_returns_no_realization_is_refused(blobs):
         delta.applied(realize(blobs, 0))
 
 
+def test_custom_that_returns_a_run_of_another_setup_is_refused(blobs):
+    """A run of more steps is no run of the setup: it would be recorded as one of fewer."""
+    longer = pt.custom("longer", lambda run, m, g: replace(run, setup=replace(run.setup, steps=9)), max_magnitude=1)
+    with pytest.raises(ValueError, match="custom 'longer': `apply` must leave `setup` as it is"):
+        ac.run(blobs, [find(longer).at(1.0)])
+
+
 @pytest.mark.parametrize("error", [RuntimeError("not so far"), ValueError("no"), UserWarning("beware")], ids=repr)
 def test_what_custom_raises_stays_what_it_is_and_says_who_raised_it(blobs, error):
     def odd(run, magnitude, generator):
@@ -270,14 +277,16 @@ CHANGES = {
         run, optimizer=partial(torch.optim.SGD, lr=torch.tensor(1e-4 + 1e-5 * m))
     ),
     "a long tensor": reweighed,
+    "the order of minibatches": lambda run, m, g: replace(run, seed=round(1000 * m)),
 }
 
 
 @pytest.mark.parametrize("hides", CHANGES)
 @pytest.mark.parametrize("backend", ["loop", "lanes"])
 def test_what_reads_alike_is_not_taken_for_the_same_run(blobs, hides, backend):
+    setup = replace(blobs, batch_size=5)
     delta = find(pt.custom("changed", CHANGES[hides], max_magnitude=1.0), lambda d: d.magnitude > 0)
-    together = ac.run(blobs, [delta.at(0.25), delta.at(1.0)], backend=backend)
-    alone = [ac.run(blobs, [one], backend=backend).base[0] for one in (delta.at(0.25), delta.at(1.0))]
+    together = ac.run(setup, [delta.at(0.25), delta.at(1.0)], backend=backend)
+    alone = [ac.run(setup, [one], backend=backend).base[0] for one in (delta.at(0.25), delta.at(1.0))]
     np.testing.assert_allclose(together.base, alone, rtol=1e-12)
     assert together.base[0, -1] != together.base[1, -1]

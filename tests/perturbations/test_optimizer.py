@@ -207,7 +207,8 @@ def test_on_the_base_side_alone_it_means_nothing(family, magnitude, blobs):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("batch_size", 4), ("noise", ("some",)), ("dtype", torch.float32), ("scheduler", SGD)]
+    ("field", "value"),
+    [("batch_size", 4), ("noise", ("some",)), ("dtype", torch.float32), ("scheduler", SGD), ("seed", 12345)],
 )
 def test_a_custom_perturbation_of_the_optimizer_on_the_base_side_is_refused_too(field, value, blobs):
     def changed(run, magnitude, generator):

@@ -43,7 +43,8 @@ class Estimate:
         `low` and `high` at each of `alignment_checks.asymptotics.intervals.LEVELS`, the first 95 %, of what is
         stationary; else empty. The worst of many is told from chance by these.
     remark : str
-        What its endpoint tells beside: that it is at a saddle, or that curvature could not be seen. Else empty.
+        What its endpoint tells beside: that it is at a saddle or a maximum, or that curvature could not be seen. Else
+        empty.
     """
 
     value: float
@@ -233,7 +234,7 @@ def _with_endpoint(trajectory: Trajectory, row: int, base: Outlook, mesa: Outloo
 def _remark(end: Endpoint) -> str:
     if end.unseen:
         return f"curvature not seen: {end.unseen}"
-    return f"at a saddle, least curvature {end.curvature:.3g}" if end.saddle else ""
+    return f"at a {'maximum' if end.maximum else 'saddle'}, least curvature {end.curvature:.3g}" if end.saddle else ""
 
 
 def _resting(series: Vector, found: Outlook) -> Interval | None:

@@ -164,6 +164,20 @@ def landscape(
     >>> bowl = landscape(lambda x: x.square().sum(), [1.0], optimizer=partial(torch.optim.SGD, lr=0.1), steps=10)
     >>> bowl.steps, bowl.data
     (10, None)
+
+    Its outputs are f(θ), and the L′ of `objective_mix` is a function of them. For an L′ of θ itself, let a model return
+    θ, and f be the objective: the same descent, and L′ is called with θ.
+
+    >>> class Point(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.theta = nn.Parameter(torch.tensor([1.0, 2.0], dtype=torch.float64))
+    ...
+    ...     def forward(self):
+    ...         return self.theta
+    >>> def bowl(theta, _):
+    ...     return theta.square().sum()
+    >>> setup = TrainingSetup(Point, None, bowl, partial(torch.optim.SGD, lr=0.1), steps=10)
     """
     if not isinstance(start, Iterable):
         raise TypeError(f"landscape: `start` must be a sequence of floats; got {described(start)}. Pass [{start!r}]")

@@ -44,6 +44,13 @@ def test_a_saddle_at_the_infimum_that_a_setup_states_has_its_name() -> None:
     assert "at a saddle" in limits(descent(saddle, [1.0, 0.0], 300))[0].remark
 
 
+@pytest.mark.parametrize("start", [[0.0], [0.0, 0.0, 0.0]])
+def test_a_maximum_is_called_that_and_no_saddle(start: list[float]) -> None:
+    """Among the fixed points of gradient descent there are maxima: no direction goes up from there."""
+    hills = limits(descent(lambda p: (p.square() - 1).square().sum(), start, 50))
+    assert hills[0].remark == "at a maximum, least curvature -4"
+
+
 def test_after_its_escape_it_is_fixed() -> None:
     base, _, alpha = limits(descent(saddle, [1.0, 1e-9], 600, objective_infimum=-0.25))
     assert base.regime is Regime.FIXED

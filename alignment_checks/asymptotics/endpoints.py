@@ -58,6 +58,8 @@ class Endpoint:
         The least eigenvalue of the Hessian of the loss that was trained on; NaN if it was not looked at.
     saddle : bool
         That is negative, and the run has no part along any direction of negative curvature: it rests there.
+    maximum : bool
+        So it does, and curvature is negative along every direction that was looked at.
     escape : float or None
         L at the bottom of the way down along the most curved direction that the run is on its way down.
     escape_in : float
@@ -75,6 +77,7 @@ class Endpoint:
     stopped: bool = False
     curvature: float = math.nan
     saddle: bool = False
+    maximum: bool = False
     escape: float | None = None
     escape_in: float = math.nan
     lingers: bool = False
@@ -173,7 +176,8 @@ class _Place:
         slopes, moves = ways @ gradient, ways @ self.step
         noise = ROUNDOFF * resolution * (gradient.norm() + bends.abs() * self.theta.norm())
         rests = len(bends) > 0 and bool((slopes.abs() <= noise).all())
-        found = Endpoint(curvature=float(curvatures[0]), saddle=rests and self.slope() <= TOLERANCE)
+        rests = rests and self.slope() <= TOLERANCE
+        found = Endpoint(curvature=float(curvatures[0]), saddle=rests, maximum=rests and bool(unstable.all()))
         rate = max(self.end.learning_rate, default=0.0)
         downhill = (slopes.abs() > noise) & (slopes * moves < 0) & (moves.abs() >= ALONG * rate * slopes.abs())
         if not downhill.any():

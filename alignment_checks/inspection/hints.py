@@ -28,12 +28,16 @@ TARGETS = (
     "Targets are the last tensor of `data`: class labels are int64, one for each example; regression targets are "
     "floats in the shape of the outputs"
 )
+NO_DATA = (
+    "Where there is no data, targets are None, and the outputs of a landscape are its value: `help(ac.landscape)` "
+    "has a way to an objective of θ itself"
+)
 
 
-def target_hint(outputs: object) -> str:
+def target_hint(outputs: object, targets: object) -> str:
     """Return what an objective may have expected instead of what the model returns, or of the targets."""
     if isinstance(outputs, Tensor):
-        return TARGETS
+        return NO_DATA if targets is None else TARGETS
     came = type(outputs).__name__
     return f"The model returns a {came}: let the objective take what it needs of it, or wrap the model"
 

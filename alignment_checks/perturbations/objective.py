@@ -34,7 +34,8 @@ def objective_mix(
     Parameters
     ----------
     other : callable
-        L′: `other(outputs, targets)` gives per-example losses or their mean, as `objective` does.
+        L′: `other(outputs, targets)` gives per-example losses or their mean, as `objective` does. The outputs of a
+        landscape are its value f(θ), not θ: see `landscape`.
     infimum : float or None
         A lower bound that L′ approaches, for the dimensionless forms; None if none is known.
 

@@ -192,10 +192,10 @@ def check_changes(run: Realization) -> None:
         outputs = called(here, copied(here.module))
         came = _came(run, outputs)
         for other in filter(None, map(mixed_in, run.objective.changes)):
-            with explained(f"{_OTHER}, called with {came},", target_hint(outputs)):
+            with explained(f"{_OTHER}, called with {came},", target_hint(outputs, here.targets)):
                 value = placed(other, CPU)(outputs, here.targets)
             check_reduction(other, outputs, here.targets, _check_form(value, outputs, run.examples, _OTHER), _OTHER)
-        with explained(f"the perturbed objective, of {came},", target_hint(outputs)):
+        with explained(f"the perturbed objective, of {came},", target_hint(outputs, here.targets)):
             loss_of(here)(outputs, here.targets, here.parameters)
 
 
@@ -207,7 +207,8 @@ def _with_leaves(run: Realization) -> Realization:
 
 
 def _came(run: Realization, outputs: object) -> str:
-    return f"outputs of {form(outputs)} and targets of {form(run.targets)}"
+    targets = "targets None" if run.targets is None else f"targets of {form(run.targets)}"
+    return f"outputs of {form(outputs)} and {targets}"
 
 
 _OTHER = "`other(outputs, targets)` of objective_mix"
@@ -276,7 +277,7 @@ def _evaluated(run: Realization, spare: nn.Module) -> tuple[Tensor, Tensor, bool
         with explained(f"the model, called with {forms(run.inputs)},", input_hint(run.inputs, run.parameters)):
             outputs = called(run, spare)
         came = _came(run, outputs)
-        with explained(f"`objective(outputs, targets)`, called with {came},", target_hint(outputs)):
+        with explained(f"`objective(outputs, targets)`, called with {came},", target_hint(outputs, run.targets)):
             value = placed(run.objective.function, CPU)(outputs, run.targets)
         draws = moved_from(seed)
     return outputs, _check_form(value, outputs, run.examples), draws

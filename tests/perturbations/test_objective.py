@@ -57,6 +57,37 @@ def test_a_mixture_at_one_trains_as_the_other_objective_does(blobs, backend):
     np.testing.assert_allclose(mixed.mesa, other.mesa, rtol=1e-14)
 
 
+class Point(torch.nn.Module):
+    """A parameter vector, which it returns."""
+
+    def __init__(self):
+        super().__init__()
+        self.theta = torch.nn.Parameter(torch.tensor([1.0, 2.0], dtype=torch.float64))
+
+    def forward(self):
+        return self.theta
+
+
+@pytest.mark.parametrize("backend", ["loop", "lanes"])
+def test_a_model_that_returns_its_parameters_has_any_other_objective_of_theta(backend):
+    """θ descends L = |θ|² by θ(t) = (1 − 2η)ᵗ·θ(0), and L′ = θ₁ is evaluated there."""
+    setup = ac.TrainingSetup(
+        Point, None, lambda theta, _: theta.square().sum(), partial(torch.optim.SGD, lr=0.1), steps=5
+    )
+    bowl = ac.landscape(lambda p: p.square().sum(), [1.0, 2.0], optimizer=partial(torch.optim.SGD, lr=0.1), steps=5)
+    mixed = drawn(pt.objective_mix(lambda theta, _: theta[1])).at(1.0)
+    trajectory = ac.run(setup, [IDENTITY, IDENTITY], base=[IDENTITY, mixed], backend=backend)
+    np.testing.assert_allclose(trajectory.base[0], ac.run(bowl).base[0], rtol=1e-12)
+    np.testing.assert_allclose(trajectory.base[1], 2 * 0.8 ** np.arange(6), rtol=1e-12)
+
+
+def test_an_other_that_takes_a_landscapes_value_for_theta_is_told_the_way():
+    bowl = ac.landscape(lambda p: p.square().sum(), [1.0, 2.0], optimizer=torch.optim.SGD, steps=5)
+    said = r"outputs of shape \(\), float64 and targets None, raised IndexError.* outputs of a landscape are its value"
+    with pytest.raises(ValueError, match=said):
+        ac.check_alignment_generalizes(bowl, to=pt.objective_mix(lambda theta, _: theta[1]), rtol=0.1, examples=3)
+
+
 @pytest.mark.parametrize(
     ("own", "other", "mixed"), [(0.0, 0.0, 0.0), (1.0, 3.0, 1.5), (None, 0.0, None), (0.0, None, None)]
 )

@@ -17,7 +17,7 @@ from alignment_checks.backends.path import LARGEST, Path
 from alignment_checks.backends.path import along as scored_along
 from alignment_checks.backends.path import follow as path_of
 from alignment_checks.backends.path import size as path_size
-from alignment_checks.backends.reproducible import reproducible
+from alignment_checks.backends.reproducible import noted, remarks, reproducible
 from alignment_checks.perturbations import IDENTITY, Perturbation
 from alignment_checks.randomness.seeding import derive, isolated
 from alignment_checks.rows import Row, rows_of, score_of, work_of
@@ -213,10 +213,13 @@ def _scored_along(path: Path, base: Sequence[Perturbation], device: torch.device
     scores = [score_of(delta, plain, plain) for delta in base]
     changed = [score for score in scores if score is not None]
     _check_objectives(changed, surveys)
-    series = iter(scored_along(path, changed, device)) if changed else iter(())
+    notes: list[str] = []
+    with remarks(notes):
+        series = iter(scored_along(path, changed, device)) if changed else iter(())
+    (record,) = noted([path.record], notes)
     rows = [path.record.base[0] if score is None else next(series) for score in scores]
     return [
-        _found(replace(path.record, base=row[None]), 0, score or plain, keep_end=True)
+        _found(replace(record, base=row[None]), 0, score or plain, keep_end=True)
         for row, score in zip(rows, scores, strict=True)
     ]
 

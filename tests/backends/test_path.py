@@ -1,6 +1,7 @@
 """Runs scored along kept weights: equal to runs that are scored as they train, and nothing is trained for it."""
 
 import random
+import warnings
 from dataclasses import replace
 from functools import partial
 
@@ -176,6 +177,17 @@ def test_a_score_that_diverges_on_a_path_that_does_not_is_named():
     found = along(follow(setup, [0]), [IDENTITY, delta])
     assert [run.outcome.diverged_at for run in found.runs] == [None, 2]
     assert np.isfinite(found.base[0]).all()
+
+
+@pytest.mark.parametrize("action", ["error", "always"])
+def test_a_slow_path_of_what_only_scores_is_reported_and_warns_nobody(blobs, action):
+    """Users run with -W error."""
+    delta = drawn(pt.objective_mix(torch.nn.MultiMarginLoss()), 1, 0)[0].at(1.0)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter(action)
+        (run,) = along(follow(blobs, [0]), [delta]).runs
+    assert run.reason.startswith("There is a performance drop")
+    assert not told
 
 
 def test_what_cannot_change_the_value_of_a_loss_is_refused(blobs):

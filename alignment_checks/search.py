@@ -16,7 +16,7 @@ from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, Hypoth
 from hypothesis.strategies import SearchStrategy
 
 from alignment_checks.exploration.adversary import pursue_worst
-from alignment_checks.exploration.conditions import conditions
+from alignment_checks.exploration.conditions import conditions, draws_whole
 from alignment_checks.exploration.confirmation import Confirmation, Searched
 from alignment_checks.exploration.knowledge import Evaluate, Knowledge
 from alignment_checks.exploration.progress import Budget, OutOfTimeError, Watch
@@ -25,7 +25,6 @@ from alignment_checks.exploration.sampling import Domain, corners, randomness, s
 from alignment_checks.exploration.shrinking import ROUNDS, Shrinking
 from alignment_checks.inference.chance import LEVEL, Chance
 from alignment_checks.perturbations import IDENTITY, Perturbation, reattached
-from alignment_checks.perturbations.family import draws_whole
 from alignment_checks.setups.sameness import alike
 
 DONORS = 10

@@ -70,6 +70,14 @@ def test_of_a_part_that_a_filter_may_ask_for_no_more_is_kept_than_that_it_is_the
     assert all(part.magnitude != 0 for delta in evaluate.seen if not delta.is_identity for part in delta.parts)
 
 
+def test_a_strategy_made_of_itself_is_searched():
+    chain = st.deferred(lambda: st.one_of(NOISE, pt.compose(GAIN, chain)))
+    result, evaluate = found(chain, lambda delta: any(p.magnitude >= 0.1 for p in delta.parts if p.limit == 0.5))
+    assert max(len(delta.parts) for delta in evaluate.seen) > 2
+    assert result.minimal[0].family == "label_noise"
+    assert result.minimal[0].magnitude == pytest.approx(0.1, rel=0.01)
+
+
 def test_of_joined_families_each_is_shrunk_by_itself():
     bounds = {"label_noise": 0.2, "init_gain": 0.5, "identity": 1.0}
     result, _ = found(st.one_of(NOISE, GAIN), lambda delta: abs(magnitude(delta)) >= bounds[delta.family])

@@ -1,11 +1,12 @@
-"""What a strategy was filtered by, so that the search keeps to it where it goes beyond what was drawn."""
+"""What a strategy is made of and filtered by, so that the search keeps to it where it goes beyond what was drawn."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, repeat, takewhile
+from typing import TypeGuard
 
 from hypothesis.errors import HypothesisDeprecationWarning, UnsatisfiedAssumption
 from hypothesis.strategies import SearchStrategy
@@ -16,10 +17,15 @@ from hypothesis.strategies._internal.strategies import FilteredStrategy, OneOfSt
 from alignment_checks.inspection.hints import noted
 from alignment_checks.perturbations import Perturbation
 from alignment_checks.perturbations.composition import assembled, draw_together
-from alignment_checks.perturbations.family import drawn_by
+from alignment_checks.perturbations.family import Drawn, drawn_by
 
 Condition = Callable[[Perturbation], bool]
 Strategy = SearchStrategy[Perturbation]
+
+
+def draws_whole(strategy: Strategy) -> bool:
+    """Return whether a strategy draws everything up to its families' limits: not where it was filtered or mapped."""
+    return all(_composes(one) or isinstance(one, OneOfStrategy) or _family_of(one) for one in _made_of(strategy))
 
 
 def conditions(*strategies: Strategy) -> tuple[Condition, ...]:
@@ -27,32 +33,70 @@ def conditions(*strategies: Strategy) -> tuple[Condition, ...]:
 
     What was filtered before it was mapped is not asked: that says nothing of what comes out.
     """
-    return tuple(partial(_draws, strategy) for strategy in strategies if _is_filtered(strategy))
+    return tuple(partial(_draws, strategy) for strategy in strategies if any(map(_filters, _made_of(strategy))))
 
 
-def _is_filtered(strategy: Strategy) -> bool:
-    inner = unwrap_strategies(strategy)  # type: ignore[no-untyped-call]
+def _made_of(strategy: Strategy) -> set[Strategy]:
+    """Return what a strategy joins, composes and filters, and itself; each once, since it may be made of itself."""
+    found: set[Strategy] = set()
+    left = [strategy]
+    while left:
+        if (inner := _unwrapped(left.pop())) not in found:
+            found.add(inner)
+            left += [one for one in _next(inner) if not one.is_empty]
+    return found
+
+
+def _unwrapped(strategy: Strategy) -> Strategy:
+    inner: Strategy = unwrap_strategies(strategy)  # type: ignore[no-untyped-call]
+    return inner
+
+
+def _next(inner: Strategy) -> Sequence[Strategy]:
     if isinstance(inner, FilteredStrategy):
-        return bool(inner.flat_conditions) or _is_filtered(inner.filtered_strategy)
+        return [inner.filtered_strategy]
     if isinstance(inner, OneOfStrategy):
-        return any(map(_is_filtered, inner.original_strategies))
-    return _composes(inner) and any(map(_is_filtered, inner.args))
+        return inner.original_strategies
+    return inner.args if _composes(inner) else ()
 
 
-def _composes(inner: Strategy) -> bool:
+def _composes(inner: Strategy) -> TypeGuard[CompositeStrategy]:
     return isinstance(inner, CompositeStrategy) and inner.definition is draw_together
 
 
-def _draws(strategy: Strategy, delta: Perturbation) -> bool:
-    """Return whether a strategy may draw δ, as far as it can be seen: by families and filters, not by magnitudes."""
-    inner = unwrap_strategies(strategy)  # type: ignore[no-untyped-call]
+def _family_of(inner: Strategy) -> Drawn | None:
+    return drawn_by(getattr(inner, "definition", None))
+
+
+def _filters(inner: Strategy) -> tuple[Condition, ...]:
+    """Return what a strategy itself is filtered by; of `sampled_from` and `just`, what follows the last `.map`."""
     if isinstance(inner, FilteredStrategy):
-        return _draws(inner.filtered_strategy, delta) and all(_meets(one, delta) for one in inner.flat_conditions)
+        return inner.flat_conditions
+    steps = getattr(inner, "_transformations", ())
+    return tuple(step[1] for step in takewhile(lambda step: step[0] == "filter", reversed(steps)))
+
+
+def _draws(strategy: Strategy, delta: Perturbation, asked: frozenset[object] = frozenset()) -> bool:
+    """Return whether a strategy may draw δ, as far as it can be seen: by families and filters, not by magnitudes.
+
+    What is `asked` already, and asked again while it is found out, adds nothing: a strategy may be made of itself.
+    """
+    inner = _unwrapped(strategy)
+    if (inner, delta) in asked:
+        return False
+    return _made_by(inner, delta, asked | {(inner, delta)}) and all(_meets(one, delta) for one in _filters(inner))
+
+
+def _made_by(inner: Strategy, delta: Perturbation, asked: frozenset[object]) -> bool:
+    """Return whether a strategy may draw δ, its own filters apart."""
+    if isinstance(inner, FilteredStrategy):
+        return _draws(inner.filtered_strategy, delta, asked)
     if isinstance(inner, OneOfStrategy):
-        return any(_draws(branch, delta) for branch in inner.original_strategies)
+        return any(_draws(branch, delta, asked) for branch in inner.original_strategies)
     if _composes(inner):
-        return any(all(map(_draws, inner.args, shares)) for shares in _shared_out(delta.parts, len(inner.args)))
-    family = drawn_by(getattr(inner, "definition", None))
+        ways = _shared_out(delta.parts, len(inner.args))
+        return any(all(map(_draws, inner.args, shares, repeat(asked))) for shares in ways)
+    family = _family_of(inner)
     return family is None or [family] == [(part.family, part.options, part.limit) for part in delta.parts]
 
 

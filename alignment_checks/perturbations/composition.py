@@ -11,7 +11,7 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 
 from alignment_checks.inspection.hints import REALIZATION, noted
 from alignment_checks.inspection.inner_state import inner_state
-from alignment_checks.perturbations.family import Family, Named, as_asked, drawn, draws_whole, marked_whole, positive
+from alignment_checks.perturbations.family import Family, Named, as_asked, drawn, positive
 from alignment_checks.perturbations.value import IDENTITY, Perturbation
 from alignment_checks.setups.fingerprints import named
 from alignment_checks.setups.realization import Realization
@@ -37,8 +37,7 @@ def compose(*strategies: SearchStrategy[Perturbation]) -> SearchStrategy[Perturb
             "compose: expected strategies of perturbations, such as compose(pt.label_noise(max_rate=0.05), "
             f"pt.init_gain(max_log2=1)); got {', '.join(repr(s)[:40] for s in strategies) or 'nothing'}"
         )
-    together = _together(*strategies)
-    return marked_whole(together) if all(map(draws_whole, strategies)) else together
+    return _together(*strategies)
 
 
 def draw_together(draw: DrawFn, *strategies: SearchStrategy[Perturbation]) -> Perturbation:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
-from weakref import WeakSet
 
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
@@ -95,7 +94,7 @@ def drawn(
 
     draw_one.__name__ = str(dict(options).get("name", family.name))
     vars(draw_one)[_DRAWS] = family.name, options, limit
-    return marked_whole(st.composite(draw_one)(**(shown or {})))
+    return st.composite(draw_one)(**(shown or {}))
 
 
 def up_to(family: Family, argument: str, limit: float) -> SearchStrategy[Perturbation]:
@@ -116,20 +115,6 @@ def drawn_by(definition: object) -> Drawn | None:
     """Return what a family's strategy of this definition draws; None of any other."""
     found: Drawn | None = getattr(definition, _DRAWS, None)
     return found
-
-
-_WHOLE: WeakSet[SearchStrategy[Perturbation]] = WeakSet()
-
-
-def marked_whole(strategy: SearchStrategy[Perturbation]) -> SearchStrategy[Perturbation]:
-    """Return the strategy, known from now on to draw everything between 0 and the limits of its families."""
-    _WHOLE.add(strategy)
-    return strategy
-
-
-def draws_whole(strategy: SearchStrategy[Perturbation]) -> bool:
-    """Return whether a strategy draws everything up to its families' limits: not where it was filtered or mapped."""
-    return all(branch in _WHOLE for branch in strategy.branches)
 
 
 def positive(family: str, argument: str, value: float, *, most: float = math.inf) -> float:

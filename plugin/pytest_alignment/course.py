@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis.strategies import SearchStrategy
 
+from alignment_checks.exploration.conditions import draws_whole
 from alignment_checks.perturbations import Perturbation
-from alignment_checks.perturbations.family import draws_whole
 from alignment_checks.properties.experiment import measure_together
 from pytest_alignment.examples import is_final
 

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from alignment_checks import perturbations as pt
-from alignment_checks.exploration.conditions import as_drawn, conditions
+from alignment_checks.exploration.conditions import as_drawn, conditions, draws_whole
 from alignment_checks.exploration.rounds import FRUGAL, WIDE
 from alignment_checks.search import search
 
@@ -80,6 +80,7 @@ def noise_beyond_a_tenth(delta):
 
 
 OUTSIDE = NOISE.filter(outside_the_hole)
+OUTSIDE_OR_MORE = st.deferred(lambda: st.one_of(OUTSIDE, pt.compose(GAIN, OUTSIDE_OR_MORE)))
 
 
 @pytest.mark.parametrize("plan", [WIDE, FRUGAL], ids=["wide", "frugal"])
@@ -92,8 +93,9 @@ OUTSIDE = NOISE.filter(outside_the_hole)
         pt.compose(st.one_of(GAIN, OUTSIDE), pt.init_jitter(max_sigma=1.0)),
         st.one_of(OUTSIDE, GAIN),
         st.one_of(pt.compose(OUTSIDE, GAIN), GAIN).filter(lambda delta: delta.size < 2),
+        st.deferred(lambda: st.one_of(OUTSIDE, pt.compose(GAIN, OUTSIDE_OR_MORE))),
     ],
-    ids=["part", "nested", "branch-of-part", "branch", "part-of-branch"],
+    ids=["part", "nested", "branch-of-part", "branch", "part-of-branch", "recursive"],
 )
 def test_what_a_part_or_a_branch_was_filtered_by_is_kept_to_as_well(strategy, random_seed, plan):
     result, evaluate = found(strategy, noise_beyond_a_tenth, random_seed=random_seed, plan=plan)
@@ -108,7 +110,12 @@ def built(draw):
     return draw(st.one_of(NOISE, BOTH))
 
 
-SINGLE = st.sampled_from([NOISE, GAIN, pt.init_seed(), pt.label_noise(max_rate=0.1), built(), NOISE.map(lambda d: d)])
+DRAWN = [pt.Perturbation("label_noise", rate / 100, 0.5, 0) for rate in range(50)]
+SAMPLED = st.sampled_from(DRAWN).map(lambda delta: delta.at(0.5 - delta.magnitude)).filter(outside_the_hole)
+RECURSIVE = st.deferred(lambda: st.one_of(NOISE, RECURSIVE.filter(lambda d: d.size > 0.2), pt.compose(GAIN, RECURSIVE)))
+SINGLE = st.sampled_from(
+    [NOISE, GAIN, pt.init_seed(), pt.label_noise(max_rate=0.1), built(), NOISE.map(lambda d: d), SAMPLED, RECURSIVE]
+)
 MADE = st.recursive(
     SINGLE,
     lambda inner: st.one_of(
@@ -131,7 +138,22 @@ def test_only_what_was_filtered_is_asked():
     """What was filtered before it was mapped says nothing of what comes out."""
     assert conditions(st.one_of(NOISE, BOTH)) == ()
     assert conditions(NOISE.filter(large).map(lambda delta: delta.at(0.1))) == ()
-    assert len(conditions(NOISE, OUTSIDE, pt.compose(OUTSIDE, GAIN))) == 2
+    assert conditions(st.sampled_from(DRAWN).filter(large).map(lambda delta: delta.at(0.1))) == ()
+    assert len(conditions(NOISE, OUTSIDE, pt.compose(OUTSIDE, GAIN), SAMPLED, RECURSIVE)) == 4
+
+
+def test_what_perturbations_sampled_from_a_list_are_filtered_by_is_kept_to():
+    result, evaluate = found(SAMPLED, beyond_a_tenth)
+    assert all(outside_the_hole(delta) for delta in evaluate.seen)
+    assert result.minimal[0].magnitude == pytest.approx(0.3, rel=0.01)
+
+
+def test_a_strategy_made_of_itself_is_whole_where_nothing_that_it_is_made_of_is_filtered_or_mapped():
+    recursive = st.deferred(lambda: st.one_of(NOISE, pt.compose(GAIN, recursive)))
+    assert draws_whole(recursive)
+    assert draws_whole(pt.compose(recursive, st.one_of(GAIN, st.nothing())))
+    assert not draws_whole(RECURSIVE)
+    assert not draws_whole(pt.compose(GAIN, NOISE.map(lambda delta: delta.at(0.1))))
 
 
 # ------------------------------------------------------------------------------------- what a condition does beside

@@ -100,6 +100,10 @@ class TrainingSetup:
         shown = [f"{one.name}={brief(getattr(self, one.name))}" for one in fields(self) if _is_said(self, one)]
         return f"TrainingSetup({', '.join(shown)})"
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002
+        """Print as its repr in what Hypothesis says of a failing test case too, and in IPython: not all of its data."""
+        printer.text(repr(self))
+
     @property
     def recorded(self) -> tuple[int, ...]:
         """The steps t at which L and G are recorded: 0, k, 2k, … and T."""

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from cases.regression import SGD, linear, regression
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 from torch.utils.data import DataLoader, TensorDataset
@@ -251,6 +253,21 @@ def test_the_repr_of_a_landscape_names_no_objective_since_its_function_is_all_th
         "TrainingSetup(model=<lambda>, data=None, optimizer=functools.partial(SGD, lr=0.1), steps=7, "
         "dtype=torch.float64)"
     )
+
+
+def test_hypothesis_shows_it_in_a_failing_test_case_by_its_repr():
+    """A setup is most often a fixture of a test under `@given`: each failure would show its data, row by row."""
+    setup = regression()
+
+    @settings(database=None, max_examples=1)
+    @given(st.just(setup))
+    def fails(setup):
+        raise AssertionError
+
+    with pytest.raises(AssertionError) as raised:
+        fails()
+    shown = "\n".join(raised.value.__notes__)
+    assert f"setup={setup!r}," in shown
 
 
 def test_its_repr_is_one_line_whatever_its_objective_is():

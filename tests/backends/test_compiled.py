@@ -155,6 +155,14 @@ def test_a_sum_has_its_own_measure_and_lends_it_to_no_value():
     assert graphs._agree(([loss], [total / 0]), ([loss], [total / 0]), exactly=False)
 
 
+def test_a_sum_over_the_gradient_may_be_off_by_what_its_terms_are_off_by():
+    loss, gradient = torch.ones(2), torch.full((2, 900), 0.01)
+    rounded = gradient + torch.finfo(torch.float32).eps
+    expected, found = ([loss, gradient], [gradient.sum(1)]), ([loss, rounded], [rounded.sum(1)])
+    assert graphs._agree(found, expected, exactly=False)
+    assert not graphs._agree((found[0], [1.001 * rounded.sum(1)]), expected, exactly=False)
+
+
 @pytest.mark.parametrize("exactly", [False, True])
 @pytest.mark.parametrize("wrong", [0.0, 1e-16, 1e-14, 3e-14, 1e-13, 1e-9, torch.nan, torch.inf])
 def test_the_quick_look_at_all_numbers_says_what_the_look_at_each_lane_says(wrong, exactly, monkeypatch):

@@ -220,7 +220,7 @@ def _agree(found: Outputs, expected: Outputs, *, exactly: bool) -> bool:
 
     The largest of a lane's loss and gradient is the measure of rounding in both: a gradient that is 0 but for rounding,
     such as that of a bias before a normalization, has none of its own. Buffers, and what is measured of the gradient,
-    have their own.
+    have their own; each of their numbers may be a sum over the whole gradient, and of the rounding in it.
     """
     values, others = (_pairs(a, b) for a, b in zip(found, expected, strict=True))
     if _surely_agree(values, others, exactly=exactly):
@@ -229,8 +229,9 @@ def _agree(found: Outputs, expected: Outputs, *, exactly: bool) -> bool:
         return bool(torch.stack([_same(a, b) for a, b in (*values, *others)]).all())
     largest = torch.stack([b.abs().amax(1) for _, b in values if b.is_floating_point()]).amax(0)
     lost = ~largest.isfinite() & torch.stack([~a.isfinite().all(1) for a, _ in values]).any(0)
-    close = [_close(a, b, largest) for a, b in values]
-    close += [_close(a, b, largest.maximum(b.abs().amax(1)) if b.is_floating_point() else largest) for a, b in others]
+    summed = sum(b.shape[1] for _, b in values)
+    close = [_close(a, b, largest, b.shape[1]) for a, b in values]
+    close += [_close(a, b, _own(b, largest), max(summed, b.shape[1])) for a, b in others]
     return bool((torch.stack(close).all(0) | lost).all())
 
 
@@ -261,10 +262,15 @@ def _same(a: Tensor, b: Tensor) -> Tensor:
     return same
 
 
-def _close(a: Tensor, b: Tensor, largest: Tensor) -> Tensor:
-    """Return for each lane whether two rows of numbers are the same but for rounding."""
+def _own(b: Tensor, largest: Tensor) -> Tensor:
+    """Return the measure of rounding in each lane's row of what is measured, which may exceed the gradient's."""
+    return largest.maximum(b.abs().amax(1)) if b.is_floating_point() else largest
+
+
+def _close(a: Tensor, b: Tensor, largest: Tensor, terms: int) -> Tensor:
+    """Return for each lane whether two rows of numbers, sums of so many terms, are the same but for rounding."""
     if not b.is_floating_point():
         return _same(a, b)
-    allowed = ROUNDING * torch.finfo(b.dtype).eps * b.shape[1] ** 0.5 * largest
+    allowed = ROUNDING * torch.finfo(b.dtype).eps * terms**0.5 * largest
     near: Tensor = ((a - b).abs() <= allowed[:, None]) | (a == b) | (a.isnan() & b.isnan())
     return near.all(1)
